@@ -1,0 +1,5 @@
+//! Atoll's own chores.
+
+fn main() {
+    println!("usage: cargo xtask test|bench|tour");
+}
