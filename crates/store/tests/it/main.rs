@@ -1,5 +1,7 @@
 //! The store from outside: its lock, its durability, its poison.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use atoll_base::Coded;
 use atoll_store::{Error, Migration, Sql, StateDir};
 
@@ -104,14 +106,14 @@ async fn migrations_run_once_and_in_order() {
     let sql = Sql::open(&path, &[NOTES]).unwrap();
     write(&sql, "kept").await.unwrap();
     drop(sql);
-    let grown = Migration {
+    const GROWN: Migration = Migration {
         subsystem: "notes",
         steps: &[
             NOTES.steps[0],
             "ALTER TABLE notes ADD COLUMN author TEXT NOT NULL DEFAULT 'ada'",
         ],
     };
-    let sql = Sql::open(&path, &[grown]).unwrap();
+    let sql = Sql::open(&path, &[GROWN]).unwrap();
     let author: String = sql
         .call(|t| t.query_row("SELECT author FROM notes", [], |row| row.get(0)))
         .await

@@ -1,0 +1,326 @@
+//! Rollouts in virtual time.
+
+use std::time::{Duration, Instant};
+
+use atoll_base::{InstanceId, RevisionNumber, ServiceName, clock};
+use proptest::prelude::*;
+
+use super::{Action, Command, Fleet, Goal};
+
+const TIMEOUT: Duration = Duration::from_secs(60);
+const WATCH: Duration = Duration::from_secs(2);
+const DRAIN: Duration = Duration::from_secs(30);
+
+fn service() -> ServiceName {
+    ServiceName::new("orders").unwrap()
+}
+
+fn id(revision: u32, ordinal: u32) -> InstanceId {
+    InstanceId::new(service(), RevisionNumber(revision), ordinal)
+}
+
+fn goal(deployment: i64, revision: u32, count: u32) -> Goal {
+    let revision = RevisionNumber(revision);
+    Goal {
+        deployment,
+        revision,
+        count,
+        timeout: TIMEOUT,
+        watch: WATCH,
+        drain: DRAIN,
+    }
+}
+
+/// A fleet, its clock, and what was asked of the world.
+struct Stage {
+    fleet: Fleet,
+    now: Instant,
+}
+
+impl Stage {
+    fn new() -> Self {
+        Self {
+            fleet: Fleet::new(service()),
+            now: clock::monotonic(),
+        }
+    }
+
+    /// One with revision 1 serving from `count` instances.
+    fn serving(count: u32) -> Self {
+        let mut stage = Self::new();
+        stage.apply(Command::Begin(goal(1, 1, count)));
+        for ordinal in 1..=count {
+            stage.apply(Command::Ready(id(1, ordinal)));
+        }
+        assert_eq!(stage.fleet.serving().len(), count as usize);
+        stage
+    }
+
+    fn apply(&mut self, command: Command) -> Vec<Action> {
+        self.fleet.apply(command, self.now)
+    }
+
+    fn after(&mut self, wait: Duration) -> Vec<Action> {
+        self.now += wait;
+        self.apply(Command::Tick)
+    }
+}
+
+fn finished(deployment: i64) -> Action {
+    Action::Finish {
+        deployment,
+        failure: None,
+    }
+}
+
+fn failure(actions: &[Action]) -> Option<&str> {
+    actions.iter().find_map(|action| match action {
+        Action::Finish {
+            failure: Some(reason),
+            ..
+        } => Some(reason.as_str()),
+        _ => None,
+    })
+}
+
+#[test]
+fn at_the_first_start_each_instance_serves_as_soon_as_it_is_ready() {
+    let mut stage = Stage::new();
+    let begun = stage.apply(Command::Begin(goal(1, 1, 2)));
+    assert_eq!(
+        begun,
+        [
+            Action::Start(id(1, 1)),
+            Action::Start(id(1, 2)),
+            Action::Commit(RevisionNumber(1))
+        ]
+    );
+    assert_eq!(
+        stage.apply(Command::Ready(id(1, 2))),
+        [Action::Serve(vec![id(1, 2)])]
+    );
+    assert_eq!(
+        stage.apply(Command::Ready(id(1, 1))),
+        [finished(1), Action::Serve(vec![id(1, 1), id(1, 2)])]
+    );
+}
+
+#[test]
+fn a_deployment_moves_traffic_when_all_are_ready_and_stops_the_old_after_the_watch() {
+    let mut stage = Stage::serving(2);
+    stage.apply(Command::Begin(goal(2, 2, 2)));
+    assert_eq!(stage.apply(Command::Ready(id(2, 3))), [], "one is not all");
+    assert_eq!(
+        stage.apply(Command::Ready(id(2, 4))),
+        [
+            Action::Commit(RevisionNumber(2)),
+            Action::Serve(vec![id(2, 3), id(2, 4)])
+        ]
+    );
+    assert_eq!(stage.after(WATCH / 2), []);
+    assert_eq!(
+        stage.after(WATCH),
+        [
+            Action::AwaitDrain(id(1, 1)),
+            Action::AwaitDrain(id(1, 2)),
+            finished(2)
+        ]
+    );
+    assert_eq!(
+        stage.apply(Command::Drained(id(1, 1))),
+        [Action::Stop(id(1, 1))]
+    );
+    assert_eq!(
+        stage.after(DRAIN),
+        [Action::Stop(id(1, 2))],
+        "one that never drains is stopped"
+    );
+    stage.apply(Command::Stopped(id(1, 1)));
+    stage.apply(Command::Stopped(id(1, 2)));
+    assert_eq!(stage.fleet.next_deadline(), None);
+}
+
+#[test]
+fn a_revision_that_keeps_failing_never_gets_traffic() {
+    let mut stage = Stage::serving(1);
+    stage.apply(Command::Begin(goal(2, 2, 1)));
+    assert_eq!(
+        stage.apply(Command::Lost(id(2, 2), "exited with code 1".into())),
+        []
+    );
+    let actions = stage.apply(Command::Lost(id(2, 2), "exited with code 1".into()));
+    assert_eq!(failure(&actions), Some("orders-r2-2 exited with code 1"));
+    assert_eq!(actions[0], Action::AwaitDrain(id(2, 2)));
+    assert_eq!(stage.fleet.serving(), [id(1, 1)]);
+    assert_eq!(stage.fleet.current(), Some(RevisionNumber(1)));
+}
+
+#[test]
+fn a_revision_that_is_never_ready_fails_at_the_deadline() {
+    let mut stage = Stage::serving(1);
+    stage.apply(Command::Begin(goal(2, 2, 2)));
+    stage.apply(Command::Ready(id(2, 2)));
+    let actions = stage.after(TIMEOUT);
+    assert_eq!(failure(&actions), Some("orders-r2-3 not ready within 60s"));
+    assert_eq!(stage.fleet.serving(), [id(1, 1)]);
+}
+
+#[test]
+fn a_revision_that_fails_soon_after_the_shift_gives_traffic_back() {
+    let mut stage = Stage::serving(1);
+    stage.apply(Command::Begin(goal(2, 2, 1)));
+    stage.apply(Command::Ready(id(2, 2)));
+    assert_eq!(stage.fleet.serving(), [id(2, 2)]);
+    let actions = stage.apply(Command::Lost(id(2, 2), "killed by SIGSEGV".into()));
+    assert_eq!(actions[0], Action::Commit(RevisionNumber(1)));
+    assert_eq!(actions[1], Action::Serve(vec![id(1, 1)]));
+    assert_eq!(
+        failure(&actions),
+        Some("orders-r2-2 killed by SIGSEGV, after it had become ready")
+    );
+}
+
+#[test]
+fn a_first_start_that_fails_goes_on_trying() {
+    let mut stage = Stage::new();
+    stage.apply(Command::Begin(goal(1, 1, 1)));
+    stage.apply(Command::Lost(id(1, 1), "x".into()));
+    let actions = stage.apply(Command::Lost(id(1, 1), "x".into()));
+    assert!(failure(&actions).is_some());
+    assert_eq!(
+        stage.apply(Command::Ready(id(1, 1))),
+        [Action::Serve(vec![id(1, 1)])]
+    );
+}
+
+#[test]
+fn an_instance_that_dies_in_ordinary_times_is_out_and_comes_back() {
+    let mut stage = Stage::serving(2);
+    assert_eq!(
+        stage.apply(Command::Lost(id(1, 1), "killed".into())),
+        [Action::Serve(vec![id(1, 2)])]
+    );
+    assert_eq!(
+        stage.apply(Command::Ready(id(1, 1))),
+        [Action::Serve(vec![id(1, 1), id(1, 2)])]
+    );
+}
+
+#[test]
+fn scaling_adds_and_takes_out_the_newest() {
+    let mut stage = Stage::serving(1);
+    let up = stage.apply(Command::Scale {
+        count: 3,
+        drain: DRAIN,
+    });
+    assert_eq!(up, [Action::Start(id(1, 2)), Action::Start(id(1, 3))]);
+    stage.apply(Command::Ready(id(1, 2)));
+    stage.apply(Command::Ready(id(1, 3)));
+    let down = stage.apply(Command::Scale {
+        count: 2,
+        drain: DRAIN,
+    });
+    assert_eq!(
+        down,
+        [
+            Action::Serve(vec![id(1, 1), id(1, 2)]),
+            Action::AwaitDrain(id(1, 3))
+        ]
+    );
+}
+
+#[test]
+fn an_old_instance_that_dies_while_the_new_start_does_not_stop_the_rollout() {
+    let mut stage = Stage::serving(1);
+    stage.apply(Command::Begin(goal(2, 2, 1)));
+    assert_eq!(
+        stage.apply(Command::Lost(id(1, 1), "x".into())),
+        [Action::Serve(vec![])]
+    );
+    let actions = stage.apply(Command::Ready(id(2, 2)));
+    assert_eq!(
+        actions,
+        [
+            Action::Commit(RevisionNumber(2)),
+            Action::Serve(vec![id(2, 2)])
+        ]
+    );
+}
+
+/// What may happen, in any order.
+#[derive(Debug, Clone)]
+enum Step {
+    Begin(u32),
+    Scale(u32),
+    Ready(usize),
+    Lost(usize),
+    Drained(usize),
+    Stopped,
+    Wait(u64),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        (1u32..4).prop_map(Step::Begin),
+        (1u32..4).prop_map(Step::Scale),
+        (0usize..8).prop_map(Step::Ready),
+        (0usize..8).prop_map(Step::Ready),
+        (0usize..8).prop_map(Step::Lost),
+        (0usize..8).prop_map(Step::Drained),
+        Just(Step::Stopped),
+        (0u64..70).prop_map(Step::Wait),
+    ]
+}
+
+proptest! {
+    /// Whatever happens: a stopped instance never serves, a ready one is never held back without
+    /// another serving, and no instance is stopped while it serves.
+    #[test]
+    fn the_promises_hold_over_random_histories(steps in prop::collection::vec(step(), 0..80)) {
+        let mut stage = Stage::new();
+        let mut known: Vec<InstanceId> = Vec::new();
+        let mut stopping: Vec<InstanceId> = Vec::new();
+        let mut revision = 0;
+        for step in steps {
+            let pick = |i: usize| known.get(i.checked_rem(known.len())?).cloned();
+            let command = match step {
+                Step::Begin(count) => {
+                    revision += 1;
+                    Some(Command::Begin(goal(i64::from(revision), revision, count)))
+                }
+                Step::Scale(count) => Some(Command::Scale { count, drain: DRAIN }),
+                Step::Ready(i) => pick(i).map(Command::Ready),
+                Step::Lost(i) => pick(i).map(|id| Command::Lost(id, "x".into())),
+                Step::Drained(i) => pick(i).map(Command::Drained),
+                Step::Stopped => stopping.pop().map(Command::Stopped),
+                Step::Wait(secs) => {
+                    stage.now += Duration::from_secs(secs);
+                    Some(Command::Tick)
+                }
+            };
+            let Some(command) = command else { continue };
+            let was_served = !stage.fleet.serving().is_empty();
+            let lost = matches!(command, Command::Lost(..));
+            let mut serving = stage.fleet.serving().to_vec();
+            for action in stage.apply(command) {
+                match action {
+                    Action::Start(id) => known.push(id),
+                    Action::Serve(ids) => {
+                        prop_assert!(ids.iter().all(|id| !stopping.contains(id)));
+                        serving = ids;
+                    }
+                    Action::AwaitDrain(id) => prop_assert!(!serving.contains(&id)),
+                    Action::Stop(id) => {
+                        prop_assert!(!serving.contains(&id));
+                        stopping.push(id);
+                    }
+                    Action::Commit(_) | Action::Finish { .. } => {}
+                }
+            }
+            prop_assert!(
+                lost || !was_served || !stage.fleet.serving().is_empty(),
+                "the last serving instance was taken out on purpose"
+            );
+        }
+    }
+}
