@@ -129,7 +129,7 @@ pub fn verify(home: &Path, digest: &Digest) -> Result<bool, Failure> {
     };
     let mut hasher = Sha256::new();
     for entry in entries(home, &everything)? {
-        hash_entry(&mut hasher, &entry, |hasher, path| hash_file(hasher, path))?;
+        hash_entry(&mut hasher, &entry, hash_file)?;
     }
     Ok(hex(hasher) == digest.0)
 }

@@ -28,10 +28,11 @@ pub struct Extract {
 /// Reads `line`.
 pub fn extract(line: &str) -> Extract {
     let trimmed = line.trim_start();
-    if trimmed.starts_with('{') && trimmed.len() <= JSON_BYTES_MAX {
-        if let Ok(Fields(found)) = serde_json::from_str(trimmed) {
-            return found;
-        }
+    if trimmed.starts_with('{')
+        && trimmed.len() <= JSON_BYTES_MAX
+        && let Ok(Fields(found)) = serde_json::from_str(trimmed)
+    {
+        return found;
     }
     Extract {
         trace: trace_in_text(line.as_bytes()),
@@ -81,9 +82,8 @@ fn trace_after_key(line: &[u8]) -> Option<TraceId> {
 
 /// The first word in capitals that names a level, as in `2026-11-21 ERROR cannot …` or `[WARN]`.
 fn level_in_text(line: &str) -> Option<Level> {
-    line.split(|c: char| !c.is_ascii_alphabetic())
-        .take(12)
-        .find_map(|word| match word {
+    let words = line.split(|c: char| !c.is_ascii_alphabetic()).filter(|word| !word.is_empty());
+    words.take(6).find_map(|word| match word {
             "TRACE" => Some(Level::Trace),
             "DEBUG" => Some(Level::Debug),
             "INFO" => Some(Level::Info),

@@ -1,11 +1,11 @@
 //! From what is asked to the revision that is to serve: building, copying, looking up.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 
 use atoll_base::{RevisionNumber, ServiceName, Timestamp};
 
-use super::{Ground, Progress, Shared, Source};
+use super::{Progress, Shared, Source};
 use crate::Error;
 use crate::artifact::{self, Failure, Selection};
 use crate::history::{History, Revision};
@@ -146,10 +146,10 @@ impl Prepare {
 
 /// Removes artifacts that no kept revision needs. Only at the start of a node, when no copy is on
 /// its way; a failure costs disk space and nothing else.
-pub(super) async fn sweep(history: &History, artifacts: &PathBuf) {
+pub(super) async fn sweep(history: &History, artifacts: &Path) {
     let swept = match history.live_digests(REVISIONS_KEPT).await {
         Ok(live) => {
-            let artifacts = artifacts.clone();
+            let artifacts = artifacts.to_owned();
             tokio::task::spawn_blocking(move || artifact::sweep(&artifacts, &live)).await
         }
         Err(error) => {

@@ -1,0 +1,3 @@
+//! x
+mod manifest;
+fn main() {}

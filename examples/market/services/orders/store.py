@@ -1,0 +1,121 @@
+"""Orders in SQLite, and an outbox: what this service still owes to others.
+
+The outbox is the answer to "the order is saved, and then the call to points fails": the debt is
+written in the same transaction as the order's state, so one can't exist without the other, and
+somebody pays it later, as often as it takes. Whoever is called must bear repetition; that is why
+every debt has a key.
+
+Several instances share the file. Nothing is remembered in between: every request reads it afresh,
+and a change says which state it started from.
+"""
+import json
+import os
+import sqlite3
+import time
+from contextlib import closing, contextmanager
+from dataclasses import asdict
+
+from order import Line, Order
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS orders (
+    id TEXT PRIMARY KEY, user TEXT NOT NULL, lines TEXT NOT NULL, state TEXT NOT NULL,
+    failure TEXT NOT NULL, placed_at REAL NOT NULL,
+    key TEXT, request TEXT,             -- Idempotency-Key, and the body that came with it
+    UNIQUE (user, key)
+);
+CREATE TABLE IF NOT EXISTS outbox (
+    key TEXT PRIMARY KEY, dependency TEXT NOT NULL, path TEXT NOT NULL, body TEXT NOT NULL,
+    traceparent TEXT NOT NULL,          -- so that even a late call belongs to its trace
+    tries INTEGER NOT NULL DEFAULT 0, due REAL NOT NULL DEFAULT 0
+);
+"""
+
+
+class Conflict(Exception):
+    """Somebody else was quicker."""
+
+
+def connect():
+    # sqlite:////absolute/path: the part behind the third slash
+    path = os.environ["DATABASE_URL"].removeprefix("sqlite:///")
+    db = sqlite3.connect(path, timeout=5, isolation_level=None)
+    db.row_factory = sqlite3.Row
+    return db
+
+
+def prepare():
+    """Creates the tables. Instances that start at once on a new file may collide: try again."""
+    deadline = time.monotonic() + 10
+    while True:
+        try:
+            with closing(connect()) as db:
+                db.execute("PRAGMA journal_mode = WAL")
+                return db.executescript(SCHEMA)
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorname != "SQLITE_BUSY" or time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
+
+
+@contextmanager
+def transaction():
+    with closing(connect()) as db:
+        db.execute("BEGIN IMMEDIATE")
+        try:
+            yield db
+        except BaseException:
+            db.execute("ROLLBACK")
+            raise
+        db.execute("COMMIT")
+
+
+def select(where, *values):
+    with closing(connect()) as db:
+        rows = db.execute(f"SELECT * FROM orders WHERE {where} ORDER BY placed_at", values)
+        return [(read(row), row["request"]) for row in rows]
+
+
+def read(row):
+    lines = [Line(**line) for line in json.loads(row["lines"])]
+    return Order(row["id"], row["user"], lines, row["state"], row["failure"])
+
+
+def add(order, key, request):
+    lines = json.dumps([asdict(line) for line in order.lines])
+    row = (order.id, order.user, lines, order.state, order.failure, time.time(), key, request)
+    try:
+        with transaction() as db:
+            db.execute("INSERT INTO orders VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
+    except sqlite3.IntegrityError as error:
+        raise Conflict from error
+
+
+def move(order, state, failure="", debts=()):
+    """Changes the order's state and writes down what follows from it, together or not at all."""
+    before = order.state
+    order.move(state, failure)
+    with transaction() as db:
+        sql = "UPDATE orders SET state = ?, failure = ? WHERE id = ? AND state = ?"
+        if db.execute(sql, (state, failure, order.id, before)).rowcount == 0:
+            raise Conflict  # two requests about one order: the first one won
+        for key, dependency, path, body, traceparent in debts:
+            sql = "INSERT INTO outbox (key, dependency, path, body, traceparent) VALUES (?,?,?,?,?)"
+            db.execute(sql, (key, dependency, path, json.dumps(body), traceparent))
+
+
+def debts():
+    with closing(connect()) as db:
+        return db.execute("SELECT * FROM outbox WHERE due <= ?", (time.time(),)).fetchall()
+
+
+def paid(key):
+    with transaction() as db:
+        db.execute("DELETE FROM outbox WHERE key = ?", (key,))
+
+
+def postpone(key, tries):
+    with transaction() as db:  # 1, 2, 4, 8, then every 10 seconds
+        wait = min(2**tries, 10)
+        sql = "UPDATE outbox SET tries = tries + 1, due = ? WHERE key = ?"
+        db.execute(sql, (time.time() + wait, key))
