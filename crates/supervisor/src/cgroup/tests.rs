@@ -1,0 +1,83 @@
+use super::files::{self, Dialect};
+use super::find::{own_dir, parse_mount};
+use super::*;
+use atoll_base::ByteCount;
+
+fn texts(dialect: Dialect, controller: Controller, resources: &Resources) -> Vec<String> {
+    files::limits(dialect, &[controller], resources)
+        .iter()
+        .map(|setting| format!("{}={}", setting.file, setting.value))
+        .collect()
+}
+
+#[test]
+fn limits_are_written_in_the_words_of_each_version() {
+    let resources = Resources {
+        memory: Some(ByteCount::mib(256)),
+        cpu: Some(0.5),
+        pids: None,
+    };
+    assert_eq!(
+        texts(Dialect::V2, Controller::Memory, &resources),
+        [
+            "memory.max=268435456",
+            "memory.swap.max=0",
+            "memory.oom.group=1"
+        ]
+    );
+    assert_eq!(
+        texts(Dialect::V1, Controller::Memory, &resources),
+        [
+            "memory.limit_in_bytes=268435456",
+            "memory.memsw.limit_in_bytes=268435456"
+        ]
+    );
+    let cpu = texts(Dialect::V2, Controller::Cpu, &resources);
+    assert_eq!(cpu, ["cpu.max=50000 100000"]);
+    let cpu = texts(Dialect::V1, Controller::Cpu, &resources);
+    assert_eq!(cpu, ["cpu.cfs_period_us=100000", "cpu.cfs_quota_us=50000"]);
+    let pids = texts(Dialect::V1, Controller::Pids, &resources);
+    assert_eq!(pids, ["pids.max=1024"]);
+    let none = Resources::default();
+    let cpu = texts(Dialect::V2, Controller::Cpu, &none);
+    assert_eq!(cpu, ["cpu.max=max 100000"]);
+}
+
+#[test]
+fn counts_are_read_in_both_versions() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let write = |name: &str, text: &str| fs::write(dir.join(name), text).unwrap();
+    write("memory.events", "low 0\noom 3\noom_kill 2\n");
+    write("memory.current", "5000\n");
+    write("memory.stat", "anon 1\ninactive_file 1000\n");
+    write("cpu.stat", "usage_usec 7\nuser_usec 1\n");
+    assert_eq!(files::oom_kills(Dialect::V2, dir), Some(2));
+    assert_eq!(files::memory(Dialect::V2, dir), Some(4000));
+    assert_eq!(files::cpu_ns(Dialect::V2, dir), Some(7000));
+    write("memory.oom_control", "oom_kill_disable 0\noom_kill 4\n");
+    write("memory.usage_in_bytes", "9000\n");
+    write("memory.stat", "total_inactive_file 1\n");
+    write("cpuacct.usage", "77\n");
+    assert_eq!(files::oom_kills(Dialect::V1, dir), Some(4));
+    assert_eq!(files::memory(Dialect::V1, dir), Some(8999));
+    assert_eq!(files::cpu_ns(Dialect::V1, dir), Some(77));
+}
+
+#[test]
+fn the_own_cgroup_is_found_in_every_kind_of_mount() {
+    let v1 = "35 31 0:32 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct";
+    let v1 = parse_mount(v1).unwrap();
+    let own = "9:name=systemd:/\n4:cpu,cpuacct:/a/b\n0::/user.slice/x.scope\n";
+    let dir = own_dir(&v1, own).unwrap();
+    assert_eq!(dir, Path::new("/sys/fs/cgroup/cpu,cpuacct/a/b"));
+    let v2 = parse_mount("30 23 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw").unwrap();
+    let dir = own_dir(&v2, own).unwrap();
+    assert_eq!(dir, Path::new("/sys/fs/cgroup/user.slice/x.scope"));
+    let inside = "35 31 0:32 /a /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu,cpuacct";
+    let dir = own_dir(&parse_mount(inside).unwrap(), own).unwrap();
+    assert_eq!(dir, Path::new("/sys/fs/cgroup/cpu/b"));
+    let other = "35 31 0:32 / /sys/fs/cgroup/freezer rw - cgroup cgroup rw,freezer";
+    assert_eq!(parse_mount(other), None);
+    assert_eq!(parse_mount("35 31 0:32 / /proc rw - proc proc rw"), None);
+}

@@ -1,0 +1,127 @@
+//! Reads one pipe of an instance for as long as it is open, on a task of its own.
+
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex};
+
+use atoll_base::{InstanceId, Tasks, Timestamp};
+use tokio::io::unix::AsyncFd;
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+
+use super::{Lines, Read, Tail, read};
+use crate::event::{OutputLine, OutputSink, Stream};
+use crate::service::lock;
+
+/// How much is read before other tasks have their turn.
+const BUDGET: usize = 1 << 20;
+
+/// A pipe that is being read. Dropped, the reading ends.
+#[derive(Debug)]
+pub(crate) struct Reader {
+    shared: Arc<Source>,
+    done: oneshot::Receiver<()>,
+    cancel: CancellationToken,
+}
+
+/// Where lines come from and where they go.
+pub(crate) struct Source {
+    pub(crate) pipe: AsyncFd<OwnedFd>,
+    pub(crate) lines: Mutex<Lines>,
+    pub(crate) tail: Arc<Mutex<Tail>>,
+    pub(crate) sink: Arc<dyn OutputSink>,
+    pub(crate) instance: InstanceId,
+    pub(crate) stream: Stream,
+}
+
+impl Reader {
+    /// Begins to read.
+    pub(crate) fn start(source: Source, tasks: &Tasks) -> Self {
+        let shared = Arc::new(source);
+        let source = shared.clone();
+        let (sender, done) = oneshot::channel();
+        let cancel = CancellationToken::new();
+        let cancelled = cancel.clone();
+        tasks.spawn("output", async move {
+            tokio::select! {
+                () = cancelled.cancelled() => {}
+                () = source.read_all() => {}
+            }
+            source.finish();
+            // Nobody waits for it when the instance is being torn down.
+            let _ = sender.send(());
+        });
+        Self {
+            shared,
+            done,
+            cancel,
+        }
+    }
+
+    /// Reads what is in the pipe now, without waiting, at most about `budget` bytes.
+    pub(crate) fn catch_up(&self, budget: usize) {
+        self.shared.read(budget);
+    }
+
+    /// Completes when the pipe was read to its end. Can be called again after it was dropped.
+    pub(crate) async fn ended(&mut self) {
+        if !self.done.is_terminated() {
+            let _ = (&mut self.done).await;
+        }
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.cancel.cancel();
+    }
+}
+
+impl Source {
+    async fn read_all(&self) {
+        while let Ok(mut ready) = self.pipe.readable().await {
+            match self.read(BUDGET) {
+                Read::Empty => ready.clear_ready(),
+                Read::More => tokio::task::yield_now().await,
+                Read::End => return,
+            }
+        }
+    }
+
+    fn read(&self, budget: usize) -> Read {
+        let mut lines = lock(&self.lines);
+        let time = Timestamp::now();
+        read(
+            self.pipe.get_ref(),
+            &mut lines,
+            budget,
+            |text, continued| {
+                self.take(time, text, continued);
+            },
+        )
+    }
+
+    fn finish(&self) {
+        let time = Timestamp::now();
+        lock(&self.lines).finish(&mut |text: &str, continued| self.take(time, text, continued));
+    }
+
+    fn take(&self, time: Timestamp, text: &str, continued: bool) {
+        lock(&self.tail).push(text, continued);
+        self.sink.line(OutputLine {
+            instance: &self.instance,
+            stream: self.stream,
+            time,
+            text,
+            continued,
+        });
+    }
+}
+
+impl std::fmt::Debug for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Source")
+            .field("instance", &self.instance)
+            .field("stream", &self.stream)
+            .finish_non_exhaustive()
+    }
+}

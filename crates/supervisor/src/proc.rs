@@ -1,0 +1,141 @@
+//! Reads `/proc`: what processes there are, and what they are.
+//!
+//! A pid alone names nothing, since the kernel uses it again; a pid with its start time does. All
+//! of these answer `None` or nothing for a process that is gone: that is not an error here.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+
+use crate::spec::Usage;
+
+/// The interesting part of `/proc/PID/stat`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Stat {
+    /// One of R, S, D, Z, T, …
+    pub(crate) state: u8,
+    pub(crate) pgrp: u32,
+    pub(crate) session: u32,
+    /// In clock ticks, user and system together.
+    pub(crate) cpu_ticks: u64,
+    pub(crate) threads: u32,
+    /// In clock ticks after boot.
+    pub(crate) start_time: u64,
+}
+
+/// What `/proc/PID/stat` says.
+pub(crate) fn stat(pid: u32) -> Option<Stat> {
+    parse_stat(&fs::read(format!("/proc/{pid}/stat")).ok()?)
+}
+
+fn parse_stat(text: &[u8]) -> Option<Stat> {
+    // The name stands in parentheses and may itself hold any byte, also ')'.
+    let after_name = memchr::memrchr(b')', text)?;
+    let rest = str::from_utf8(text.get(after_name + 1..)?).ok()?;
+    let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
+    let number = |index: usize| fields.get(index)?.parse::<u64>().ok();
+    Some(Stat {
+        state: *fields.first()?.as_bytes().first()?,
+        pgrp: u32::try_from(number(2)?).ok()?,
+        session: u32::try_from(number(3)?).ok()?,
+        cpu_ticks: number(11)? + number(12)?,
+        threads: u32::try_from(number(17)?).ok()?,
+        start_time: number(19)?,
+    })
+}
+
+/// All processes that are not dead.
+pub(crate) fn pids() -> Vec<u32> {
+    let Ok(entries) = fs::read_dir("/proc") else {
+        return Vec::new();
+    };
+    entries
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .collect()
+}
+
+/// Whether the process was given exactly this `NAME=value` when it started.
+pub(crate) fn was_given(pid: u32, assignment: &str) -> bool {
+    let Ok(environment) = fs::read(format!("/proc/{pid}/environ")) else {
+        return false;
+    };
+    environment
+        .split(|b| *b == 0)
+        .any(|entry| entry == assignment.as_bytes())
+}
+
+/// The id of this boot; empty where the kernel does not tell.
+pub(crate) fn boot_id() -> String {
+    let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    text.trim().to_owned()
+}
+
+/// The command line, for people.
+pub(crate) fn command_line(pid: u32) -> String {
+    let bytes = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let words: Vec<_> = bytes
+        .split(|b| *b == 0)
+        .filter(|word| !word.is_empty())
+        .map(String::from_utf8_lossy)
+        .collect();
+    let mut text = words.join(" ");
+    if text.chars().count() > 80 {
+        text = text.chars().take(79).chain(['…']).collect();
+    }
+    text
+}
+
+/// What one process uses.
+pub(crate) fn usage(pid: u32) -> Option<Usage> {
+    let stat = stat(pid)?;
+    let statm = fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
+    let resident: u64 = statm.split(' ').nth(1)?.parse().ok()?;
+    Some(Usage {
+        cpu_ns: stat.cpu_ticks * (1_000_000_000 / rustix::param::clock_ticks_per_second()),
+        memory: resident * rustix::param::page_size() as u64,
+        pids: stat.threads,
+    })
+}
+
+/// The inodes of the sockets that a process has open.
+pub(crate) fn socket_inodes(pid: u32) -> Vec<u64> {
+    let Ok(entries) = fs::read_dir(format!("/proc/{pid}/fd")) else {
+        return Vec::new();
+    };
+    entries
+        .filter_map(|entry| {
+            let target = fs::read_link(entry.ok()?.path()).ok()?;
+            let inner = target.to_str()?.strip_prefix("socket:[")?;
+            inner.strip_suffix(']')?.parse().ok()
+        })
+        .collect()
+}
+
+/// The number of a file or folder; for a cgroup this is its id.
+pub(crate) fn inode(path: &std::path::Path) -> Option<u64> {
+    fs::metadata(path).ok().map(|metadata| metadata.ino())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_with_parentheses_and_spaces_does_not_confuse() {
+        let line = b"42 (a) b (c) S 1 40 39 0 -1 4194560 1 2 3 4 70 30 0 0 20 0 5 0 12345 1 2 3";
+        let stat = parse_stat(line).unwrap();
+        assert_eq!((stat.state, stat.pgrp, stat.session), (b'S', 40, 39));
+        assert_eq!((stat.cpu_ticks, stat.threads), (100, 5));
+        assert_eq!(stat.start_time, 12_345);
+        assert_eq!(parse_stat(b"42 (torn"), None);
+        assert_eq!(parse_stat(b""), None);
+    }
+
+    #[test]
+    fn this_process_is_found() {
+        let me = std::process::id();
+        assert!(pids().contains(&me));
+        assert!(stat(me).is_some());
+        assert!(usage(me).unwrap().memory > 100_000);
+        assert!(!boot_id().is_empty());
+    }
+}
