@@ -12,7 +12,7 @@
 mod check;
 mod finding;
 mod load;
-pub mod scaffold;
+mod preflight;
 mod schema;
 mod structure;
 #[cfg(test)]
@@ -31,6 +31,7 @@ use serde::{Deserialize, Serialize};
 
 pub use finding::Report;
 pub use load::{load, load_with, parse_stored};
+pub use preflight::preflight;
 pub use schema::{application_schema, service_schema};
 
 /// The file that makes a folder an application.

@@ -38,6 +38,12 @@ pub(super) enum Step<'a> {
 }
 
 impl Document {
+    /// A file whose text is known.
+    pub(super) fn new(path: PathBuf, dir: &Path, text: Arc<str>) -> Self {
+        let shown = path.strip_prefix(dir).unwrap_or(&path).display().to_string();
+        Self { source: Arc::new(SourceFile { path, shown, text }) }
+    }
+
     /// Where the value at the end of `path` stands; the nearest place on the way if it is absent.
     ///
     /// Parses the file again: it is asked only when something is wrong.

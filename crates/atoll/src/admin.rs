@@ -1,0 +1,86 @@
+//! The admin API: HTTP and JSON over a Unix socket in the state folder.
+//!
+//! Who may open the socket may do everything: it is in `.atoll/run`, which only its owner can
+//! enter. The command line uses nothing but this API, and the console will use the same. Its
+//! OpenAPI document is at `/v1/openapi.json`. Errors are `application/problem+json` (RFC 9457).
+
+pub mod client;
+mod logs;
+mod problem;
+mod services;
+mod socket;
+pub mod types;
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use utoipa::OpenApi;
+
+use crate::node::{Node, NodeView};
+
+pub use socket::{bind, connect, path};
+
+/// The OpenAPI 3.1 document of the API.
+#[derive(OpenApi)]
+#[openapi(
+    info(title = "Atoll admin API", description = "Everything that `atoll` on the command line does"),
+    paths(
+        node_view,
+        stop,
+        services::list,
+        services::one,
+        services::history,
+        services::deploy,
+        services::deployment,
+        logs::logs,
+        logs::trace
+    )
+)]
+pub struct Document;
+
+/// All routes.
+pub fn router(node: Arc<Node>) -> Router {
+    Router::new()
+        .route("/v1/openapi.json", get(|| async { Json(Document::openapi()) }))
+        .route("/v1/node", get(node_view))
+        .route("/v1/node/stop", post(stop))
+        .route("/v1/services", get(services::list))
+        .route("/v1/services/{service}", get(services::one))
+        .route("/v1/services/{service}/history", get(services::history))
+        .route("/v1/services/{service}/deployments", post(services::deploy))
+        .route("/v1/deployments/{id}", get(services::deployment))
+        .route("/v1/logs", get(logs::logs))
+        .route("/v1/traces/{trace}", get(logs::trace))
+        .fallback(problem::not_found)
+        .with_state(node)
+}
+
+/// Serves the API until the node stops.
+pub async fn serve(listener: tokio::net::UnixListener, node: Arc<Node>) {
+    let tasks = node.tasks().clone();
+    let stopping = {
+        let tasks = tasks.clone();
+        async move { tasks.stopping().await }
+    };
+    let served = axum::serve(listener, router(node)).with_graceful_shutdown(stopping).await;
+    if let Err(error) = served {
+        tracing::error!(%error, "the admin API has ended");
+        tasks.stop();
+    }
+}
+
+/// The node.
+#[utoipa::path(get, path = "/v1/node", responses((status = 200, body = NodeView)))]
+async fn node_view(State(node): State<Arc<Node>>) -> Json<NodeView> {
+    Json(node.view())
+}
+
+/// Stops the node, and every service with it.
+#[utoipa::path(post, path = "/v1/node/stop", responses((status = 202, description = "It will stop")))]
+async fn stop(State(node): State<Arc<Node>>) -> StatusCode {
+    node.request_stop();
+    StatusCode::ACCEPTED
+}

@@ -1,0 +1,162 @@
+//! The command line's side of the admin API.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use bytes::{Buf, Bytes};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::{Method, Request, Response};
+use hyper_util::rt::TokioIo;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::types::Problem;
+
+/// A way to the node of one application. Each call is a connection of its own: it is a local
+/// socket, and a node that was started anew in between is found again.
+#[derive(Debug, Clone)]
+pub struct Client {
+    socket: PathBuf,
+}
+
+/// Why a call failed, as far as the command line treats it differently.
+#[derive(Debug, thiserror::Error)]
+pub enum CallError {
+    /// No node runs.
+    #[error("no node runs in {}; start it with `atoll up`", .0.display())]
+    NotRunning(PathBuf),
+    /// The node refuses.
+    #[error("{}", .0.detail)]
+    Refused(Box<Problem>),
+    /// The connection broke.
+    #[error("the connection to the node broke: {0}")]
+    Broken(String),
+}
+
+/// A body that comes line by line.
+#[derive(Debug)]
+pub struct Lines {
+    body: Incoming,
+    buffer: Vec<u8>,
+}
+
+impl Client {
+    /// To the node of the application in `dir`.
+    pub fn new(dir: &Path) -> Self {
+        Self { socket: super::path(dir) }
+    }
+
+    /// `GET` and parse.
+    pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, CallError> {
+        let response = self.call(Method::GET, path, Bytes::new()).await?;
+        parse(&read(response).await?)
+    }
+
+    /// `POST` and parse.
+    pub async fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, CallError> {
+        let body = serde_json::to_vec(body).map_err(|error| broken(&error))?;
+        let response = self.call(Method::POST, path, body.into()).await?;
+        parse(&read(response).await?)
+    }
+
+    /// `POST` without a body and without an answer.
+    pub async fn command(&self, path: &str) -> Result<(), CallError> {
+        self.call(Method::POST, path, Bytes::new()).await.map(drop)
+    }
+
+    /// `GET`, line by line.
+    pub async fn lines(&self, path: &str) -> Result<Lines, CallError> {
+        let response = self.call(Method::GET, path, Bytes::new()).await?;
+        Ok(Lines { body: response.into_body(), buffer: Vec::new() })
+    }
+
+    /// Whether a node answers.
+    pub async fn is_running(&self) -> bool {
+        super::connect(&self.socket).await.is_ok()
+    }
+
+    async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> Result<Response<Incoming>, CallError> {
+        let stream = super::connect(&self.socket).await.map_err(|error| self.unreachable(&error))?;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(|error| broken(&error))?;
+        #[expect(clippy::disallowed_methods, reason = "it ends with the connection")]
+        tokio::spawn(connection);
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("host", "atoll")
+            .header("content-type", "application/json")
+            .body(Full::new(body))
+            .map_err(|error| broken(&error))?;
+        let response = sender.send_request(request).await.map_err(|error| broken(&error))?;
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        let status = response.status();
+        let text = read(response).await?;
+        let problem = serde_json::from_slice(&text).unwrap_or_else(|_| {
+            Problem::new(status, String::from_utf8_lossy(&text).into_owned())
+        });
+        Err(CallError::Refused(Box::new(problem)))
+    }
+
+    fn unreachable(&self, error: &io::Error) -> CallError {
+        use io::ErrorKind::{ConnectionRefused, NotADirectory, NotFound};
+        if matches!(error.kind(), ConnectionRefused | NotFound | NotADirectory) {
+            let folder = self.socket.ancestors().nth(3).unwrap_or(&self.socket);
+            CallError::NotRunning(folder.to_owned())
+        } else {
+            broken(error)
+        }
+    }
+}
+
+impl Lines {
+    /// The next line without its end; none at the end of the body.
+    ///
+    /// # Errors
+    /// When the connection breaks.
+    pub async fn next(&mut self) -> anyhow::Result<Option<Vec<u8>>> {
+        loop {
+            if let Some(end) = self.buffer.iter().position(|byte| *byte == b'\n') {
+                let mut line: Vec<u8> = self.buffer.drain(..=end).collect();
+                line.pop();
+                return Ok(Some(line));
+            }
+            let Some(frame) = self.body.frame().await else { return Ok(None) };
+            let frame = frame.context("the connection to the node broke")?;
+            if let Ok(mut data) = frame.into_data() {
+                while data.has_remaining() {
+                    let chunk = data.chunk().len();
+                    self.buffer.extend_from_slice(data.chunk());
+                    data.advance(chunk);
+                }
+            }
+        }
+    }
+}
+
+async fn read(response: Response<Incoming>) -> Result<Bytes, CallError> {
+    let body = response.into_body().collect().await.map_err(|error| broken(&error))?;
+    Ok(body.to_bytes())
+}
+
+fn parse<T: DeserializeOwned>(text: &[u8]) -> Result<T, CallError> {
+    serde_json::from_slice(text).map_err(|error| broken(&error))
+}
+
+fn broken(error: &dyn std::fmt::Display) -> CallError {
+    CallError::Broken(error.to_string())
+}

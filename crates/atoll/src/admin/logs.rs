@@ -1,0 +1,133 @@
+//! The log and the hops of traces.
+
+use std::sync::Arc;
+
+use atoll_base::{ServiceName, Timestamp, TraceId};
+use atoll_telemetry::{Hop, LogRecord, Query as LogQuery};
+use axum::Json;
+use axum::body::{Body, Bytes};
+use axum::extract::{Path, Query, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+use utoipa::IntoParams;
+
+use super::types::Problem;
+use crate::node::Node;
+
+/// Records that may wait for a slow reader.
+const QUEUE_LENGTH: usize = 256;
+
+/// Which records are wanted.
+#[derive(Debug, Default, Clone, Serialize, Deserialize, IntoParams)]
+pub struct LogsQuery {
+    /// Of these services, separated by commas. Default: all.
+    #[serde(default)]
+    pub services: String,
+    /// Not older than this (RFC 3339).
+    pub since: Option<String>,
+    /// Not newer than this (RFC 3339).
+    pub until: Option<String>,
+    /// Whose message matches this regular expression.
+    pub grep: Option<String>,
+    /// Of this trace.
+    pub trace: Option<String>,
+    /// Only the last so many.
+    pub tail: Option<usize>,
+    /// Stay, and send records as they come.
+    #[serde(default)]
+    pub follow: bool,
+}
+
+/// Log records, one JSON object a line (`application/x-ndjson`), oldest first.
+#[utoipa::path(
+    get, path = "/v1/logs", params(LogsQuery),
+    responses(
+        (status = 200, description = "Records, one a line", content_type = "application/x-ndjson"),
+        (status = 422, body = Problem)
+    )
+)]
+pub async fn logs(
+    State(node): State<Arc<Node>>,
+    Query(query): Query<LogsQuery>,
+) -> Result<Response, Problem> {
+    let wanted = parse(&query)?;
+    let (records, queue) = tokio::sync::mpsc::channel::<Bytes>(QUEUE_LENGTH);
+    let telemetry = node.telemetry().clone();
+    if query.follow {
+        let mut follow = telemetry.follow(wanted).await?;
+        let tasks = node.tasks().clone();
+        node.tasks().spawn("follow", async move {
+            loop {
+                let record = tokio::select! {
+                    record = follow.next() => record,
+                    () = tasks.stopping() => None,
+                    () = records.closed() => None,
+                };
+                let Some(record) = record else { return };
+                if records.send(line(&record)).await.is_err() {
+                    return;
+                }
+            }
+        });
+    } else {
+        node.tasks().spawn("search", async move {
+            let found = move |record| records.blocking_send(line(&record)).is_ok();
+            if let Err(error) = telemetry.search(wanted, found).await {
+                tracing::warn!(%error, "a search of the logs broke off");
+            }
+        });
+    }
+    let stream = futures_util::stream::unfold(queue, |mut queue| async move {
+        let bytes = queue.recv().await?;
+        Some((Ok::<_, std::convert::Infallible>(bytes), queue))
+    });
+    let kind = [(header::CONTENT_TYPE, "application/x-ndjson")];
+    Ok((kind, Body::from_stream(stream)).into_response())
+}
+
+/// The recent hops of a trace, oldest first: where the request went.
+#[utoipa::path(
+    get, path = "/v1/traces/{trace}", params(("trace" = String, Path)),
+    responses((status = 200, description = "Hops"), (status = 422, body = Problem))
+)]
+pub async fn trace(
+    State(node): State<Arc<Node>>,
+    Path(trace): Path<String>,
+) -> Result<Json<Vec<Hop>>, Problem> {
+    Ok(Json(node.telemetry().hops_of(parse_trace(&trace)?)))
+}
+
+fn parse(query: &LogsQuery) -> Result<LogQuery, Problem> {
+    let services = query.services.split(',').filter(|name| !name.is_empty());
+    let services: Result<Vec<ServiceName>, _> = services.map(ServiceName::new).collect();
+    let grep = query.grep.as_deref().map(regex::Regex::new).transpose();
+    Ok(LogQuery {
+        services: services.map_err(|error| refused(&error))?,
+        since: moment(query.since.as_deref())?,
+        until: moment(query.until.as_deref())?,
+        grep: grep.map_err(|error| refused(&error))?,
+        trace: query.trace.as_deref().map(parse_trace).transpose()?,
+        tail: query.tail,
+        ..LogQuery::default()
+    })
+}
+
+fn moment(text: Option<&str>) -> Result<Option<Timestamp>, Problem> {
+    text.map(str::parse).transpose().map_err(|error| refused(&error))
+}
+
+fn parse_trace(text: &str) -> Result<TraceId, Problem> {
+    TraceId::parse(text.as_bytes())
+        .ok_or_else(|| refused(&"a trace id is 32 lowercase hexadecimal digits"))
+}
+
+fn refused(why: &dyn std::fmt::Display) -> Problem {
+    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, why.to_string())
+}
+
+fn line(record: &LogRecord) -> Bytes {
+    let mut line = serde_json::to_vec(record).unwrap_or_default();
+    line.push(b'\n');
+    line.into()
+}

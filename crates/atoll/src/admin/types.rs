@@ -1,0 +1,118 @@
+//! What crosses the wire of the admin API, beside the node's own views.
+
+use atoll_base::RevisionNumber;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// What is to be done with a service.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum OrderKind {
+    /// Build the folder and let the new revision take over.
+    Deploy {
+        /// A folder on the node's machine; the service's own if absent.
+        dir: Option<String>,
+    },
+    /// Bring an earlier revision back.
+    Rollback {
+        /// Which; if absent, the newest one before the current that has served.
+        #[schema(value_type = Option<u32>)]
+        revision: Option<RevisionNumber>,
+    },
+    /// New instances of the current revision.
+    Restart,
+    /// Change the number of instances.
+    Scale {
+        /// So many.
+        instances: u32,
+    },
+}
+
+/// An order, with its author and its reason, for the history.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct NewDeployment {
+    /// What is to be done.
+    #[serde(flatten)]
+    pub order: OrderKind,
+    /// Who asks.
+    pub who: String,
+    /// Why.
+    #[serde(default)]
+    pub why: String,
+}
+
+/// A deployment that has begun.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct Accepted {
+    /// Its id.
+    pub deployment: i64,
+}
+
+/// A deployment, in the history.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct DeploymentView {
+    /// Its id.
+    pub id: i64,
+    /// Of which service.
+    pub service: String,
+    /// up, deploy, rollback, restart or scale.
+    pub kind: String,
+    /// The revision that was to serve.
+    pub revision: Option<u32>,
+    /// The one that served before.
+    pub previous: Option<u32>,
+    /// The SHA-256 of the revision's files.
+    pub digest: Option<String>,
+    /// Who asked.
+    pub who: String,
+    /// Why.
+    pub why: String,
+    /// When it began (RFC 3339).
+    pub started: String,
+    /// When it ended (RFC 3339).
+    pub ended: Option<String>,
+    /// succeeded, failed or interrupted; absent while it runs.
+    pub outcome: Option<String>,
+    /// What went wrong, or what changed.
+    pub detail: String,
+    /// Milliseconds from begin to end.
+    pub took_ms: Option<u64>,
+}
+
+impl From<atoll_deploy::Deployment> for DeploymentView {
+    fn from(entry: atoll_deploy::Deployment) -> Self {
+        let took = entry.ended.map(|ended| ended.since(entry.started).as_millis());
+        Self {
+            id: entry.id,
+            service: entry.service.to_string(),
+            kind: entry.kind.as_str().to_owned(),
+            revision: entry.revision.map(|revision| revision.0),
+            previous: entry.previous.map(|revision| revision.0),
+            digest: entry.digest,
+            who: entry.who,
+            why: entry.why,
+            started: entry.started.to_string(),
+            ended: entry.ended.map(|ended| ended.to_string()),
+            outcome: entry.outcome.map(|outcome| outcome.as_str().to_owned()),
+            detail: entry.detail,
+            took_ms: took.and_then(|millis| u64::try_from(millis).ok()),
+        }
+    }
+}
+
+/// An error, after RFC 9457.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct Problem {
+    /// The HTTP status in words.
+    pub title: String,
+    /// The HTTP status.
+    pub status: u16,
+    /// What is wrong.
+    pub detail: String,
+    /// The code under which `atoll explain` tells more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<String>,
+    /// The mistakes in the manifests, drawn for a terminal without colors.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drawing: Option<String>,
+}

@@ -1,0 +1,348 @@
+//! The command line: one table of commands, from which help, completions and the dispatch come.
+//!
+//! stdout is data, stderr is talk. With `--json` the data is JSON. Exit codes: 0 done, 1 it failed,
+//! 2 the command line was wrong, 3 the manifests have mistakes, 4 no node runs.
+
+mod check;
+mod deploy;
+mod down;
+mod explain;
+mod live;
+mod logs;
+mod new;
+mod output;
+mod ps;
+mod up;
+mod watch;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use atoll_base::{Code, Coded, HumanDuration, ServiceName, TraceId};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+
+use crate::admin::client::{CallError, Client};
+use crate::manifest::{APPLICATION_FILE, Report};
+use output::Output;
+
+/// A microservice platform in one binary.
+#[derive(Debug, Parser)]
+#[command(name = "atoll", version, propagate_version = true, max_term_width = 100)]
+#[command(after_help = "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 mistakes in manifests, \
+                        4 no node runs.\nStart with: atoll init && atoll new service hello")]
+pub struct Cli {
+    /// The application's folder. Default: this one, or the nearest above with an atoll.toml.
+    #[arg(short = 'C', long, global = true, value_name = "DIR")]
+    dir: Option<PathBuf>,
+    /// Print data as JSON.
+    #[arg(long, global = true)]
+    json: bool,
+    /// When to use colors.
+    #[arg(long, global = true, value_enum, default_value = "auto", value_name = "WHEN")]
+    color: ColorWhen,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum ColorWhen {
+    /// On a terminal, unless NO_COLOR is set.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Start the application and stay (Ctrl-C stops it).
+    Up(UpArgs),
+    /// Stop the application that runs here.
+    Down,
+    /// Show services and instances.
+    Ps,
+    /// Show what services printed.
+    Logs(LogsArgs),
+    /// Make a new revision of a service and let it take over, without losing a request.
+    Deploy(DeployArgs),
+    /// Bring an earlier revision of a service back.
+    Rollback(RollbackArgs),
+    /// Show the deployments of a service.
+    History(HistoryArgs),
+    /// Change how many instances of a service run.
+    Scale(ScaleArgs),
+    /// Replace the instances of a service by new ones, without losing a request.
+    Restart(RestartArgs),
+    /// Look for mistakes in all manifests.
+    Check,
+    /// Print the JSON Schema of a manifest, for editors.
+    Schema(SchemaArgs),
+    /// Begin an application here.
+    Init,
+    /// Write a starting point.
+    New(NewArgs),
+    /// Tell more about an error code.
+    Explain(ExplainArgs),
+    /// Print a shell's completion script.
+    Completions(CompletionsArgs),
+}
+
+#[derive(Debug, Args)]
+struct UpArgs {
+    /// The application's folder.
+    dir: Option<PathBuf>,
+    /// Return when it is up, and leave it running.
+    #[arg(short, long, conflicts_with = "watch")]
+    detach: bool,
+    /// Rebuild and roll over a service when its files change.
+    #[arg(short, long)]
+    watch: bool,
+    /// Build every service, even if nothing has changed.
+    #[arg(long)]
+    build: bool,
+}
+
+#[derive(Debug, Args)]
+struct LogsArgs {
+    /// Only of these services. `atoll` is the node itself.
+    services: Vec<ServiceName>,
+    /// Stay, and show lines as they come.
+    #[arg(short, long)]
+    follow: bool,
+    /// Not older than this: a time span (10m) or a moment (RFC 3339).
+    #[arg(long, value_name = "WHEN")]
+    since: Option<String>,
+    /// Not newer than this: a time span (5m) or a moment (RFC 3339).
+    #[arg(long, value_name = "WHEN")]
+    until: Option<String>,
+    /// Only lines that match this regular expression.
+    #[arg(short, long, value_name = "RE")]
+    grep: Option<String>,
+    /// Only what belongs to this trace, and the way that the request went.
+    #[arg(short, long, value_name = "ID", value_parser = trace_id)]
+    trace: Option<TraceId>,
+    /// Only the last so many lines. Default: 100 unless something else narrows it.
+    #[arg(short = 'n', long, value_name = "COUNT")]
+    tail: Option<usize>,
+}
+
+#[derive(Debug, Args)]
+struct DeployArgs {
+    /// The service.
+    service: ServiceName,
+    /// The folder to make the revision of. Default: the service's own.
+    folder: Option<PathBuf>,
+    /// The reason, for the history.
+    #[arg(short, long, default_value = "", value_name = "TEXT")]
+    message: String,
+}
+
+#[derive(Debug, Args)]
+struct RollbackArgs {
+    /// The service.
+    service: ServiceName,
+    /// The number of the revision. Default: the newest before the current one that has served.
+    #[arg(value_parser = revision)]
+    revision: Option<u32>,
+    /// The reason, for the history.
+    #[arg(short, long, default_value = "", value_name = "TEXT")]
+    message: String,
+}
+
+#[derive(Debug, Args)]
+struct HistoryArgs {
+    /// The service.
+    service: ServiceName,
+    /// The newest so many.
+    #[arg(short = 'n', long, default_value_t = 20, value_name = "COUNT")]
+    limit: u32,
+}
+
+#[derive(Debug, Args)]
+struct ScaleArgs {
+    /// The service.
+    service: ServiceName,
+    /// The number of instances.
+    instances: u32,
+    /// The reason, for the history.
+    #[arg(short, long, default_value = "", value_name = "TEXT")]
+    message: String,
+}
+
+#[derive(Debug, Args)]
+struct RestartArgs {
+    /// The service.
+    service: ServiceName,
+    /// The reason, for the history.
+    #[arg(short, long, default_value = "", value_name = "TEXT")]
+    message: String,
+}
+
+#[derive(Debug, Args)]
+struct SchemaArgs {
+    /// Which file.
+    #[arg(value_enum, default_value = "service")]
+    file: SchemaFile,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum SchemaFile {
+    /// service.toml
+    Service,
+    /// atoll.toml
+    Application,
+}
+
+#[derive(Debug, Args)]
+struct NewArgs {
+    #[command(subcommand)]
+    what: New,
+}
+
+#[derive(Debug, Subcommand)]
+enum New {
+    /// A service in services/NAME, with a health check, a route and a test.
+    Service {
+        /// Its name.
+        name: ServiceName,
+        /// Its language.
+        #[arg(long, value_enum, default_value = "python")]
+        lang: new::Language,
+    },
+}
+
+#[derive(Debug, Args)]
+struct ExplainArgs {
+    /// The code, such as ATL0102. Default: list them all.
+    code: Option<String>,
+}
+
+#[derive(Debug, Args)]
+struct CompletionsArgs {
+    /// The shell.
+    #[arg(value_enum)]
+    shell: clap_complete::Shell,
+}
+
+/// A failure with the exit code that scripts see.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    /// It was tried and did not work.
+    #[error("{0:#}")]
+    Failed(#[from] anyhow::Error),
+    /// It was tried, did not work, and has a code.
+    #[error("{message}")]
+    Coded { message: String, code: Code },
+    /// The manifests have mistakes.
+    #[error("{0}")]
+    Manifest(Report),
+    /// The node refused or is not there.
+    #[error(transparent)]
+    Call(#[from] CallError),
+    /// Everything was said already.
+    #[error("")]
+    Told,
+}
+
+impl Failure {
+    fn exit_code(&self) -> u8 {
+        match self {
+            Self::Failed(_) | Self::Coded { .. } | Self::Told => 1,
+            Self::Manifest(_) => 3,
+            Self::Call(CallError::NotRunning(_)) => 4,
+            Self::Call(CallError::Refused(problem)) if problem.drawing.is_some() => 3,
+            Self::Call(_) => 1,
+        }
+    }
+}
+
+/// Parses the command line, does it, and tells the exit code.
+pub fn run() -> ExitCode {
+    let cli = Cli::parse();
+    let out = Output::new(cli.json, cli.color);
+    match dispatch(cli, &out) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            out.failure(&failure);
+            ExitCode::from(failure.exit_code())
+        }
+    }
+}
+
+fn dispatch(cli: Cli, out: &Output) -> Result<(), Failure> {
+    let here = cli.dir.as_deref();
+    match cli.command {
+        Command::Up(args) => up::run(here, args, out),
+        Command::Check => check::run(&application_dir(here), out),
+        Command::Schema(args) => check::schema(args.file, out),
+        Command::Init => new::init(here.unwrap_or(Path::new(".")), out),
+        Command::New(NewArgs { what: New::Service { name, lang } }) => {
+            new::service(&application_dir(here), &name, lang, out)
+        }
+        Command::Explain(args) => explain::run(args.code.as_deref(), out),
+        Command::Completions(args) => {
+            let mut command = Cli::command();
+            clap_complete::generate(args.shell, &mut command, "atoll", &mut std::io::stdout());
+            Ok(())
+        }
+        online => talk_to_node(&application_dir(here), online, out),
+    }
+}
+
+/// The commands that need a node.
+fn talk_to_node(dir: &Path, command: Command, out: &Output) -> Result<(), Failure> {
+    let client = Client::new(dir);
+    let work = async {
+        match command {
+            Command::Down => down::run(&client, out).await,
+            Command::Ps => ps::run(&client, out).await,
+            Command::Logs(args) => logs::run(&client, args, out).await,
+            Command::History(args) => deploy::history(&client, &args.service, args.limit, out).await,
+            other => deploy::run(&client, other, out).await,
+        }
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(anyhow::Error::from)?.block_on(work)
+}
+
+/// The nearest folder with an `atoll.toml`, from `start` or from here upwards.
+fn application_dir(start: Option<&Path>) -> PathBuf {
+    let start = start.unwrap_or(Path::new("."));
+    let absolute = start.canonicalize().unwrap_or_else(|_| start.to_owned());
+    let found = absolute.ancestors().find(|folder| folder.join(APPLICATION_FILE).is_file());
+    found.map_or_else(|| absolute.clone(), Path::to_owned)
+}
+
+/// The code of the first error in a chain that has one.
+fn coded(error: &anyhow::Error) -> Option<Code> {
+    fn code<E: Coded + Send + Sync + 'static>(error: &anyhow::Error) -> Option<Code> {
+        error.downcast_ref::<E>().map(Coded::code)
+    }
+    code::<atoll_store::Error>(error)
+        .or_else(|| code::<atoll_proxy::Error>(error))
+        .or_else(|| code::<atoll_supervisor::Error>(error))
+        .or_else(|| code::<atoll_deploy::Error>(error))
+        .or_else(|| code::<atoll_telemetry::Error>(error))
+}
+
+fn trace_id(text: &str) -> Result<TraceId, String> {
+    // A whole traceparent is as good as the id within it.
+    let digits = text.strip_prefix("00-").and_then(|rest| rest.get(..32)).unwrap_or(text);
+    TraceId::parse(digits.as_bytes())
+        .ok_or_else(|| "a trace id is 32 lowercase hexadecimal digits".to_owned())
+}
+
+fn revision(text: &str) -> Result<u32, String> {
+    text.trim_start_matches('r').parse().map_err(|_| "a revision is a number, such as 3".to_owned())
+}
+
+/// A moment, from `10m` (so long ago) or from RFC 3339.
+fn moment(text: &str) -> Result<atoll_base::Timestamp, anyhow::Error> {
+    if let Ok(HumanDuration(span)) = text.parse() {
+        return Ok(atoll_base::Timestamp::now().before(span));
+    }
+    text.parse().map_err(|_| {
+        anyhow::anyhow!("`{text}` is neither a time span such as 10m nor a moment such as 2026-11-21T08:00:00Z")
+    })
+}

@@ -1,0 +1,154 @@
+//! `atoll deploy`, `rollback`, `scale`, `restart` and `history`: orders, and watching them.
+
+use std::time::Duration;
+
+use atoll_base::{RevisionNumber, ServiceName};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::output::{BAD, FAINT, GOOD, Output, table};
+use super::{Client, Command, Failure};
+use crate::admin::types::{Accepted, DeploymentView, NewDeployment, OrderKind};
+use crate::node::ServiceView;
+
+/// Seconds that one question for the end of a deployment waits.
+const WAIT_SECONDS: u32 = 1;
+
+/// The state of a service is asked this often while a picture is shown.
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+
+pub(super) async fn run(client: &Client, command: Command, out: &Output) -> Result<(), Failure> {
+    let (service, order, message) = match command {
+        Command::Deploy(args) => {
+            let dir = match args.folder {
+                Some(folder) => {
+                    let found = folder.canonicalize();
+                    let found = found.map_err(|error| {
+                        anyhow::anyhow!("{} cannot be used: {error}", folder.display())
+                    })?;
+                    Some(found.display().to_string())
+                }
+                None => None,
+            };
+            (args.service, OrderKind::Deploy { dir }, args.message)
+        }
+        Command::Rollback(args) => {
+            let revision = args.revision.map(RevisionNumber);
+            (args.service, OrderKind::Rollback { revision }, args.message)
+        }
+        Command::Scale(args) => {
+            (args.service, OrderKind::Scale { instances: args.instances }, args.message)
+        }
+        Command::Restart(args) => (args.service, OrderKind::Restart, args.message),
+        _ => return Ok(()),
+    };
+    let new = NewDeployment { order, who: crate::who(), why: message };
+    let path = format!("/v1/services/{service}/deployments");
+    let accepted: Accepted = client.post(&path, &new).await?;
+    let ended = watch(client, &service, accepted.deployment, out).await?;
+    tell(&ended, out)
+}
+
+/// Waits for the end; on a terminal, with a picture of where it stands.
+async fn watch(
+    client: &Client,
+    service: &ServiceName,
+    deployment: i64,
+    out: &Output,
+) -> Result<DeploymentView, Failure> {
+    let bar = if out.is_live() && !out.json { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
+    if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} {elapsed:.dim}") {
+        bar.set_style(style);
+    }
+    bar.enable_steady_tick(LOOK_INTERVAL);
+    let look = async {
+        loop {
+            if let Ok(view) = client.get::<ServiceView>(&format!("/v1/services/{service}")).await {
+                let step = view.step.unwrap_or_default();
+                let ready = format!("{} of {} ready", view.serving, view.wanted);
+                bar.set_message(format!("{service}: {step} ({ready})"));
+            }
+            tokio::time::sleep(LOOK_INTERVAL).await;
+        }
+    };
+    let end = async {
+        loop {
+            let path = format!("/v1/deployments/{deployment}?wait={WAIT_SECONDS}");
+            let view: DeploymentView = client.get(&path).await?;
+            if view.outcome.is_some() {
+                return Ok::<_, Failure>(view);
+            }
+        }
+    };
+    let ended = tokio::select! {
+        ended = end => ended,
+        never = look => never,
+    };
+    bar.finish_and_clear();
+    ended
+}
+
+fn tell(ended: &DeploymentView, out: &Output) -> Result<(), Failure> {
+    if out.json {
+        out.json(ended);
+    }
+    let service = &ended.service;
+    if ended.outcome.as_deref() != Some("succeeded") {
+        out.say(format!("{BAD}✗{BAD:#} {}", ended.detail));
+        if let Some(previous) = ended.previous {
+            out.say(format!("  {service} r{previous} goes on serving; `atoll logs {service}` tells more"));
+        }
+        return Err(Failure::Told);
+    }
+    let took = Duration::from_millis(ended.took_ms.unwrap_or_default());
+    let revision = ended.revision.map_or_else(|| "?".to_owned(), |number| format!("r{number}"));
+    let what = match (ended.kind.as_str(), ended.previous) {
+        ("scale", _) => ended.detail.clone(),
+        ("restart", _) => format!("{revision} has new instances"),
+        (_, Some(previous)) => format!("{revision} serves; it was r{previous}"),
+        (_, None) => format!("{revision} serves"),
+    };
+    if !out.json {
+        out.say(format!("{GOOD}✓{GOOD:#} {service}: {what} {FAINT}({:.1}s){FAINT:#}", took.as_secs_f64()));
+    }
+    Ok(())
+}
+
+pub(super) async fn history(
+    client: &Client,
+    service: &ServiceName,
+    limit: u32,
+    out: &Output,
+) -> Result<(), Failure> {
+    let path = format!("/v1/services/{service}/history?limit={limit}");
+    let entries: Vec<DeploymentView> = client.get(&path).await?;
+    if out.json {
+        out.json(&entries);
+        return Ok(());
+    }
+    let head = ["ID", "WHEN", "WHAT", "REVISION", "OUTCOME", "TOOK", "WHO", "DIGEST", "WHY"];
+    let mut rows = vec![head.map(str::to_owned).to_vec()];
+    rows.extend(entries.iter().map(|entry| {
+        let outcome = match entry.outcome.as_deref() {
+            Some("succeeded") => format!("{GOOD}succeeded{GOOD:#}"),
+            Some(other) => format!("{BAD}{other}{BAD:#}"),
+            None => "runs".to_owned(),
+        };
+        let digest = entry.digest.as_deref().and_then(|digest| digest.get(..12));
+        let first_line = entry.detail.lines().next().unwrap_or_default();
+        let why = [entry.why.as_str(), first_line];
+        let why: Vec<&str> = why.into_iter().filter(|text| !text.is_empty()).collect();
+        vec![
+            entry.id.to_string(),
+            entry.started.get(..19).unwrap_or(&entry.started).replace('T', " "),
+            entry.kind.clone(),
+            entry.revision.map_or_else(|| "-".to_owned(), |revision| format!("r{revision}")),
+            outcome,
+            entry.took_ms.map_or_else(|| "-".to_owned(), |ms| format!("{:.1}s", ms as f64 / 1e3)),
+            entry.who.clone(),
+            digest.unwrap_or("-").to_owned(),
+            why.join(": "),
+        ]
+    }));
+    out.data(table(&rows));
+    Ok(())
+}

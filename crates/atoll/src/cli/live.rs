@@ -1,0 +1,134 @@
+//! The picture while an application starts: each service, where it stands, how long it took.
+//!
+//! On a terminal the lines move; elsewhere each change is a line of its own. Both look at the admin
+//! API, so that `up` and `up --detach` show the same.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+
+use super::output::{BAD, FAINT, GOOD, Output, STRONG, WARN};
+use super::{Client, Failure};
+use crate::node::{NodeView, ServiceState, ServiceView};
+
+/// How often the picture is drawn.
+const FRAME: Duration = Duration::from_millis(80);
+
+/// Lines of output shown for a service that failed.
+const LAST_LINES_SHOWN: usize = 8;
+
+/// How it ended.
+pub(super) struct Ended {
+    pub(super) all_ready: bool,
+}
+
+/// Shows the start until every service is ready or has failed.
+pub(super) async fn show(client: &Client, out: &Output) -> Result<Ended, Failure> {
+    let mut picture = Picture::new(out);
+    loop {
+        let services: Vec<ServiceView> = client.get("/v1/services").await?;
+        picture.draw(&services);
+        if !services.is_empty() && services.iter().all(|service| service.deployment.is_none()) {
+            picture.finish();
+            return conclude(client, &services, out).await;
+        }
+        tokio::time::sleep(FRAME).await;
+    }
+}
+
+struct Picture<'a> {
+    out: &'a Output,
+    bars: Option<(MultiProgress, HashMap<String, ProgressBar>)>,
+    last: HashMap<String, ServiceState>,
+}
+
+impl<'a> Picture<'a> {
+    fn new(out: &'a Output) -> Self {
+        let live = out.is_live() && !out.json;
+        Self { out, bars: live.then(|| (MultiProgress::new(), HashMap::new())), last: HashMap::new() }
+    }
+
+    fn draw(&mut self, services: &[ServiceView]) {
+        let width = services.iter().map(|service| service.name.as_str().len()).max().unwrap_or(0);
+        for service in services {
+            let name = service.name.as_str();
+            if let Some((all, bars)) = &mut self.bars {
+                let bar = bars.entry(name.to_owned()).or_insert_with(|| {
+                    let bar = all.add(ProgressBar::new_spinner());
+                    if let Ok(style) = ProgressStyle::with_template("{msg}") {
+                        bar.set_style(style);
+                    }
+                    bar
+                });
+                bar.set_message(line(service, width));
+            } else if self.last.insert(name.to_owned(), service.state) != Some(service.state) {
+                self.out.say(line(service, width));
+            }
+        }
+    }
+
+    /// The lines stay on the screen.
+    fn finish(&mut self) {
+        for bar in self.bars.iter().flat_map(|(_, bars)| bars.values()) {
+            bar.abandon();
+        }
+    }
+}
+
+fn line(service: &ServiceView, width: usize) -> String {
+    let (mark, word) = match service.state {
+        ServiceState::Ready => (format!("{GOOD}✓{GOOD:#}"), "ready".to_owned()),
+        ServiceState::Building => (format!("{WARN}◌{WARN:#}"), "building".to_owned()),
+        ServiceState::Waiting => (format!("{FAINT}◌{FAINT:#}"), "waiting".to_owned()),
+        ServiceState::Starting => (format!("{WARN}◌{WARN:#}"), "starting".to_owned()),
+        ServiceState::Degraded => (format!("{WARN}!{WARN:#}"), "degraded".to_owned()),
+        ServiceState::Failed => (format!("{BAD}✗{BAD:#}"), "failed".to_owned()),
+    };
+    let secs = service.deployment_ms.unwrap_or_default() as f64 / 1e3;
+    let count = format!("{}/{}", service.serving, service.wanted);
+    let name = service.name.as_str();
+    let revision = service.revision.map(|revision| revision.to_string()).unwrap_or_default();
+    format!("{mark} {name:<width$}  {word:<9} {count:<5} {FAINT}{revision:<4} {secs:.1}s{FAINT:#}")
+}
+
+async fn conclude(
+    client: &Client,
+    services: &[ServiceView],
+    out: &Output,
+) -> Result<Ended, Failure> {
+    let node: NodeView = client.get("/v1/node").await?;
+    let ill: Vec<&ServiceView> =
+        services.iter().filter(|service| service.state != ServiceState::Ready).collect();
+    for service in &ill {
+        tell_failure(service, out);
+    }
+    for warning in &node.warnings {
+        out.say(format!("{WARN}!{WARN:#} {warning}"));
+    }
+    let name = &node.application;
+    if ill.is_empty() {
+        out.say(format!("\n{GOOD}✓{GOOD:#} {STRONG}{name}{STRONG:#} is up"));
+    } else {
+        let names: Vec<&str> = ill.iter().map(|service| service.name.as_str()).collect();
+        out.say(format!("\n{BAD}✗{BAD:#} {STRONG}{name}{STRONG:#} is up without {}", names.join(", ")));
+    }
+    if out.json {
+        out.json(&serde_json::json!({ "node": node, "services": services }));
+    } else {
+        out.data(&node.edge);
+    }
+    Ok(Ended { all_ready: ill.is_empty() })
+}
+
+fn tell_failure(service: &ServiceView, out: &Output) {
+    let reason = service.reason.as_deref().unwrap_or("not ready");
+    out.say(format!("\n{BAD}✗ {}{BAD:#}: {reason}", service.name));
+    let ill = service.instances.iter().find(|instance| !instance.last_lines.is_empty());
+    let lines = ill.map(|instance| instance.last_lines.as_slice()).unwrap_or_default();
+    let shown = lines.len().saturating_sub(LAST_LINES_SHOWN);
+    for last in &lines[shown..] {
+        out.say(format!("  {FAINT}│ {last}{FAINT:#}"));
+    }
+    out.say(format!("  `atoll logs {}` tells more", service.name));
+}

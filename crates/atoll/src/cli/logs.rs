@@ -1,0 +1,167 @@
+//! `atoll logs`
+
+use anstyle::{AnsiColor, Style};
+use atoll_base::{Timestamp, TraceId};
+use atoll_telemetry::{Level, LogRecord, Stream};
+use serde::Deserialize;
+
+use super::output::{BAD, FAINT, Output, WARN};
+use super::{Client, Failure, LogsArgs, moment};
+
+/// Lines shown when nothing narrows the question.
+const TAIL_DEFAULT: usize = 100;
+
+/// A hop, as the admin API tells it.
+#[derive(Debug, Deserialize)]
+struct HopView {
+    time: Timestamp,
+    duration: std::time::Duration,
+    caller: String,
+    callee: Option<String>,
+    instance: Option<String>,
+    method: String,
+    path: String,
+    status: u16,
+    error: Option<String>,
+}
+
+pub(super) async fn run(client: &Client, args: LogsArgs, out: &Output) -> Result<(), Failure> {
+    if let Some(grep) = &args.grep {
+        regex::Regex::new(grep).map_err(anyhow::Error::from)?;
+    }
+    let mut hops = match args.trace {
+        Some(trace) => hops(client, trace).await?,
+        None => Vec::new(),
+    };
+    hops.reverse();
+    let mut lines = client.lines(&question(&args)?).await?;
+    let mut found = false;
+    while let Some(line) = lines.next().await? {
+        found = true;
+        if out.json {
+            out.data(String::from_utf8_lossy(&line));
+            continue;
+        }
+        let record: LogRecord = serde_json::from_slice(&line).map_err(anyhow::Error::from)?;
+        while let Some(hop) = hops.pop_if(|hop| hop.time <= record.time) {
+            show_hop(&hop, out);
+        }
+        show(&record, out);
+    }
+    if !out.json {
+        found |= !hops.is_empty();
+        while let Some(hop) = hops.pop() {
+            show_hop(&hop, out);
+        }
+    }
+    if found { Ok(()) } else { nothing(&args, out) }
+}
+
+/// Nothing found is an answer, but not the one hoped for: as with `grep`, exit code 1.
+fn nothing(args: &LogsArgs, out: &Output) -> Result<(), Failure> {
+    if args.trace.is_some() {
+        out.say("nothing of this trace is kept; is it a trace id of this application?");
+    } else {
+        out.say("no lines");
+    }
+    if args.trace.is_some() || args.grep.is_some() { Err(Failure::Told) } else { Ok(()) }
+}
+
+async fn hops(client: &Client, trace: TraceId) -> Result<Vec<HopView>, Failure> {
+    Ok(client.get(&format!("/v1/traces/{trace}")).await?)
+}
+
+/// The query of the admin API.
+fn question(args: &LogsArgs) -> Result<String, Failure> {
+    let mut pairs = Vec::new();
+    let names: Vec<&str> = args.services.iter().map(|service| service.as_str()).collect();
+    if !names.is_empty() {
+        pairs.push(("services", names.join(",")));
+    }
+    if let Some(since) = &args.since {
+        pairs.push(("since", moment(since)?.to_string()));
+    }
+    if let Some(until) = &args.until {
+        pairs.push(("until", moment(until)?.to_string()));
+    }
+    if let Some(grep) = &args.grep {
+        pairs.push(("grep", grep.clone()));
+    }
+    if let Some(trace) = args.trace {
+        pairs.push(("trace", trace.to_string()));
+    }
+    let narrowed = args.since.is_some() || args.grep.is_some() || args.trace.is_some();
+    let tail = args.tail.or((!narrowed).then_some(TAIL_DEFAULT));
+    if let Some(tail) = tail {
+        pairs.push(("tail", tail.to_string()));
+    }
+    pairs.push(("follow", args.follow.to_string()));
+    let query: Vec<String> =
+        pairs.into_iter().map(|(name, value)| format!("{name}={}", escape(&value))).collect();
+    Ok(format!("/v1/logs?{}", query.join("&")))
+}
+
+fn show(record: &LogRecord, out: &Output) {
+    let origin = if record.instance.is_empty() {
+        record.service.to_string()
+    } else {
+        record.instance.clone()
+    };
+    let tint = tint(record.service.as_str());
+    let style = match (record.level, record.stream) {
+        (Some(Level::Error), _) => BAD,
+        (Some(Level::Warn), _) => WARN,
+        (_, Stream::Platform) => FAINT,
+        _ => Style::new(),
+    };
+    let mark = if record.stream == Stream::Platform { "· " } else { "" };
+    let message = &record.message;
+    let time = clock_time(record.time);
+    out.data(format!("{FAINT}{time}{FAINT:#} {tint}{origin:<16}{tint:#} {mark}{style}{message}{style:#}"));
+}
+
+fn show_hop(hop: &HopView, out: &Output) {
+    let style = if hop.status >= 500 || hop.status == 0 { BAD } else { FAINT };
+    let callee = hop.instance.as_deref().or(hop.callee.as_deref()).unwrap_or("no route");
+    let error = hop.error.as_deref().map(|error| format!(" ({error})")).unwrap_or_default();
+    let millis = hop.duration.as_secs_f64() * 1e3;
+    let time = clock_time(hop.time);
+    out.data(format!(
+        "{FAINT}{time}{FAINT:#} {style}→ {} to {callee}: {} {} {} in {millis:.1} ms{error}{style:#}",
+        hop.caller, hop.method, hop.path, hop.status,
+    ));
+}
+
+/// Date and time to the millisecond, UTC.
+fn clock_time(moment: Timestamp) -> String {
+    let text = moment.to_string();
+    let (date, time) = text.split_once('T').unwrap_or((&text, ""));
+    format!("{date} {}", time.get(..12).unwrap_or(time))
+}
+
+/// A color for each service, the same every time.
+fn tint(service: &str) -> Style {
+    const TINTS: [AnsiColor; 6] = [
+        AnsiColor::Cyan,
+        AnsiColor::Green,
+        AnsiColor::Magenta,
+        AnsiColor::Blue,
+        AnsiColor::Yellow,
+        AnsiColor::BrightCyan,
+    ];
+    let sum: usize = service.bytes().map(usize::from).sum();
+    TINTS[sum % TINTS.len()].on_default()
+}
+
+/// Percent-encodes for a query.
+fn escape(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            escaped.push(char::from(byte));
+        } else {
+            escaped.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    escaped
+}

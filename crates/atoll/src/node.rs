@@ -1,0 +1,330 @@
+//! The node: introduces the parts to each other and runs an application.
+//!
+//! Every crossing between subsystems stands in this folder: [`sinks`] is what the supervisor and
+//! the proxy tell the others, [`ground`] what deployments ask of them, [`traffic`] the agreement
+//! about who serves. The parts themselves do not know each other.
+
+mod build;
+mod environment;
+mod events;
+mod ground;
+mod sinks;
+mod traffic;
+mod views;
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use atoll_base::{ServiceName, Tasks, Timestamp};
+use atoll_deploy::{Deployment, History, Request, Source};
+use atoll_store::{Sql, StateDir};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::database::{self, Databases};
+use crate::manifest::{self, Application, ServiceManifest};
+use environment::Folders;
+use events::Events;
+use ground::{NodeGround, SharedGround};
+use traffic::Traffic;
+
+pub use sinks::OwnReady;
+pub use views::{InstanceView, NodeView, ServiceState, ServiceView};
+
+/// The state folder, within the application's.
+pub const STATE_FOLDER: &str = ".atoll";
+
+/// Requests that are under way when the node stops are given this long.
+const DRAIN_MAX: Duration = Duration::from_secs(10);
+
+/// A running application.
+pub struct Node {
+    application: Mutex<Application>,
+    started: Timestamp,
+    stop_requested: tokio::sync::Notify,
+    parts: Parts,
+    _state: StateDir,
+}
+
+/// What the node introduced to each other.
+struct Parts {
+    proxy: atoll_proxy::Handle,
+    supervisor: atoll_supervisor::Handle,
+    deploy: atoll_deploy::Handle,
+    telemetry: atoll_telemetry::Handle,
+    traffic: Arc<Traffic>,
+    events: Arc<Events>,
+    warnings: Arc<Mutex<Vec<String>>>,
+    tasks: Tasks,
+}
+
+/// What a deployment of one service is to be.
+pub enum Order {
+    /// A new revision, of the folder if one is named, else of the member's own.
+    Deploy(Option<PathBuf>),
+    /// Back to a revision, or to the one before.
+    Rollback(Option<atoll_base::RevisionNumber>),
+    /// New instances.
+    Restart,
+    /// So many instances.
+    Scale(u32),
+}
+
+/// A deployment that has begun.
+pub type Begun = (i64, oneshot::Receiver<Result<Deployment, atoll_deploy::Error>>);
+
+impl Node {
+    /// Takes the state folder, ends what an earlier node left, binds all ports, and begins to start
+    /// every service.
+    ///
+    /// # Errors
+    /// When the folder is in use or a port is taken. Nothing runs then.
+    pub async fn start(application: Application, build: bool) -> anyhow::Result<Arc<Self>> {
+        let state = StateDir::open(&application.dir.join(STATE_FOLDER))?;
+        let parts = assemble(&application, &state).await?;
+        let node = Arc::new(Self {
+            application: Mutex::new(application),
+            started: Timestamp::now(),
+            stop_requested: tokio::sync::Notify::new(),
+            parts,
+            _state: state,
+        });
+        node.start_services(build).await?;
+        Ok(node)
+    }
+
+    /// The tasks of the node; stopping them stops the node.
+    pub fn tasks(&self) -> &Tasks {
+        &self.parts.tasks
+    }
+
+    /// Asks the node to stop; who runs it will.
+    pub fn request_stop(&self) {
+        self.stop_requested.notify_one();
+    }
+
+    /// Completes when somebody has asked for a stop, or a task has panicked.
+    pub async fn stop_requested(&self) {
+        tokio::select! {
+            () = self.stop_requested.notified() => {}
+            () = self.parts.tasks.stopping() => {}
+        }
+    }
+
+    /// The log.
+    pub fn telemetry(&self) -> &atoll_telemetry::Handle {
+        &self.parts.telemetry
+    }
+
+    /// The deployments.
+    pub fn deployments(&self) -> &atoll_deploy::Handle {
+        &self.parts.deploy
+    }
+
+    /// Where each service's own folder is.
+    pub fn service_folders(&self) -> BTreeMap<ServiceName, PathBuf> {
+        let application = self.application();
+        let services = application.services.iter();
+        services.map(|(name, service)| (name.clone(), service.dir.clone())).collect()
+    }
+
+    /// Begins a deployment.
+    ///
+    /// # Errors
+    /// When a manifest has mistakes, or the service is being deployed already.
+    pub async fn order(
+        &self,
+        service: &ServiceName,
+        order: Order,
+        who: &str,
+        why: &str,
+    ) -> Result<Begun, OrderError> {
+        let request = match order {
+            Order::Deploy(dir) => Request::Deploy(self.source(service, dir.as_deref())?),
+            Order::Rollback(revision) => Request::Rollback(revision),
+            Order::Restart => Request::Restart,
+            Order::Scale(count) => Request::Scale(count),
+        };
+        Ok(self.parts.deploy.begin(service, request, who, why).await?)
+    }
+
+    /// Reads the manifests anew: the service's from `dir`, and how it fits with the others.
+    fn source(&self, service: &ServiceName, dir: Option<&Path>) -> Result<Source, OrderError> {
+        let home = self.application().dir.clone();
+        let application = manifest::load_with(&home, dir).map_err(OrderError::Manifest)?;
+        let Some(found) = application.services.get(service) else {
+            return Err(OrderError::Deploy(atoll_deploy::Error::NoService(service.clone())));
+        };
+        let from_elsewhere = dir.and_then(|dir| dir.canonicalize().ok());
+        if from_elsewhere.is_some_and(|dir| dir != found.dir) {
+            return Err(OrderError::OtherService(service.clone()));
+        }
+        let source = source_of(found);
+        *self.application() = application;
+        Ok(source)
+    }
+
+    /// Stops everything, in order: no new requests, those under way end, instances leave, the log
+    /// is written.
+    pub async fn stop(&self) {
+        self.parts.events.node(atoll_telemetry::Level::Info, "stopping".to_owned());
+        self.parts.proxy.stop(DRAIN_MAX).await;
+        let slowest = self.application().services.values().map(|s| s.file.stop_timeout.0).max();
+        let limit = slowest.unwrap_or_default() + Duration::from_secs(5);
+        self.parts.deploy.stop_all(limit).await;
+        self.parts.supervisor.stop_all().await;
+        self.parts.tasks.stop();
+        if let Err(error) = self.parts.telemetry.flush().await {
+            tracing::warn!(%error, "the last lines may be missing");
+        }
+        self.parts.tasks.join(Duration::from_secs(2)).await;
+    }
+
+    async fn start_services(&self, build: bool) -> anyhow::Result<()> {
+        let services: Vec<ServiceManifest> =
+            self.application().services.values().cloned().collect();
+        for service in services {
+            let traffic = Arc::clone(&self.parts.traffic);
+            let wait_for = service.file.wait_for.clone();
+            let gate = Box::pin(async move {
+                for name in &wait_for {
+                    traffic.wait_ready(name).await;
+                }
+            });
+            let request = Request::Up { source: source_of(&service), build, gate };
+            let name = service.file.name.clone();
+            self.parts.deploy.begin(&name, request, &crate::who(), "up").await?;
+        }
+        Ok(())
+    }
+
+    fn application(&self) -> std::sync::MutexGuard<'_, Application> {
+        self.application.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Why a deployment did not begin.
+#[derive(Debug, thiserror::Error)]
+pub enum OrderError {
+    /// The manifests have mistakes.
+    #[error("{0}")]
+    Manifest(manifest::Report),
+    /// The folder holds another service.
+    #[error("the folder does not hold the service '{0}'; its service.toml has another name")]
+    OtherService(ServiceName),
+    /// The deployment is refused.
+    #[error(transparent)]
+    Deploy(#[from] atoll_deploy::Error),
+}
+
+fn source_of(service: &ServiceManifest) -> Source {
+    Source {
+        dir: service.dir.clone(),
+        manifest: service.text.clone(),
+        build: service.file.build.clone(),
+        artifact: service.file.artifact.clone(),
+    }
+}
+
+async fn assemble(application: &Application, state: &StateDir) -> anyhow::Result<Parts> {
+    let tasks = Tasks::new();
+    let run_dir = state.subdir("run")?;
+    let node_id = node_id(state.path())?;
+    let recovered = atoll_supervisor::recover(&run_dir, &node_id)?;
+    let telemetry = atoll_telemetry::Service::start(
+        state.subdir("telemetry/logs")?,
+        application.file.logs.clone(),
+    )?;
+    let sql = Sql::open(
+        &state.path().join("state.db"),
+        &[atoll_deploy::MIGRATION, database::MIGRATION],
+    )?;
+    let spans = Arc::new(sinks::Spans2Log { telemetry: telemetry.clone() });
+    let config = atoll_proxy::Config {
+        edge: application.file.edge.clone(),
+        mesh: application.file.mesh.clone(),
+        threads: None,
+    };
+    let proxy = atoll_proxy::Service::bind(config, spans)?.start();
+    let events = Arc::new(Events::new(telemetry.clone()));
+    for ended in &recovered.ended {
+        let message = format!("ended what an earlier run had left: {ended}");
+        events.node(atoll_telemetry::Level::Warn, message);
+    }
+    let traffic = Arc::new(Traffic::new(proxy.clone()));
+    let (news, heard) = mpsc::channel(sinks::NEWS_LENGTH);
+    let own_ready = Arc::new(OwnReady::default());
+    let warnings = Arc::new(Mutex::new(Vec::new()));
+    let watch = sinks::InstanceWatch {
+        traffic: Arc::clone(&traffic),
+        events: Arc::clone(&events),
+        news,
+        own_ready: Arc::clone(&own_ready),
+        warnings: Arc::clone(&warnings),
+    };
+    let supervisor = atoll_supervisor::Handle::open(
+        atoll_supervisor::Config { run_dir, node_id },
+        Arc::new(watch),
+        Arc::new(sinks::Output2Log { telemetry: telemetry.clone() }),
+        tasks.clone(),
+    )?;
+    let databases = Databases::new(
+        database::Context {
+            application: application.file.name.to_string(),
+            state: state.path().to_owned(),
+            sql: sql.clone(),
+            supervisor: supervisor.clone(),
+            ready: own_ready,
+        },
+        &application.file,
+    );
+    let ground = Arc::new(NodeGround {
+        folders: Folders { state: state.path().to_owned() },
+        supervisor: supervisor.clone(),
+        traffic: Arc::clone(&traffic),
+        databases: Arc::new(databases),
+        events: Arc::clone(&events),
+        telemetry: telemetry.clone(),
+        tasks: tasks.clone(),
+        deploy: OnceLock::new(),
+        preparing: Mutex::new(HashMap::new()),
+    });
+    state.subdir("data")?;
+    let deploy = atoll_deploy::Service::start(
+        Arc::new(SharedGround(Arc::clone(&ground))),
+        History::open(sql).await?,
+        state.subdir("artifacts")?,
+        tasks.clone(),
+    )
+    .await?;
+    // The ground was made a moment ago; nobody else has set it.
+    let _ = ground.deploy.set(deploy.clone());
+    tasks.spawn("news", pass_news_on(heard, deploy.clone()));
+    Ok(Parts { proxy, supervisor, deploy, telemetry, traffic, events, warnings, tasks })
+}
+
+async fn pass_news_on(
+    mut heard: mpsc::Receiver<(atoll_base::InstanceId, atoll_deploy::InstanceNews)>,
+    deploy: atoll_deploy::Handle,
+) {
+    while let Some((id, news)) = heard.recv().await {
+        deploy.news(id, news).await;
+    }
+}
+
+/// The node's id: made once, kept in the state folder.
+fn node_id(state: &Path) -> anyhow::Result<String> {
+    let path = state.join("node-id");
+    if let Ok(known) = std::fs::read_to_string(&path) {
+        let known = known.trim();
+        if !known.is_empty() && known.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return Ok(known.to_owned());
+        }
+    }
+    let micros = Timestamp::now().as_micros();
+    let fresh = format!("{:08x}{:08x}", micros & 0xffff_ffff, std::process::id());
+    std::fs::write(&path, &fresh).with_context(|| format!("cannot write {}", path.display()))?;
+    Ok(fresh)
+}

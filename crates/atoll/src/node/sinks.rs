@@ -1,0 +1,254 @@
+//! What the supervisor and the proxy tell, brought to those who need to know.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use atoll_base::{InstanceId, Timestamp};
+use atoll_deploy::InstanceNews;
+use atoll_proxy::{ErrorKind, Side, SpanBatch, SpanRef, SpanSink};
+use atoll_supervisor::{Event, Observer, OutputLine, OutputSink, Stream as Output};
+use atoll_telemetry::{Handle as Telemetry, Hop, HopOutcome, Level, NewRecord, Stream};
+use tokio::sync::mpsc;
+
+use super::events::Events;
+use super::traffic::Traffic;
+
+/// News of instances that may wait for the deployments. More than this in one moment means that
+/// something is very wrong; then news is told late, never lost.
+pub const NEWS_LENGTH: usize = 4096;
+
+/// Hears the supervisor. Traffic is changed at once, within the call; everything else is passed on.
+pub struct InstanceWatch {
+    pub traffic: Arc<Traffic>,
+    pub events: Arc<Events>,
+    pub news: mpsc::Sender<(InstanceId, InstanceNews)>,
+    /// Instances of Atoll's own (database servers), which no deployment knows.
+    pub own_ready: Arc<OwnReady>,
+    pub warnings: Arc<Mutex<Vec<String>>>,
+}
+
+/// Which of Atoll's own instances are ready.
+#[derive(Default)]
+pub struct OwnReady {
+    ready: Mutex<HashSet<InstanceId>>,
+    changed: tokio::sync::Notify,
+}
+
+impl OwnReady {
+    /// Waits until the instance is ready.
+    pub async fn wait(&self, id: &InstanceId) {
+        loop {
+            let changed = self.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            if self.ready.lock().unwrap_or_else(PoisonError::into_inner).contains(id) {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    fn set(&self, id: &InstanceId, ready: bool) {
+        let mut set = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
+        if ready {
+            set.insert(id.clone());
+        } else {
+            set.remove(id);
+        }
+        drop(set);
+        self.changed.notify_waiters();
+    }
+}
+
+impl InstanceWatch {
+    fn tell(&self, id: InstanceId, news: InstanceNews) {
+        if let Err(mpsc::error::TrySendError::Full(item)) = self.news.try_send((id, news)) {
+            let news = self.news.clone();
+            // Off the supervisor's task, which must not wait.
+            std::thread::spawn(move || news.blocking_send(item));
+        }
+    }
+
+    fn gone(&self, id: &InstanceId) {
+        self.traffic.lost(id);
+        self.own_ready.set(id, false);
+    }
+
+    fn lost(&self, id: InstanceId, reason: String, last_lines: &[String]) {
+        self.gone(&id);
+        let mut message = reason.clone();
+        if let Some(last) = last_lines.last() {
+            message = format!("{message}; its last line: {last}");
+        }
+        self.events.instance(&id, Level::Error, message);
+        let reason = match last_lines.last() {
+            Some(last) => format!("{reason}; its last line: {last}"),
+            None => reason,
+        };
+        self.tell(id, InstanceNews::Lost(reason));
+    }
+}
+
+impl Observer for InstanceWatch {
+    fn event(&self, event: Event) {
+        match event {
+            Event::Started { id, pid, .. } => {
+                self.events.instance(&id, Level::Info, format!("started as process {pid}"));
+            }
+            Event::Ready { id, addr, after } => {
+                self.traffic.ready(&id, addr);
+                self.own_ready.set(&id, true);
+                let millis = after.as_millis();
+                self.events.instance(&id, Level::Info, format!("ready after {millis} ms"));
+                self.tell(id, InstanceNews::Ready);
+            }
+            Event::Unready { id, reason } => self.lost(id, reason, &[]),
+            Event::Exited { id, reason, last_lines } if reason.is_orderly() => {
+                self.gone(&id);
+                self.events.instance(&id, Level::Info, reason.to_string());
+                self.tell(id, InstanceNews::Lost(ended(&reason.to_string(), &last_lines)));
+            }
+            Event::Exited { id, reason, last_lines } => {
+                self.lost(id, reason.to_string(), &last_lines);
+            }
+            Event::NeverReady { id, explanation, last_lines } => {
+                self.lost(id, explanation, &last_lines);
+            }
+            Event::SpawnFailed { id, error } => self.lost(id, error.to_string(), &[]),
+            Event::BackingOff { id, delay, attempt, crash_loop } => {
+                let kind = if crash_loop { "crash loop: " } else { "" };
+                let millis = delay.as_millis();
+                let message = format!("{kind}restart {attempt} in {millis} ms");
+                self.events.instance(&id, Level::Warn, message);
+            }
+            Event::Stopped { id } => {
+                self.gone(&id);
+                self.events.instance(&id, Level::Info, "stopped".to_owned());
+            }
+            Event::Warning { code, message } => {
+                let text = format!("{message} ({code})");
+                self.events.node(Level::Warn, text.clone());
+                self.warnings.lock().unwrap_or_else(PoisonError::into_inner).push(text);
+            }
+        }
+    }
+}
+
+fn ended(reason: &str, last_lines: &[String]) -> String {
+    match last_lines.last() {
+        Some(last) => format!("{reason}; its last line: {last}"),
+        None => reason.to_owned(),
+    }
+}
+
+/// Takes what instances print.
+pub struct Output2Log {
+    pub telemetry: Telemetry,
+}
+
+impl OutputSink for Output2Log {
+    fn line(&self, line: OutputLine<'_>) {
+        self.telemetry.log(NewRecord {
+            time: line.time,
+            service: line.instance.service().clone(),
+            instance: line.instance.to_string(),
+            revision: line.instance.revision(),
+            stream: match line.stream {
+                Output::Stdout => Stream::Stdout,
+                Output::Stderr => Stream::Stderr,
+            },
+            level: None,
+            trace: None,
+            continued: line.continued,
+            message: line.text.to_owned(),
+        });
+    }
+}
+
+/// Takes the proxy's spans: all as hops; a failure also as a log record, which stays on disk.
+pub struct Spans2Log {
+    pub telemetry: Telemetry,
+}
+
+impl SpanSink for Spans2Log {
+    fn spans(&self, batch: SpanBatch) {
+        self.telemetry.hops(batch.iter().map(|span| hop(&span)));
+        for span in batch.iter().filter(|span| is_failure(span)) {
+            self.telemetry.log(failure(&span));
+        }
+    }
+}
+
+/// A failure is what the service or the platform got wrong; a client's mistake is not.
+fn is_failure(span: &SpanRef<'_>) -> bool {
+    span.status >= 500
+}
+
+fn hop(span: &SpanRef<'_>) -> Hop {
+    Hop {
+        trace: span.trace,
+        span: span.span,
+        parent: span.parent,
+        time: span.start,
+        duration: span.duration,
+        caller: caller(span).into(),
+        callee: span.service.map(|service| service.as_str().into()),
+        instance: span.instance.map(|instance| instance.as_str().into()),
+        method: span.method.into(),
+        path: span.path.into(),
+        outcome: HopOutcome { status: span.status, error: span.error.map(word) },
+    }
+}
+
+/// What went wrong, in words.
+fn word(error: ErrorKind) -> &'static str {
+    match error {
+        ErrorKind::NoRoute => "no route",
+        ErrorKind::WrongMethod => "wrong method",
+        ErrorKind::BadRequest => "bad request",
+        ErrorKind::TooLarge => "too large",
+        ErrorKind::ClientTimeout => "client too slow",
+        ErrorKind::ClientGone => "client gone",
+        ErrorKind::NoInstance => "no ready instance",
+        ErrorKind::Connect => "no connection",
+        ErrorKind::Timeout => "timeout",
+        ErrorKind::BadAnswer => "bad answer",
+        ErrorKind::AnswerCut => "answer cut off",
+    }
+}
+
+fn caller<'a>(span: &SpanRef<'a>) -> &'a str {
+    match span.side {
+        Side::Edge => "edge",
+        Side::Mesh => span.caller.map_or("unknown", atoll_base::ServiceName::as_str),
+    }
+}
+
+fn failure(span: &SpanRef<'_>) -> NewRecord {
+    let millis = span.duration.as_secs_f64() * 1e3;
+    let cause = match span.error {
+        Some(error) => format!(" ({})", word(error)),
+        None => String::new(),
+    };
+    let message = format!(
+        "{} {} from {} failed with {} after {millis:.1} ms{cause}",
+        span.method,
+        span.path,
+        caller(span),
+        span.status,
+    );
+    let edge = || atoll_base::ServiceName::new("edge").expect("a valid name");
+    NewRecord {
+        time: Timestamp::from_micros(
+            span.start.as_micros() + i64::try_from(span.duration.as_micros()).unwrap_or(0),
+        ),
+        service: span.service.cloned().unwrap_or_else(edge),
+        instance: span.instance.map(ToString::to_string).unwrap_or_default(),
+        revision: span.instance.map_or(atoll_base::RevisionNumber(0), InstanceId::revision),
+        stream: Stream::Platform,
+        level: Some(Level::Error),
+        trace: Some(span.trace),
+        continued: false,
+        message,
+    }
+}

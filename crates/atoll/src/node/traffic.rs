@@ -1,0 +1,179 @@
+//! Who may have requests: from ready instances and current manifests to the proxy's snapshot.
+//!
+//! Two voices meet here. The supervisor says which instances answer, the moment it knows; the
+//! deployments say which of them should serve. The snapshot is what both agree on, and it is
+//! published before either of them goes on.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use atoll_base::{InstanceId, ServiceName};
+use atoll_proxy::config::RouteConfig;
+use atoll_proxy::{Cluster, Dependency, Endpoint, Handle, RouteTable, Snapshot, mesh_address};
+
+use tokio::sync::Notify;
+
+use crate::manifest::ServiceFile;
+
+/// The state behind the snapshot.
+pub struct Traffic {
+    proxy: Handle,
+    board: Mutex<Board>,
+    changed: Notify,
+}
+
+#[derive(Default)]
+struct Board {
+    /// Where the instances that answer listen.
+    addresses: HashMap<InstanceId, SocketAddr>,
+    /// The endpoints in the present snapshot.
+    endpoints: HashMap<InstanceId, Arc<Endpoint>>,
+    /// Endpoints taken out that may still have requests.
+    leaving: Vec<Arc<Endpoint>>,
+    /// Services that have served, with the manifest of the revision that does.
+    services: BTreeMap<ServiceName, Served>,
+    /// The address of each dependency; never given to another while the node runs.
+    mesh: BTreeMap<(ServiceName, ServiceName), Ipv4Addr>,
+}
+
+struct Served {
+    file: Arc<ServiceFile>,
+    instances: Vec<InstanceId>,
+}
+
+impl Traffic {
+    /// Publishes to `proxy`.
+    pub fn new(proxy: Handle) -> Self {
+        Self { proxy, board: Mutex::default(), changed: Notify::new() }
+    }
+
+    /// The instance answers at `addr`.
+    pub fn ready(&self, id: &InstanceId, addr: SocketAddr) {
+        let mut board = self.lock();
+        board.endpoints.remove(id).inspect(|old| old.withdraw());
+        board.addresses.insert(id.clone(), addr);
+        self.publish(&mut board);
+    }
+
+    /// The instance does not answer any more: no request picks it after this returns.
+    pub fn lost(&self, id: &InstanceId) {
+        let mut board = self.lock();
+        if board.addresses.remove(id).is_some() {
+            self.publish(&mut board);
+        }
+    }
+
+    /// Those instances of the service, and no others, should serve, by the routes of `file`.
+    pub fn serve(&self, service: &ServiceName, file: Arc<ServiceFile>, ids: &[InstanceId]) {
+        let mut board = self.lock();
+        board.services.insert(service.clone(), Served { file, instances: ids.to_vec() });
+        self.publish(&mut board);
+    }
+
+    /// Completes when the service has an instance that may have requests.
+    pub async fn wait_ready(&self, service: &ServiceName) {
+        loop {
+            let changed = self.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            if self.lock().is_served(service) {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    /// Completes when the instance, which does not serve any more, has no request left.
+    pub fn drained(&self, id: &InstanceId) -> impl Future<Output = ()> + Send + 'static {
+        let mut board = self.lock();
+        let (its, others) = std::mem::take(&mut board.leaving)
+            .into_iter()
+            .partition::<Vec<_>, _>(|endpoint| endpoint.instance() == id);
+        board.leaving = others;
+        async move {
+            for endpoint in its {
+                endpoint.drained().await;
+            }
+        }
+    }
+
+    /// The address under which `caller` reaches `callee`.
+    pub fn mesh_address(&self, caller: &ServiceName, callee: &ServiceName) -> SocketAddr {
+        let mut board = self.lock();
+        let next = mesh_address(u32::try_from(board.mesh.len()).unwrap_or(u32::MAX));
+        let key = (caller.clone(), callee.clone());
+        let known = board.mesh.contains_key(&key);
+        let address = *board.mesh.entry(key).or_insert(next);
+        if !known {
+            self.publish(&mut board);
+        }
+        SocketAddr::from((address, self.proxy.mesh_port()))
+    }
+
+    /// Publishes what is, then takes out the endpoints that are no part of it any more.
+    fn publish(&self, board: &mut Board) {
+        let before = std::mem::take(&mut board.endpoints);
+        let mut clusters = HashMap::with_capacity(board.services.len());
+        for (service, served) in &board.services {
+            let mut endpoints = Vec::with_capacity(served.instances.len());
+            for id in &served.instances {
+                let Some(addr) = board.addresses.get(id) else { continue };
+                let endpoint =
+                    before.get(id).cloned().unwrap_or_else(|| Endpoint::new(id.clone(), *addr));
+                board.endpoints.insert(id.clone(), Arc::clone(&endpoint));
+                endpoints.push(endpoint);
+            }
+            let timeout = served.file.request_timeout.0;
+            let cluster = Cluster { service: service.clone(), endpoints, timeout };
+            clusters.insert(service.clone(), Arc::new(cluster));
+        }
+        let mesh = board.mesh.iter().map(|((caller, callee), address)| {
+            (*address, Dependency { caller: caller.clone(), callee: callee.clone() })
+        });
+        let mesh = mesh.collect();
+        self.proxy.publish(Snapshot { routes: routes(board), clusters, mesh });
+        self.changed.notify_waiters();
+        board.leaving.retain(|endpoint| endpoint.in_flight() > 0);
+        for (id, endpoint) in before {
+            if !board.endpoints.contains_key(&id) {
+                endpoint.withdraw();
+                board.leaving.push(endpoint);
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Board> {
+        self.board.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Board {
+    fn is_served(&self, service: &ServiceName) -> bool {
+        let instances = self.services.get(service).map(|served| &served.instances);
+        instances.into_iter().flatten().any(|id| self.endpoints.contains_key(id))
+    }
+}
+
+/// The routes of all services that serve. Manifests of different ages may collide although each
+/// deployment was checked; then the service that comes first by name keeps the route.
+fn routes(board: &Board) -> RouteTable {
+    let mut all: Vec<(ServiceName, RouteConfig)> = board
+        .services
+        .iter()
+        .flat_map(|(service, served)| served.file.route.iter().map(|r| (service.clone(), r.clone())))
+        .collect();
+    let mut losers: Vec<usize> =
+        atoll_proxy::route::conflicts(&all).into_iter().map(|conflict| conflict.second).collect();
+    losers.sort_unstable();
+    losers.dedup();
+    for index in losers.into_iter().rev() {
+        let (service, route) = all.remove(index);
+        tracing::warn!(%service, path = route.path, "another service has this route already");
+    }
+    RouteTable::build(all).unwrap_or_else(|errors| {
+        // Every manifest was checked before it became a revision.
+        tracing::error!(?errors, "routes cannot be built; none is exposed");
+        RouteTable::default()
+    })
+}
