@@ -26,7 +26,10 @@ pub use socket::{bind, connect, path};
 /// The OpenAPI 3.1 document of the API.
 #[derive(OpenApi)]
 #[openapi(
-    info(title = "Atoll admin API", description = "Everything that `atoll` on the command line does"),
+    info(
+        title = "Atoll admin API",
+        description = "Everything that `atoll` on the command line does"
+    ),
     paths(
         node_view,
         stop,
@@ -44,7 +47,10 @@ pub struct Document;
 /// All routes.
 pub fn router(node: Arc<Node>) -> Router {
     Router::new()
-        .route("/v1/openapi.json", get(|| async { Json(Document::openapi()) }))
+        .route(
+            "/v1/openapi.json",
+            get(|| async { Json(Document::openapi()) }),
+        )
         .route("/v1/node", get(node_view))
         .route("/v1/node/stop", post(stop))
         .route("/v1/services", get(services::list))
@@ -65,7 +71,9 @@ pub async fn serve(listener: tokio::net::UnixListener, node: Arc<Node>) {
         let tasks = tasks.clone();
         async move { tasks.stopping().await }
     };
-    let served = axum::serve(listener, router(node)).with_graceful_shutdown(stopping).await;
+    let served = axum::serve(listener, router(node))
+        .with_graceful_shutdown(stopping)
+        .await;
     if let Err(error) = served {
         tracing::error!(%error, "the admin API has ended");
         tasks.stop();

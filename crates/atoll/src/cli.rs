@@ -27,9 +27,16 @@ use output::Output;
 
 /// A microservice platform in one binary.
 #[derive(Debug, Parser)]
-#[command(name = "atoll", version, propagate_version = true, max_term_width = 100)]
-#[command(after_help = "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 mistakes in manifests, \
-                        4 no node runs.\nStart with: atoll init && atoll new service hello")]
+#[command(
+    name = "atoll",
+    version,
+    propagate_version = true,
+    max_term_width = 100
+)]
+#[command(
+    after_help = "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 mistakes in manifests, \
+                        4 no node runs.\nStart with: atoll init && atoll new service hello"
+)]
 pub struct Cli {
     /// The application's folder. Default: this one, or the nearest above with an atoll.toml.
     #[arg(short = 'C', long, global = true, value_name = "DIR")]
@@ -38,7 +45,13 @@ pub struct Cli {
     #[arg(long, global = true)]
     json: bool,
     /// When to use colors.
-    #[arg(long, global = true, value_enum, default_value = "auto", value_name = "WHEN")]
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        default_value = "auto",
+        value_name = "WHEN"
+    )]
     color: ColorWhen,
     #[command(subcommand)]
     command: Command,
@@ -277,9 +290,9 @@ fn dispatch(cli: Cli, out: &Output) -> Result<(), Failure> {
         Command::Check => check::run(&application_dir(here), out),
         Command::Schema(args) => check::schema(args.file, out),
         Command::Init => new::init(here.unwrap_or(Path::new(".")), out),
-        Command::New(NewArgs { what: New::Service { name, lang } }) => {
-            new::service(&application_dir(here), &name, lang, out)
-        }
+        Command::New(NewArgs {
+            what: New::Service { name, lang },
+        }) => new::service(&application_dir(here), &name, lang, out),
         Command::Explain(args) => explain::run(args.code.as_deref(), out),
         Command::Completions(args) => {
             let mut command = Cli::command();
@@ -298,11 +311,15 @@ fn talk_to_node(dir: &Path, command: Command, out: &Output) -> Result<(), Failur
             Command::Down => down::run(&client, out).await,
             Command::Ps => ps::run(&client, out).await,
             Command::Logs(args) => logs::run(&client, args, out).await,
-            Command::History(args) => deploy::history(&client, &args.service, args.limit, out).await,
+            Command::History(args) => {
+                deploy::history(&client, &args.service, args.limit, out).await
+            }
             other => deploy::run(&client, other, out).await,
         }
     };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
     runtime.map_err(anyhow::Error::from)?.block_on(work)
 }
 
@@ -310,7 +327,9 @@ fn talk_to_node(dir: &Path, command: Command, out: &Output) -> Result<(), Failur
 fn application_dir(start: Option<&Path>) -> PathBuf {
     let start = start.unwrap_or(Path::new("."));
     let absolute = start.canonicalize().unwrap_or_else(|_| start.to_owned());
-    let found = absolute.ancestors().find(|folder| folder.join(APPLICATION_FILE).is_file());
+    let found = absolute
+        .ancestors()
+        .find(|folder| folder.join(APPLICATION_FILE).is_file());
     found.map_or_else(|| absolute.clone(), Path::to_owned)
 }
 
@@ -328,13 +347,18 @@ fn coded(error: &anyhow::Error) -> Option<Code> {
 
 fn trace_id(text: &str) -> Result<TraceId, String> {
     // A whole traceparent is as good as the id within it.
-    let digits = text.strip_prefix("00-").and_then(|rest| rest.get(..32)).unwrap_or(text);
+    let digits = text
+        .strip_prefix("00-")
+        .and_then(|rest| rest.get(..32))
+        .unwrap_or(text);
     TraceId::parse(digits.as_bytes())
         .ok_or_else(|| "a trace id is 32 lowercase hexadecimal digits".to_owned())
 }
 
 fn revision(text: &str) -> Result<u32, String> {
-    text.trim_start_matches('r').parse().map_err(|_| "a revision is a number, such as 3".to_owned())
+    text.trim_start_matches('r')
+        .parse()
+        .map_err(|_| "a revision is a number, such as 3".to_owned())
 }
 
 /// A moment, from `10m` (so long ago) or from RFC 3339.
@@ -343,6 +367,8 @@ fn moment(text: &str) -> Result<atoll_base::Timestamp, anyhow::Error> {
         return Ok(atoll_base::Timestamp::now().before(span));
     }
     text.parse().map_err(|_| {
-        anyhow::anyhow!("`{text}` is neither a time span such as 10m nor a moment such as 2026-11-21T08:00:00Z")
+        anyhow::anyhow!(
+            "`{text}` is neither a time span such as 10m nor a moment such as 2026-11-21T08:00:00Z"
+        )
     })
 }

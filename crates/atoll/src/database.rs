@@ -94,7 +94,11 @@ impl Databases {
     pub(crate) fn new(context: Context, file: &ApplicationFile) -> Self {
         let postgres = postgres::Postgres::new(file.postgres.clone());
         let redis = redis::Redis::new(file.redis.clone());
-        Self { context, postgres: Mutex::new(postgres), redis: Mutex::new(redis) }
+        Self {
+            context,
+            postgres: Mutex::new(postgres),
+            redis: Mutex::new(redis),
+        }
     }
 
     /// The address of the service's own database, which is made where it is missing.
@@ -125,12 +129,16 @@ impl Context {
             .sql
             .call(move |t| {
                 let sql = "SELECT password FROM passwords WHERE kind = ?1 AND owner = ?2";
-                let known: Option<String> =
-                    t.query_row(sql, (kind, &owner), |row| row.get(0)).optional()?;
+                let known: Option<String> = t
+                    .query_row(sql, (kind, &owner), |row| row.get(0))
+                    .optional()?;
                 if let Some(known) = known {
                     return Ok(known);
                 }
-                t.execute("INSERT INTO passwords VALUES (?1, ?2, ?3)", (kind, &owner, &fresh))?;
+                t.execute(
+                    "INSERT INTO passwords VALUES (?1, ?2, ?3)",
+                    (kind, &owner, &fresh),
+                )?;
                 Ok(fresh)
             })
             .await?;
@@ -155,12 +163,19 @@ fn random_password() -> std::io::Result<String> {
 /// A port that is free now. Another program may take it before the server does; the supervisor then
 /// starts the server again, and says why.
 pub(crate) fn free_port() -> std::io::Result<u16> {
-    Ok(std::net::TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
+    Ok(std::net::TcpListener::bind(("127.0.0.1", 0))?
+        .local_addr()?
+        .port())
 }
 
 /// The first of `names` that is a file in one of `folders` or in `PATH`.
 pub(crate) fn find_program(name: &str, folders: &[PathBuf]) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let in_path = std::env::split_paths(&path);
-    folders.iter().cloned().chain(in_path).map(|folder| folder.join(name)).find(|p| p.is_file())
+    folders
+        .iter()
+        .cloned()
+        .chain(in_path)
+        .map(|folder| folder.join(name))
+        .find(|p| p.is_file())
 }

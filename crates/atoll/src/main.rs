@@ -3,7 +3,10 @@
 //! This crate reads the manifests, introduces the subsystems to each other ([`node`]), serves the
 //! admin API ([`admin`]) and is the command line ([`cli`]) that talks to it.
 
-#![allow(unreachable_pub, reason = "nothing is outside of a binary; `pub` is what a module offers")]
+#![allow(
+    unreachable_pub,
+    reason = "nothing is outside of a binary; `pub` is what a module offers"
+)]
 
 mod admin;
 mod cli;
@@ -20,14 +23,26 @@ const LOG_VARIABLE: &str = "ATOLL_LOG";
 
 fn main() -> ExitCode {
     let filter = EnvFilter::try_from_env(LOG_VARIABLE).unwrap_or_else(|_| EnvFilter::new("warn"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
     cli::run()
 }
 
-/// Who asks: the person at the terminal.
+/// Who asks: the person behind `sudo` if there is one, else the user of this process, by name where
+/// the system knows it.
 fn who() -> String {
-    ["SUDO_USER", "USER", "LOGNAME"]
-        .iter()
-        .find_map(|name| std::env::var(name).ok())
-        .unwrap_or_else(|| "unknown".to_owned())
+    if let Ok(person) = std::env::var("SUDO_USER") {
+        return person;
+    }
+    let uid = rustix::process::getuid().as_raw().to_string();
+    let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let mut users = passwd
+        .lines()
+        .map(|line| line.split(':').collect::<Vec<_>>());
+    let found = users.find(|fields| fields.get(2) == Some(&uid.as_str()));
+    found
+        .and_then(|fields| fields.first().map(|name| (*name).to_owned()))
+        .unwrap_or(uid)
 }

@@ -73,7 +73,10 @@ pub enum Order {
 }
 
 /// A deployment that has begun.
-pub type Begun = (i64, oneshot::Receiver<Result<Deployment, atoll_deploy::Error>>);
+pub type Begun = (
+    i64,
+    oneshot::Receiver<Result<Deployment, atoll_deploy::Error>>,
+);
 
 impl Node {
     /// Takes the state folder, ends what an earlier node left, binds all ports, and begins to start
@@ -127,7 +130,9 @@ impl Node {
     pub fn service_folders(&self) -> BTreeMap<ServiceName, PathBuf> {
         let application = self.application();
         let services = application.services.iter();
-        services.map(|(name, service)| (name.clone(), service.dir.clone())).collect()
+        services
+            .map(|(name, service)| (name.clone(), service.dir.clone()))
+            .collect()
     }
 
     /// Begins a deployment.
@@ -155,7 +160,9 @@ impl Node {
         let home = self.application().dir.clone();
         let application = manifest::load_with(&home, dir).map_err(OrderError::Manifest)?;
         let Some(found) = application.services.get(service) else {
-            return Err(OrderError::Deploy(atoll_deploy::Error::NoService(service.clone())));
+            return Err(OrderError::Deploy(atoll_deploy::Error::NoService(
+                service.clone(),
+            )));
         };
         let from_elsewhere = dir.and_then(|dir| dir.canonicalize().ok());
         if from_elsewhere.is_some_and(|dir| dir != found.dir) {
@@ -169,9 +176,16 @@ impl Node {
     /// Stops everything, in order: no new requests, those under way end, instances leave, the log
     /// is written.
     pub async fn stop(&self) {
-        self.parts.events.node(atoll_telemetry::Level::Info, "stopping".to_owned());
+        self.parts
+            .events
+            .node(atoll_telemetry::Level::Info, "stopping".to_owned());
         self.parts.proxy.stop(DRAIN_MAX).await;
-        let slowest = self.application().services.values().map(|s| s.file.stop_timeout.0).max();
+        let slowest = self
+            .application()
+            .services
+            .values()
+            .map(|s| s.file.stop_timeout.0)
+            .max();
         let limit = slowest.unwrap_or_default() + Duration::from_secs(5);
         self.parts.deploy.stop_all(limit).await;
         self.parts.supervisor.stop_all().await;
@@ -193,15 +207,24 @@ impl Node {
                     traffic.wait_ready(name).await;
                 }
             });
-            let request = Request::Up { source: source_of(&service), build, gate };
+            let request = Request::Up {
+                source: source_of(&service),
+                build,
+                gate,
+            };
             let name = service.file.name.clone();
-            self.parts.deploy.begin(&name, request, &crate::who(), "up").await?;
+            self.parts
+                .deploy
+                .begin(&name, request, &crate::who(), "up")
+                .await?;
         }
         Ok(())
     }
 
     fn application(&self) -> std::sync::MutexGuard<'_, Application> {
-        self.application.lock().unwrap_or_else(PoisonError::into_inner)
+        self.application
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -241,7 +264,9 @@ async fn assemble(application: &Application, state: &StateDir) -> anyhow::Result
         &state.path().join("state.db"),
         &[atoll_deploy::MIGRATION, database::MIGRATION],
     )?;
-    let spans = Arc::new(sinks::Spans2Log { telemetry: telemetry.clone() });
+    let spans = Arc::new(sinks::Spans2Log {
+        telemetry: telemetry.clone(),
+    });
     let config = atoll_proxy::Config {
         edge: application.file.edge.clone(),
         mesh: application.file.mesh.clone(),
@@ -267,7 +292,9 @@ async fn assemble(application: &Application, state: &StateDir) -> anyhow::Result
     let supervisor = atoll_supervisor::Handle::open(
         atoll_supervisor::Config { run_dir, node_id },
         Arc::new(watch),
-        Arc::new(sinks::Output2Log { telemetry: telemetry.clone() }),
+        Arc::new(sinks::Output2Log {
+            telemetry: telemetry.clone(),
+        }),
         tasks.clone(),
     )?;
     let databases = Databases::new(
@@ -281,7 +308,9 @@ async fn assemble(application: &Application, state: &StateDir) -> anyhow::Result
         &application.file,
     );
     let ground = Arc::new(NodeGround {
-        folders: Folders { state: state.path().to_owned() },
+        folders: Folders {
+            state: state.path().to_owned(),
+        },
         supervisor: supervisor.clone(),
         traffic: Arc::clone(&traffic),
         databases: Arc::new(databases),
@@ -302,7 +331,16 @@ async fn assemble(application: &Application, state: &StateDir) -> anyhow::Result
     // The ground was made a moment ago; nobody else has set it.
     let _ = ground.deploy.set(deploy.clone());
     tasks.spawn("news", pass_news_on(heard, deploy.clone()));
-    Ok(Parts { proxy, supervisor, deploy, telemetry, traffic, events, warnings, tasks })
+    Ok(Parts {
+        proxy,
+        supervisor,
+        deploy,
+        telemetry,
+        traffic,
+        events,
+        warnings,
+        tasks,
+    })
 }
 
 async fn pass_news_on(

@@ -9,10 +9,10 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-/// Monotonic time, for measuring and for deadlines.
-#[expect(clippy::disallowed_methods, reason = "this is the one place that may")]
+/// Monotonic time, for measuring and for deadlines. It is tokio's, so that a test that pauses time
+/// pauses all of it; outside of such a test it is the system's.
 pub fn monotonic() -> Instant {
-    Instant::now()
+    tokio::time::Instant::now().into_std()
 }
 
 /// A moment of wall-clock time, in microseconds since 1970-01-01 UTC. Written as RFC 3339.

@@ -195,8 +195,8 @@ impl History {
         Ok(())
     }
 
-    /// Gives a revision the next number and its deployment that revision.
-    pub async fn add_revision(&self, mut new: Revision, id: i64) -> Result<Revision, Error> {
+    /// Gives a revision the next number of its service.
+    pub async fn add_revision(&self, mut new: Revision) -> Result<Revision, Error> {
         let revision = self
             .sql
             .call(move |t| {
@@ -217,14 +217,19 @@ impl History {
                         new.created.as_micros(),
                     ),
                 )?;
-                t.execute(
-                    "UPDATE deployments SET revision = ?2 WHERE id = ?1",
-                    (id, new.number.0),
-                )?;
                 Ok(new)
             })
             .await?;
         Ok(revision)
+    }
+
+    /// Writes which revision a deployment is about, once that is known.
+    pub async fn set_target(&self, id: i64, number: RevisionNumber) -> Result<(), Error> {
+        let sql = "UPDATE deployments SET revision = ?2 WHERE id = ?1";
+        self.sql
+            .call(move |t| t.execute(sql, (id, number.0)))
+            .await?;
+        Ok(())
     }
 
     /// A revision; none if there is none of this number.

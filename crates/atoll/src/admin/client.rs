@@ -45,7 +45,9 @@ pub struct Lines {
 impl Client {
     /// To the node of the application in `dir`.
     pub fn new(dir: &Path) -> Self {
-        Self { socket: super::path(dir) }
+        Self {
+            socket: super::path(dir),
+        }
     }
 
     /// `GET` and parse.
@@ -73,7 +75,10 @@ impl Client {
     /// `GET`, line by line.
     pub async fn lines(&self, path: &str) -> Result<Lines, CallError> {
         let response = self.call(Method::GET, path, Bytes::new()).await?;
-        Ok(Lines { body: response.into_body(), buffer: Vec::new() })
+        Ok(Lines {
+            body: response.into_body(),
+            buffer: Vec::new(),
+        })
     }
 
     /// Whether a node answers.
@@ -87,7 +92,9 @@ impl Client {
         path: &str,
         body: Bytes,
     ) -> Result<Response<Incoming>, CallError> {
-        let stream = super::connect(&self.socket).await.map_err(|error| self.unreachable(&error))?;
+        let stream = super::connect(&self.socket)
+            .await
+            .map_err(|error| self.unreachable(&error))?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
             .await
             .map_err(|error| broken(&error))?;
@@ -100,15 +107,17 @@ impl Client {
             .header("content-type", "application/json")
             .body(Full::new(body))
             .map_err(|error| broken(&error))?;
-        let response = sender.send_request(request).await.map_err(|error| broken(&error))?;
+        let response = sender
+            .send_request(request)
+            .await
+            .map_err(|error| broken(&error))?;
         if response.status().is_success() {
             return Ok(response);
         }
         let status = response.status();
         let text = read(response).await?;
-        let problem = serde_json::from_slice(&text).unwrap_or_else(|_| {
-            Problem::new(status, String::from_utf8_lossy(&text).into_owned())
-        });
+        let problem = serde_json::from_slice(&text)
+            .unwrap_or_else(|_| Problem::new(status, String::from_utf8_lossy(&text).into_owned()));
         Err(CallError::Refused(Box::new(problem)))
     }
 
@@ -135,7 +144,9 @@ impl Lines {
                 line.pop();
                 return Ok(Some(line));
             }
-            let Some(frame) = self.body.frame().await else { return Ok(None) };
+            let Some(frame) = self.body.frame().await else {
+                return Ok(None);
+            };
             let frame = frame.context("the connection to the node broke")?;
             if let Ok(mut data) = frame.into_data() {
                 while data.has_remaining() {
@@ -149,7 +160,11 @@ impl Lines {
 }
 
 async fn read(response: Response<Incoming>) -> Result<Bytes, CallError> {
-    let body = response.into_body().collect().await.map_err(|error| broken(&error))?;
+    let body = response
+        .into_body()
+        .collect()
+        .await
+        .map_err(|error| broken(&error))?;
     Ok(body.to_bytes())
 }
 

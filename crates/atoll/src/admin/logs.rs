@@ -114,7 +114,9 @@ fn parse(query: &LogsQuery) -> Result<LogQuery, Problem> {
 }
 
 fn moment(text: Option<&str>) -> Result<Option<Timestamp>, Problem> {
-    text.map(str::parse).transpose().map_err(|error| refused(&error))
+    text.map(str::parse)
+        .transpose()
+        .map_err(|error| refused(&error))
 }
 
 fn parse_trace(text: &str) -> Result<TraceId, Problem> {

@@ -23,7 +23,10 @@ impl Problem {
     }
 
     fn coded(status: StatusCode, error: &dyn Coded) -> Self {
-        Self { code: Some(error.code().to_string()), ..Self::new(status, error.to_string()) }
+        Self {
+            code: Some(error.code().to_string()),
+            ..Self::new(status, error.to_string())
+        }
     }
 }
 

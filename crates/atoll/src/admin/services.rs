@@ -35,8 +35,14 @@ pub async fn one(
     State(node): State<Arc<Node>>,
     Path(service): Path<ServiceName>,
 ) -> Result<Json<ServiceView>, Problem> {
-    let found = node.services().await.into_iter().find(|view| view.name == service);
-    found.map(Json).ok_or_else(|| atoll_deploy::Error::NoService(service).into())
+    let found = node
+        .services()
+        .await
+        .into_iter()
+        .find(|view| view.name == service);
+    found
+        .map(Json)
+        .ok_or_else(|| atoll_deploy::Error::NoService(service).into())
 }
 
 /// How much of a history is wanted.
@@ -57,11 +63,17 @@ pub async fn history(
     Query(query): Query<HistoryQuery>,
 ) -> Result<Json<Vec<DeploymentView>>, Problem> {
     let limit = query.limit.unwrap_or(50).min(1000);
-    let entries = node.deployments().history().deployments(&service, limit).await?;
+    let entries = node
+        .deployments()
+        .history()
+        .deployments(&service, limit)
+        .await?;
     if entries.is_empty() {
         return Err(atoll_deploy::Error::NoService(service).into());
     }
-    Ok(Json(entries.into_iter().map(DeploymentView::from).collect()))
+    Ok(Json(
+        entries.into_iter().map(DeploymentView::from).collect(),
+    ))
 }
 
 /// Begins a deployment: a new revision, a rollback, a restart or a change of scale.
@@ -110,7 +122,10 @@ pub async fn deployment(
     loop {
         let entry = node.deployments().history().deployment(id).await?;
         let entry = entry.ok_or_else(|| {
-            Problem::new(StatusCode::NOT_FOUND, format!("there is no deployment {id}"))
+            Problem::new(
+                StatusCode::NOT_FOUND,
+                format!("there is no deployment {id}"),
+            )
         })?;
         if entry.outcome.is_some() || atoll_base::clock::monotonic() >= deadline {
             return Ok(Json(entry.into()));

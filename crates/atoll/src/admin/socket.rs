@@ -16,7 +16,9 @@ const PATH_BYTES_MAX: usize = 107;
 
 /// The socket of the application in `dir`.
 pub fn path(dir: &Path) -> PathBuf {
-    dir.join(crate::node::STATE_FOLDER).join("run").join("admin.sock")
+    dir.join(crate::node::STATE_FOLDER)
+        .join("run")
+        .join("admin.sock")
 }
 
 /// Listens. A socket that a dead node left is replaced: the caller holds the folder's lock.
@@ -41,7 +43,9 @@ fn through<T>(path: &Path, act: impl FnOnce(&Path) -> io::Result<T>) -> io::Resu
     }
     let folder = File::open(path.parent().unwrap_or(Path::new(".")))?;
     let name = path.file_name().unwrap_or_default();
-    act(&Path::new("/proc/self/fd").join(folder.as_raw_fd().to_string()).join(name))
+    act(&Path::new("/proc/self/fd")
+        .join(folder.as_raw_fd().to_string())
+        .join(name))
 }
 
 #[cfg(test)]

@@ -81,7 +81,9 @@ pub struct DeploymentView {
 
 impl From<atoll_deploy::Deployment> for DeploymentView {
     fn from(entry: atoll_deploy::Deployment) -> Self {
-        let took = entry.ended.map(|ended| ended.since(entry.started).as_millis());
+        let took = entry
+            .ended
+            .map(|ended| ended.since(entry.started).as_millis());
         Self {
             id: entry.id,
             service: entry.service.to_string(),

@@ -18,8 +18,16 @@ pub(super) fn run(dir: &Path, out: &Output) -> Result<(), Failure> {
         return Ok(());
     }
     let services = application.services.len();
-    let routes: usize = application.services.values().map(|s| s.file.route.len()).sum();
-    let needs: usize = application.services.values().map(|s| s.file.needs.len()).sum();
+    let routes: usize = application
+        .services
+        .values()
+        .map(|s| s.file.route.len())
+        .sum();
+    let needs: usize = application
+        .services
+        .values()
+        .map(|s| s.file.needs.len())
+        .sum();
     let name = &application.file.name;
     out.say(format!(
         "{GOOD}✓{GOOD:#} {name}: {services} services, {routes} routes, {needs} dependencies; no mistakes"
@@ -29,7 +37,9 @@ pub(super) fn run(dir: &Path, out: &Output) -> Result<(), Failure> {
 
 /// Whether a node runs here.
 fn answers(dir: &Path) -> bool {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
     runtime.is_ok_and(|runtime| runtime.block_on(Client::new(dir).is_running()))
 }
 

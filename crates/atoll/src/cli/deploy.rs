@@ -35,13 +35,21 @@ pub(super) async fn run(client: &Client, command: Command, out: &Output) -> Resu
             let revision = args.revision.map(RevisionNumber);
             (args.service, OrderKind::Rollback { revision }, args.message)
         }
-        Command::Scale(args) => {
-            (args.service, OrderKind::Scale { instances: args.instances }, args.message)
-        }
+        Command::Scale(args) => (
+            args.service,
+            OrderKind::Scale {
+                instances: args.instances,
+            },
+            args.message,
+        ),
         Command::Restart(args) => (args.service, OrderKind::Restart, args.message),
         _ => return Ok(()),
     };
-    let new = NewDeployment { order, who: crate::who(), why: message };
+    let new = NewDeployment {
+        order,
+        who: crate::who(),
+        why: message,
+    };
     let path = format!("/v1/services/{service}/deployments");
     let accepted: Accepted = client.post(&path, &new).await?;
     let ended = watch(client, &service, accepted.deployment, out).await?;
@@ -55,14 +63,21 @@ async fn watch(
     deployment: i64,
     out: &Output,
 ) -> Result<DeploymentView, Failure> {
-    let bar = if out.is_live() && !out.json { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
+    let bar = if out.is_live() && !out.json {
+        ProgressBar::new_spinner()
+    } else {
+        ProgressBar::hidden()
+    };
     if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} {elapsed:.dim}") {
         bar.set_style(style);
     }
     bar.enable_steady_tick(LOOK_INTERVAL);
     let look = async {
         loop {
-            if let Ok(view) = client.get::<ServiceView>(&format!("/v1/services/{service}")).await {
+            if let Ok(view) = client
+                .get::<ServiceView>(&format!("/v1/services/{service}"))
+                .await
+            {
                 let step = view.step.unwrap_or_default();
                 let ready = format!("{} of {} ready", view.serving, view.wanted);
                 bar.set_message(format!("{service}: {step} ({ready})"));
@@ -95,12 +110,16 @@ fn tell(ended: &DeploymentView, out: &Output) -> Result<(), Failure> {
     if ended.outcome.as_deref() != Some("succeeded") {
         out.say(format!("{BAD}✗{BAD:#} {}", ended.detail));
         if let Some(previous) = ended.previous {
-            out.say(format!("  {service} r{previous} goes on serving; `atoll logs {service}` tells more"));
+            out.say(format!(
+                "  {service} r{previous} goes on serving; `atoll logs {service}` tells more"
+            ));
         }
         return Err(Failure::Told);
     }
     let took = Duration::from_millis(ended.took_ms.unwrap_or_default());
-    let revision = ended.revision.map_or_else(|| "?".to_owned(), |number| format!("r{number}"));
+    let revision = ended
+        .revision
+        .map_or_else(|| "?".to_owned(), |number| format!("r{number}"));
     let what = match (ended.kind.as_str(), ended.previous) {
         ("scale", _) => ended.detail.clone(),
         ("restart", _) => format!("{revision} has new instances"),
@@ -108,7 +127,10 @@ fn tell(ended: &DeploymentView, out: &Output) -> Result<(), Failure> {
         (_, None) => format!("{revision} serves"),
     };
     if !out.json {
-        out.say(format!("{GOOD}✓{GOOD:#} {service}: {what} {FAINT}({:.1}s){FAINT:#}", took.as_secs_f64()));
+        out.say(format!(
+            "{GOOD}✓{GOOD:#} {service}: {what} {FAINT}({:.1}s){FAINT:#}",
+            took.as_secs_f64()
+        ));
     }
     Ok(())
 }
@@ -125,7 +147,9 @@ pub(super) async fn history(
         out.json(&entries);
         return Ok(());
     }
-    let head = ["ID", "WHEN", "WHAT", "REVISION", "OUTCOME", "TOOK", "WHO", "DIGEST", "WHY"];
+    let head = [
+        "ID", "WHEN", "WHAT", "REVISION", "OUTCOME", "TOOK", "WHO", "DIGEST", "WHY",
+    ];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
     rows.extend(entries.iter().map(|entry| {
         let outcome = match entry.outcome.as_deref() {
@@ -139,11 +163,19 @@ pub(super) async fn history(
         let why: Vec<&str> = why.into_iter().filter(|text| !text.is_empty()).collect();
         vec![
             entry.id.to_string(),
-            entry.started.get(..19).unwrap_or(&entry.started).replace('T', " "),
+            entry
+                .started
+                .get(..19)
+                .unwrap_or(&entry.started)
+                .replace('T', " "),
             entry.kind.clone(),
-            entry.revision.map_or_else(|| "-".to_owned(), |revision| format!("r{revision}")),
+            entry
+                .revision
+                .map_or_else(|| "-".to_owned(), |revision| format!("r{revision}")),
             outcome,
-            entry.took_ms.map_or_else(|| "-".to_owned(), |ms| format!("{:.1}s", ms as f64 / 1e3)),
+            entry
+                .took_ms
+                .map_or_else(|| "-".to_owned(), |ms| format!("{:.1}s", ms as f64 / 1e3)),
             entry.who.clone(),
             digest.unwrap_or("-").to_owned(),
             why.join(": "),

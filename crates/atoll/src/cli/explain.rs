@@ -1,7 +1,7 @@
 //! `atoll explain`: the pages of `docs/errors`, carried in the binary.
 
-use super::output::{Output, STRONG, table};
 use super::Failure;
+use super::output::{Output, STRONG, table};
 
 /// The pages, by file name.
 #[derive(rust_embed::RustEmbed)]
@@ -13,7 +13,9 @@ pub(super) fn run(code: Option<&str>, out: &Output) -> Result<(), Failure> {
     let Some(code) = code else { return list(out) };
     let code = code.to_ascii_uppercase();
     let Some(page) = page(&code) else {
-        return Err(anyhow::anyhow!("there is no code {code}; `atoll explain` lists them all").into());
+        return Err(
+            anyhow::anyhow!("there is no code {code}; `atoll explain` lists them all").into(),
+        );
     };
     if out.json {
         out.json(&serde_json::json!({ "code": code, "page": page }));
@@ -32,7 +34,10 @@ fn list(out: &Output) -> Result<(), Failure> {
             let code = name.strip_suffix(".md")?;
             let text = page(code)?;
             let title = text.lines().next()?.trim_start_matches("# ").to_owned();
-            let title = title.split_once(": ").map(|(_, title)| title.to_owned()).unwrap_or(title);
+            let title = title
+                .split_once(": ")
+                .map(|(_, title)| title.to_owned())
+                .unwrap_or(title);
             Some((code.to_owned(), title))
         })
         .collect();
@@ -45,7 +50,11 @@ fn list(out: &Output) -> Result<(), Failure> {
         return Ok(());
     }
     let mut rows = vec![vec!["CODE".to_owned(), "MEANING".to_owned()]];
-    rows.extend(titles.into_iter().map(|(code, title)| vec![format!("{STRONG}{code}{STRONG:#}"), title]));
+    rows.extend(
+        titles
+            .into_iter()
+            .map(|(code, title)| vec![format!("{STRONG}{code}{STRONG:#}"), title]),
+    );
     out.data(table(&rows));
     Ok(())
 }

@@ -46,11 +46,19 @@ struct Picture<'a> {
 impl<'a> Picture<'a> {
     fn new(out: &'a Output) -> Self {
         let live = out.is_live() && !out.json;
-        Self { out, bars: live.then(|| (MultiProgress::new(), HashMap::new())), last: HashMap::new() }
+        Self {
+            out,
+            bars: live.then(|| (MultiProgress::new(), HashMap::new())),
+            last: HashMap::new(),
+        }
     }
 
     fn draw(&mut self, services: &[ServiceView]) {
-        let width = services.iter().map(|service| service.name.as_str().len()).max().unwrap_or(0);
+        let width = services
+            .iter()
+            .map(|service| service.name.as_str().len())
+            .max()
+            .unwrap_or(0);
         for service in services {
             let name = service.name.as_str();
             if let Some((all, bars)) = &mut self.bars {
@@ -88,7 +96,10 @@ fn line(service: &ServiceView, width: usize) -> String {
     let secs = service.deployment_ms.unwrap_or_default() as f64 / 1e3;
     let count = format!("{}/{}", service.serving, service.wanted);
     let name = service.name.as_str();
-    let revision = service.revision.map(|revision| revision.to_string()).unwrap_or_default();
+    let revision = service
+        .revision
+        .map(|revision| revision.to_string())
+        .unwrap_or_default();
     format!("{mark} {name:<width$}  {word:<9} {count:<5} {FAINT}{revision:<4} {secs:.1}s{FAINT:#}")
 }
 
@@ -98,8 +109,10 @@ async fn conclude(
     out: &Output,
 ) -> Result<Ended, Failure> {
     let node: NodeView = client.get("/v1/node").await?;
-    let ill: Vec<&ServiceView> =
-        services.iter().filter(|service| service.state != ServiceState::Ready).collect();
+    let ill: Vec<&ServiceView> = services
+        .iter()
+        .filter(|service| service.state != ServiceState::Ready)
+        .collect();
     for service in &ill {
         tell_failure(service, out);
     }
@@ -111,21 +124,31 @@ async fn conclude(
         out.say(format!("\n{GOOD}✓{GOOD:#} {STRONG}{name}{STRONG:#} is up"));
     } else {
         let names: Vec<&str> = ill.iter().map(|service| service.name.as_str()).collect();
-        out.say(format!("\n{BAD}✗{BAD:#} {STRONG}{name}{STRONG:#} is up without {}", names.join(", ")));
+        out.say(format!(
+            "\n{BAD}✗{BAD:#} {STRONG}{name}{STRONG:#} is up without {}",
+            names.join(", ")
+        ));
     }
     if out.json {
         out.json(&serde_json::json!({ "node": node, "services": services }));
     } else {
         out.data(&node.edge);
     }
-    Ok(Ended { all_ready: ill.is_empty() })
+    Ok(Ended {
+        all_ready: ill.is_empty(),
+    })
 }
 
 fn tell_failure(service: &ServiceView, out: &Output) {
     let reason = service.reason.as_deref().unwrap_or("not ready");
     out.say(format!("\n{BAD}✗ {}{BAD:#}: {reason}", service.name));
-    let ill = service.instances.iter().find(|instance| !instance.last_lines.is_empty());
-    let lines = ill.map(|instance| instance.last_lines.as_slice()).unwrap_or_default();
+    let ill = service
+        .instances
+        .iter()
+        .find(|instance| !instance.last_lines.is_empty());
+    let lines = ill
+        .map(|instance| instance.last_lines.as_slice())
+        .unwrap_or_default();
     let shown = lines.len().saturating_sub(LAST_LINES_SHOWN);
     for last in &lines[shown..] {
         out.say(format!("  {FAINT}│ {last}{FAINT:#}"));

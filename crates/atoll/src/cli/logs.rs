@@ -64,7 +64,11 @@ fn nothing(args: &LogsArgs, out: &Output) -> Result<(), Failure> {
     } else {
         out.say("no lines");
     }
-    if args.trace.is_some() || args.grep.is_some() { Err(Failure::Told) } else { Ok(()) }
+    if args.trace.is_some() || args.grep.is_some() {
+        Err(Failure::Told)
+    } else {
+        Ok(())
+    }
 }
 
 async fn hops(client: &Client, trace: TraceId) -> Result<Vec<HopView>, Failure> {
@@ -74,7 +78,11 @@ async fn hops(client: &Client, trace: TraceId) -> Result<Vec<HopView>, Failure> 
 /// The query of the admin API.
 fn question(args: &LogsArgs) -> Result<String, Failure> {
     let mut pairs = Vec::new();
-    let names: Vec<&str> = args.services.iter().map(|service| service.as_str()).collect();
+    let names: Vec<&str> = args
+        .services
+        .iter()
+        .map(|service| service.as_str())
+        .collect();
     if !names.is_empty() {
         pairs.push(("services", names.join(",")));
     }
@@ -96,8 +104,10 @@ fn question(args: &LogsArgs) -> Result<String, Failure> {
         pairs.push(("tail", tail.to_string()));
     }
     pairs.push(("follow", args.follow.to_string()));
-    let query: Vec<String> =
-        pairs.into_iter().map(|(name, value)| format!("{name}={}", escape(&value))).collect();
+    let query: Vec<String> = pairs
+        .into_iter()
+        .map(|(name, value)| format!("{name}={}", escape(&value)))
+        .collect();
     Ok(format!("/v1/logs?{}", query.join("&")))
 }
 
@@ -114,16 +124,34 @@ fn show(record: &LogRecord, out: &Output) {
         (_, Stream::Platform) => FAINT,
         _ => Style::new(),
     };
-    let mark = if record.stream == Stream::Platform { "· " } else { "" };
+    let mark = if record.stream == Stream::Platform {
+        "· "
+    } else {
+        ""
+    };
     let message = &record.message;
     let time = clock_time(record.time);
-    out.data(format!("{FAINT}{time}{FAINT:#} {tint}{origin:<16}{tint:#} {mark}{style}{message}{style:#}"));
+    out.data(format!(
+        "{FAINT}{time}{FAINT:#} {tint}{origin:<16}{tint:#} {mark}{style}{message}{style:#}"
+    ));
 }
 
 fn show_hop(hop: &HopView, out: &Output) {
-    let style = if hop.status >= 500 || hop.status == 0 { BAD } else { FAINT };
-    let callee = hop.instance.as_deref().or(hop.callee.as_deref()).unwrap_or("no route");
-    let error = hop.error.as_deref().map(|error| format!(" ({error})")).unwrap_or_default();
+    let style = if hop.status >= 500 || hop.status == 0 {
+        BAD
+    } else {
+        FAINT
+    };
+    let callee = hop
+        .instance
+        .as_deref()
+        .or(hop.callee.as_deref())
+        .unwrap_or("no route");
+    let error = hop
+        .error
+        .as_deref()
+        .map(|error| format!(" ({error})"))
+        .unwrap_or_default();
     let millis = hop.duration.as_secs_f64() * 1e3;
     let time = clock_time(hop.time);
     out.data(format!(

@@ -7,8 +7,8 @@ use anyhow::Context as _;
 use atoll_base::ServiceName;
 use clap::ValueEnum;
 
-use super::output::{FAINT, GOOD, Output, WARN};
 use super::Failure;
+use super::output::{FAINT, GOOD, Output, WARN};
 use crate::manifest::APPLICATION_FILE;
 
 /// The languages that have a starting point.
@@ -26,19 +26,40 @@ type Template = &'static [(&'static str, &'static str)];
 
 const APPLICATION: &str = include_str!("../../templates/atoll.toml");
 const PYTHON: Template = &[
-    ("service.toml", include_str!("../../templates/python/service.toml")),
+    (
+        "service.toml",
+        include_str!("../../templates/python/service.toml"),
+    ),
     ("main.py", include_str!("../../templates/python/main.py")),
-    ("test_main.py", include_str!("../../templates/python/test_main.py")),
+    (
+        "test_main.py",
+        include_str!("../../templates/python/test_main.py"),
+    ),
 ];
 const NODE: Template = &[
-    ("service.toml", include_str!("../../templates/node/service.toml")),
+    (
+        "service.toml",
+        include_str!("../../templates/node/service.toml"),
+    ),
     ("main.mjs", include_str!("../../templates/node/main.mjs")),
-    ("main.test.mjs", include_str!("../../templates/node/main.test.mjs")),
+    (
+        "main.test.mjs",
+        include_str!("../../templates/node/main.test.mjs"),
+    ),
 ];
 const RUST: Template = &[
-    ("service.toml", include_str!("../../templates/rust/service.toml")),
-    ("Cargo.toml", include_str!("../../templates/rust/Cargo.toml.template")),
-    ("src/main.rs", include_str!("../../templates/rust/src/main.rs")),
+    (
+        "service.toml",
+        include_str!("../../templates/rust/service.toml"),
+    ),
+    (
+        "Cargo.toml",
+        include_str!("../../templates/rust/Cargo.toml.template"),
+    ),
+    (
+        "src/main.rs",
+        include_str!("../../templates/rust/src/main.rs"),
+    ),
 ];
 
 /// The name in the templates.
@@ -48,13 +69,18 @@ pub(super) fn init(dir: &Path, out: &Output) -> Result<(), Failure> {
     fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
     let path = dir.join(APPLICATION_FILE);
     let absolute = dir.canonicalize().unwrap_or_else(|_| dir.to_owned());
-    let name = absolute.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let name = absolute
+        .file_name()
+        .and_then(|name| name.to_str())
+        .unwrap_or_default();
     let name = ServiceName::new(&name.to_lowercase().replace(['_', ' ', '.'], "-"));
     let name = name.map_or_else(|_| "application".to_owned(), String::from);
     write_new(&path, &APPLICATION.replace("APPLICATION_NAME", &name))?;
     ignore_state(dir, out)?;
     out.say(format!("{GOOD}✓{GOOD:#} wrote {}", path.display()));
-    out.say(format!("{FAINT}next: atoll new service hello --lang python{FAINT:#}"));
+    out.say(format!(
+        "{FAINT}next: atoll new service hello --lang python{FAINT:#}"
+    ));
     Ok(())
 }
 
@@ -83,7 +109,9 @@ pub(super) fn service(
     }
     out.say(format!("{GOOD}✓{GOOD:#} wrote {}", home.display()));
     warn_if_no_member(&application, out);
-    out.say(format!("{FAINT}next: atoll up, then curl http://127.0.0.1:8080/{name}{FAINT:#}"));
+    out.say(format!(
+        "{FAINT}next: atoll up, then curl http://127.0.0.1:8080/{name}{FAINT:#}"
+    ));
     Ok(())
 }
 
@@ -91,7 +119,9 @@ pub(super) fn service(
 fn warn_if_no_member(application: &Path, out: &Output) {
     let text = fs::read_to_string(application).unwrap_or_default();
     if !text.contains("services/") {
-        out.say(format!("{WARN}!{WARN:#} add \"services/*\" to `members` in atoll.toml"));
+        out.say(format!(
+            "{WARN}!{WARN:#} add \"services/*\" to `members` in atoll.toml"
+        ));
     }
 }
 
@@ -99,10 +129,17 @@ fn warn_if_no_member(application: &Path, out: &Output) {
 fn ignore_state(dir: &Path, out: &Output) -> Result<(), Failure> {
     let path = dir.join(".gitignore");
     let text = fs::read_to_string(&path).unwrap_or_default();
-    if text.lines().any(|line| line.trim_end_matches('/') == ".atoll") {
+    if text
+        .lines()
+        .any(|line| line.trim_end_matches('/') == ".atoll")
+    {
         return Ok(());
     }
-    let break_before = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
+    let break_before = if text.is_empty() || text.ends_with('\n') {
+        ""
+    } else {
+        "\n"
+    };
     let written = fs::write(&path, format!("{text}{break_before}.atoll/\n"));
     written.with_context(|| format!("cannot write {}", path.display()))?;
     out.say(format!("{GOOD}✓{GOOD:#} .gitignore leaves .atoll/ out"));
@@ -113,9 +150,16 @@ fn ignore_state(dir: &Path, out: &Output) -> Result<(), Failure> {
 fn write_new(path: &Path, text: &str) -> anyhow::Result<()> {
     let parent: PathBuf = path.parent().map(Path::to_owned).unwrap_or_default();
     fs::create_dir_all(&parent).with_context(|| format!("cannot make {}", parent.display()))?;
-    let mut file = fs::OpenOptions::new().write(true).create_new(true).open(path).with_context(
-        || format!("{} cannot be written; nothing is overwritten", path.display()),
-    )?;
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .open(path)
+        .with_context(|| {
+            format!(
+                "{} cannot be written; nothing is overwritten",
+                path.display()
+            )
+        })?;
     std::io::Write::write_all(&mut file, text.as_bytes())
         .with_context(|| format!("cannot write {}", path.display()))
 }

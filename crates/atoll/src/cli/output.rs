@@ -76,12 +76,22 @@ impl Output {
             Failure::Manifest(report) if self.json => self.json(&report.to_json()),
             Failure::Manifest(report) => {
                 self.say(report.render(self.colors(), terminal_width()));
-                let mistakes = if report.len() == 1 { "mistake" } else { "mistakes" };
-                self.error(format!("{} {mistakes} in the manifests", report.len()), None);
+                let mistakes = if report.len() == 1 {
+                    "mistake"
+                } else {
+                    "mistakes"
+                };
+                self.error(
+                    format!("{} {mistakes} in the manifests", report.len()),
+                    None,
+                );
             }
             Failure::Coded { message, code } => self.error(message, Some(&code.to_string())),
             Failure::Failed(error) => {
-                self.error(format!("{error:#}"), coded(error).map(|c| c.to_string()).as_deref());
+                self.error(
+                    format!("{error:#}"),
+                    coded(error).map(|c| c.to_string()).as_deref(),
+                );
             }
             Failure::Call(CallError::Refused(problem)) => {
                 if let Some(drawing) = &problem.drawing {
@@ -112,16 +122,31 @@ fn print_or_leave(write: impl FnOnce() -> std::io::Result<()>) {
 
 /// Columns of the terminal, within reason.
 pub(super) fn terminal_width() -> usize {
-    let columns = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
-    let asked = || rustix::termios::tcgetwinsize(std::io::stderr()).ok().map(|s| s.ws_col.into());
-    columns.or_else(asked).filter(|columns| *columns > 0).unwrap_or(100).clamp(60, 120)
+    let columns = std::env::var("COLUMNS")
+        .ok()
+        .and_then(|columns| columns.parse().ok());
+    let asked = || {
+        rustix::termios::tcgetwinsize(std::io::stderr())
+            .ok()
+            .map(|s| s.ws_col.into())
+    };
+    columns
+        .or_else(asked)
+        .filter(|columns| *columns > 0)
+        .unwrap_or(100)
+        .clamp(60, 120)
 }
 
 /// Rows with columns as wide as their widest cell. The first row is the head.
 pub(super) fn table(rows: &[Vec<String>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let widths: Vec<usize> = (0..columns)
-        .map(|column| rows.iter().filter_map(|row| row.get(column)).map(|cell| width(cell)).max())
+        .map(|column| {
+            rows.iter()
+                .filter_map(|row| row.get(column))
+                .map(|cell| width(cell))
+                .max()
+        })
         .map(Option::unwrap_or_default)
         .collect();
     let mut text = String::new();

@@ -24,7 +24,10 @@ pub(super) async fn run(client: &Client, out: &Output) -> Result<(), Failure> {
     tokio::time::sleep(SAMPLE).await;
     let services: Vec<ServiceView> = client.get("/v1/services").await?;
     let usage = processor_use(&before, &services, begun.elapsed());
-    out.data(format!("{STRONG}{}{STRONG:#}  {}", node.application, node.edge));
+    out.data(format!(
+        "{STRONG}{}{STRONG:#}  {}",
+        node.application, node.edge
+    ));
     out.data(table(&rows(&services, &usage)));
     for service in &services {
         if let Some(reason) = &service.reason {
@@ -42,18 +45,46 @@ pub(super) async fn run(client: &Client, out: &Output) -> Result<(), Failure> {
 }
 
 fn rows(services: &[ServiceView], usage: &HashMap<String, f64>) -> Vec<Vec<String>> {
-    let head = ["SERVICE", "STATE", "REV", "PID", "UP", "RESTARTS", "CPU", "MEMORY", "REQ/S", "ERR/S", "P99"];
+    let head = [
+        "SERVICE", "STATE", "REV", "PID", "UP", "RESTARTS", "CPU", "MEMORY", "REQ/S", "ERR/S",
+        "P99",
+    ];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
     for service in services {
         rows.push(vec![
             service.name.to_string(),
-            format!("{} {}/{}", state(service.state), service.serving, service.wanted),
-            service.revision.map_or_else(|| "-".to_owned(), |revision| revision.to_string()),
+            format!(
+                "{} {}/{}",
+                state(service.state),
+                service.serving,
+                service.wanted
+            ),
+            service
+                .revision
+                .map_or_else(|| "-".to_owned(), |revision| revision.to_string()),
             String::new(),
             String::new(),
-            service.instances.iter().map(|instance| instance.restarts).sum::<u32>().to_string(),
-            percent(service.instances.iter().filter_map(|i| usage.get(&i.id)).sum()),
-            ByteCount(service.instances.iter().map(|instance| instance.memory).sum()).to_string(),
+            service
+                .instances
+                .iter()
+                .map(|instance| instance.restarts)
+                .sum::<u32>()
+                .to_string(),
+            percent(
+                service
+                    .instances
+                    .iter()
+                    .filter_map(|i| usage.get(&i.id))
+                    .sum(),
+            ),
+            ByteCount(
+                service
+                    .instances
+                    .iter()
+                    .map(|instance| instance.memory)
+                    .sum(),
+            )
+            .to_string(),
             format!("{:.1}", service.requests_per_second),
             errors(service.errors_per_second),
             format!("{:.1} ms", service.p99_ms),
@@ -64,7 +95,9 @@ fn rows(services: &[ServiceView], usage: &HashMap<String, f64>) -> Vec<Vec<Strin
                 format!("{FAINT}{mark} {}{FAINT:#}", instance.id),
                 format!("{FAINT}{}{FAINT:#}", instance.state.replace('_', " ")),
                 instance.revision.to_string(),
-                instance.pid.map_or_else(|| "-".to_owned(), |pid| pid.to_string()),
+                instance
+                    .pid
+                    .map_or_else(|| "-".to_owned(), |pid| pid.to_string()),
                 since(instance.since),
                 instance.restarts.to_string(),
                 percent(usage.get(&instance.id).copied().unwrap_or_default()),
@@ -87,7 +120,11 @@ fn state(state: ServiceState) -> String {
 }
 
 fn errors(rate: f64) -> String {
-    if rate > 0.0 { format!("{BAD}{rate:.1}{BAD:#}") } else { "0.0".to_owned() }
+    if rate > 0.0 {
+        format!("{BAD}{rate:.1}{BAD:#}")
+    } else {
+        "0.0".to_owned()
+    }
 }
 
 fn percent(cores: f64) -> String {
@@ -112,12 +149,17 @@ fn processor_use(
 ) -> HashMap<String, f64> {
     let spent = |services: &[ServiceView]| -> HashMap<String, u64> {
         let instances = services.iter().flat_map(|service| &service.instances);
-        instances.map(|instance| (instance.id.clone(), instance.cpu_ns)).collect()
+        instances
+            .map(|instance| (instance.id.clone(), instance.cpu_ns))
+            .collect()
     };
     let earlier = spent(before);
     let cores = |id: &String, now: u64| {
         let then = earlier.get(id).copied().unwrap_or(now);
         now.saturating_sub(then) as f64 / between.as_nanos().max(1) as f64
     };
-    spent(after).into_iter().map(|(id, now)| (id.clone(), cores(&id, now))).collect()
+    spent(after)
+        .into_iter()
+        .map(|(id, now)| (id.clone(), cores(&id, now)))
+        .collect()
 }

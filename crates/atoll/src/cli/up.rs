@@ -32,7 +32,10 @@ pub(super) fn run(dir: Option<&Path>, args: UpArgs, out: &Output) -> Result<(), 
         .context("the runtime cannot be started")?;
     let client = Client::new(&dir);
     if runtime.block_on(client.is_running()) {
-        let message = format!("{} is up already; `atoll ps` shows it", application.file.name);
+        let message = format!(
+            "{} is up already; `atoll ps` shows it",
+            application.file.name
+        );
         return Err(anyhow::anyhow!(message).into());
     }
     let report = manifest::preflight(&application, true);
@@ -60,9 +63,10 @@ async fn attached(
     let mut hangup = signal(SignalKind::hangup()).context("no signals")?;
     let socket = admin::path(&application.dir);
     let node = Node::start(application, args.build).await?;
-    let listener = admin::bind(&socket)
-        .with_context(|| format!("cannot listen on {}", socket.display()))?;
-    node.tasks().spawn("admin", admin::serve(listener, Arc::clone(&node)));
+    let listener =
+        admin::bind(&socket).with_context(|| format!("cannot listen on {}", socket.display()))?;
+    node.tasks()
+        .spawn("admin", admin::serve(listener, Arc::clone(&node)));
     if args.watch {
         watch::spawn(&node, *out)?;
     }
@@ -79,7 +83,9 @@ async fn attached(
         _ = terminate.recv() => {}
         _ = hangup.recv() => {}
     }
-    out.say(format!("{FAINT}stopping; once more Ctrl-C does not wait{FAINT:#}"));
+    out.say(format!(
+        "{FAINT}stopping; once more Ctrl-C does not wait{FAINT:#}"
+    ));
     tokio::select! {
         () = node.stop() => {}
         // The services die with this process; the next start looks for what is left.
@@ -94,10 +100,14 @@ async fn attached(
 /// Shows the start, then whatever goes wrong.
 async fn talk(client: &Client, out: &Output) -> Result<(), Failure> {
     live::show(client, out).await?;
-    out.say(format!("{FAINT}`atoll ps`, `atoll logs --follow`; Ctrl-C stops{FAINT:#}"));
+    out.say(format!(
+        "{FAINT}`atoll ps`, `atoll logs --follow`; Ctrl-C stops{FAINT:#}"
+    ));
     let mut lines = client.lines("/v1/logs?follow=true&tail=0").await?;
     while let Some(line) = lines.next().await? {
-        let Ok(record) = serde_json::from_slice::<LogRecord>(&line) else { continue };
+        let Ok(record) = serde_json::from_slice::<LogRecord>(&line) else {
+            continue;
+        };
         let grave = record.level.is_some_and(|level| level >= Level::Warn);
         if record.stream == Stream::Platform && grave {
             let origin = if record.instance.is_empty() {
@@ -114,19 +124,24 @@ async fn talk(client: &Client, out: &Output) -> Result<(), Failure> {
 /// The node in a process of its own, which outlives this one.
 async fn detached(dir: &Path, build: bool, client: &Client, out: &Output) -> Result<(), Failure> {
     let state = dir.join(STATE_FOLDER);
-    std::fs::create_dir_all(&state)
-        .with_context(|| format!("cannot make {}", state.display()))?;
+    std::fs::create_dir_all(&state).with_context(|| format!("cannot make {}", state.display()))?;
     let output = state.join(DETACHED_OUTPUT);
-    let file = File::create(&output)
-        .with_context(|| format!("cannot write {}", output.display()))?;
+    let file =
+        File::create(&output).with_context(|| format!("cannot write {}", output.display()))?;
     let mut command = Command::new(std::env::current_exe().context("where is atoll?")?);
     command.arg("--color=never").arg("-C").arg(dir).arg("up");
     if build {
         command.arg("--build");
     }
-    command.stdin(Stdio::null()).stdout(file.try_clone().context("no file")?).stderr(file);
+    command
+        .stdin(Stdio::null())
+        .stdout(file.try_clone().context("no file")?)
+        .stderr(file);
     // A group of its own: Ctrl-C at this terminal is not for it.
-    let mut child = command.process_group(0).spawn().context("the node cannot be started")?;
+    let mut child = command
+        .process_group(0)
+        .spawn()
+        .context("the node cannot be started")?;
     while !client.is_running().await {
         if let Some(status) = child.try_wait().context("the node cannot be watched")? {
             let said = std::fs::read_to_string(&output).unwrap_or_default();
@@ -139,6 +154,12 @@ async fn detached(dir: &Path, build: bool, client: &Client, out: &Output) -> Res
         tokio::time::sleep(ASK_INTERVAL).await;
     }
     let ended = live::show(client, out).await?;
-    out.say(format!("{FAINT}`atoll ps`, `atoll logs --follow`, `atoll down`{FAINT:#}"));
-    if ended.all_ready { Ok(()) } else { Err(Failure::Told) }
+    out.say(format!(
+        "{FAINT}`atoll ps`, `atoll logs --follow`, `atoll down`{FAINT:#}"
+    ));
+    if ended.all_ready {
+        Ok(())
+    } else {
+        Err(Failure::Told)
+    }
 }

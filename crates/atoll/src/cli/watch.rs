@@ -31,7 +31,11 @@ pub(super) fn spawn(node: &Arc<Node>, out: Output) -> anyhow::Result<()> {
         if matches!(event.kind, notify::EventKind::Access(_)) {
             return;
         }
-        for service in event.paths.iter().filter_map(|path| service_of(&by_folder, path)) {
+        for service in event
+            .paths
+            .iter()
+            .filter_map(|path| service_of(&by_folder, path))
+        {
             // A full queue holds this service already, or the next event will bring it.
             let _ = changes.try_send(service);
         }
@@ -52,9 +56,13 @@ pub(super) fn spawn(node: &Arc<Node>, out: Output) -> anyhow::Result<()> {
 }
 
 fn service_of(folders: &BTreeMap<ServiceName, PathBuf>, path: &Path) -> Option<ServiceName> {
-    let (name, folder) = folders.iter().find(|(_, folder)| path.starts_with(folder))?;
+    let (name, folder) = folders
+        .iter()
+        .find(|(_, folder)| path.starts_with(folder))?;
     let inside = path.strip_prefix(folder).ok()?;
-    let ignored = inside.components().any(|part| IGNORED.iter().any(|name| part.as_os_str() == *name));
+    let ignored = inside
+        .components()
+        .any(|part| IGNORED.iter().any(|name| part.as_os_str() == *name));
     (!ignored).then(|| name.clone())
 }
 
@@ -72,7 +80,9 @@ async fn follow(node: &Arc<Node>, mut changed: mpsc::Receiver<ServiceName>, out:
 
 async fn deploy(node: &Arc<Node>, service: &ServiceName, out: &Output) {
     out.say(format!("{service} has changed; deploying"));
-    let begun = node.order(service, Order::Deploy(None), &crate::who(), "watch").await;
+    let begun = node
+        .order(service, Order::Deploy(None), &crate::who(), "watch")
+        .await;
     let outcome = match begun {
         Ok((_, done)) => match done.await {
             Ok(Ok(deployment)) => Ok(deployment),
@@ -83,7 +93,10 @@ async fn deploy(node: &Arc<Node>, service: &ServiceName, out: &Output) {
     };
     match outcome {
         Ok(deployment) => {
-            let revision = deployment.revision.map(|r| r.to_string()).unwrap_or_default();
+            let revision = deployment
+                .revision
+                .map(|r| r.to_string())
+                .unwrap_or_default();
             out.say(format!("{GOOD}✓{GOOD:#} {service}: {revision} serves"));
         }
         Err(reason) => out.say(format!("{BAD}✗{BAD:#} {service}: {reason}")),

@@ -71,8 +71,14 @@ impl Postgres {
         }
         let own = self.own.as_ref().expect("it was just started");
         let mut config = tokio_postgres::Config::new();
-        config.host("127.0.0.1").port(own.port).user(ADMIN).password(&own.password);
-        config.dbname("postgres").connect_timeout(Duration::from_secs(5));
+        config
+            .host("127.0.0.1")
+            .port(own.port)
+            .user(ADMIN)
+            .password(&own.password);
+        config
+            .dbname("postgres")
+            .connect_timeout(Duration::from_secs(5));
         Ok(config)
     }
 }
@@ -127,13 +133,11 @@ impl OwnServer {
 }
 
 /// Makes the role and the database where they are missing, and closes the database to others.
-async fn provide(
-    client: &Client,
-    role: &str,
-    password: &str,
-) -> Result<(), tokio_postgres::Error> {
+async fn provide(client: &Client, role: &str, password: &str) -> Result<(), tokio_postgres::Error> {
     let name = quoted(role);
-    let known = client.query_opt("SELECT 1 FROM pg_roles WHERE rolname = $1", &[&role]).await?;
+    let known = client
+        .query_opt("SELECT 1 FROM pg_roles WHERE rolname = $1", &[&role])
+        .await?;
     let verb = if known.is_some() { "ALTER" } else { "CREATE" };
     // The password is made of hexadecimal digits, so it needs no escaping.
     let sql = format!(
@@ -141,11 +145,17 @@ async fn provide(
              NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS"
     );
     client.batch_execute(&sql).await?;
-    let known = client.query_opt("SELECT 1 FROM pg_database WHERE datname = $1", &[&role]).await?;
+    let known = client
+        .query_opt("SELECT 1 FROM pg_database WHERE datname = $1", &[&role])
+        .await?;
     if known.is_none() {
         // The creator must be a member of the new owner's role (PostgreSQL 16, CREATE DATABASE).
-        client.batch_execute(&format!("GRANT {name} TO CURRENT_USER")).await?;
-        client.batch_execute(&format!("CREATE DATABASE {name} OWNER {name}")).await?;
+        client
+            .batch_execute(&format!("GRANT {name} TO CURRENT_USER"))
+            .await?;
+        client
+            .batch_execute(&format!("CREATE DATABASE {name} OWNER {name}"))
+            .await?;
     }
     client
         .batch_execute(&format!(
@@ -161,7 +171,10 @@ async fn connect(config: &tokio_postgres::Config) -> Result<Client, Error> {
     loop {
         match config.connect(NoTls).await {
             Ok((client, connection)) => {
-                #[expect(clippy::disallowed_methods, reason = "it ends when the client is dropped")]
+                #[expect(
+                    clippy::disallowed_methods,
+                    reason = "it ends when the client is dropped"
+                )]
                 tokio::spawn(async move {
                     if let Err(error) = connection.await {
                         tracing::debug!(%error, "connection to PostgreSQL ended");
@@ -202,10 +215,19 @@ async fn init_database(
         "--auth=scram-sha-256".to_owned(),
         format!("--pwfile={}", password_file.display()),
     ];
-    let run = Run { command: command.to_vec(), dir: home.to_owned(), env: Vec::new(), user };
+    let run = Run {
+        command: command.to_vec(),
+        dir: home.to_owned(),
+        env: Vec::new(),
+        user,
+    };
     let mut lines = Vec::new();
-    let outcome =
-        run_to_end(run, |_, line, _| lines.push(line.to_owned()), &CancellationToken::new()).await;
+    let outcome = run_to_end(
+        run,
+        |_, line, _| lines.push(line.to_owned()),
+        &CancellationToken::new(),
+    )
+    .await;
     let removed = fs::remove_file(&password_file);
     match outcome {
         Ok(reason) if reason.is_orderly() => removed.map_err(|e| trouble(e.to_string())),
@@ -216,8 +238,12 @@ async fn init_database(
 
 fn write_secret(path: &Path, secret: &str, user: Option<User>) -> std::io::Result<()> {
     use std::io::Write;
-    let mut file =
-        fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path)?;
     file.write_all(secret.as_bytes())?;
     give(path, user)
 }
@@ -241,10 +267,16 @@ fn server_user() -> Result<Option<User>, Error> {
 }
 
 fn prepare_home(home: &Path, user: Option<User>) -> Result<(), Error> {
-    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(home);
-    made.and_then(|()| give(home, user)).map_err(|error| trouble(error.to_string()))?;
+    let made = fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(home);
+    made.and_then(|()| give(home, user))
+        .map_err(|error| trouble(error.to_string()))?;
     let closed = home.ancestors().skip(1).find(|folder| {
-        let mode = folder.metadata().map_or(0, |metadata| metadata.permissions().mode());
+        let mode = folder
+            .metadata()
+            .map_or(0, |metadata| metadata.permissions().mode());
         user.is_some() && mode & 0o001 == 0
     });
     match closed {
@@ -283,7 +315,9 @@ fn find_binaries(data: &Path) -> Result<PathBuf, Error> {
         .collect();
     versions.sort();
     if let Some(made_by) = made_by {
-        let fitting = versions.iter().find(|(number, _)| number.to_string() == made_by);
+        let fitting = versions
+            .iter()
+            .find(|(number, _)| number.to_string() == made_by);
         if let Some((_, bin)) = fitting {
             return Ok(bin.clone());
         }
@@ -323,7 +357,10 @@ fn address(config: &tokio_postgres::Config) -> Result<(String, u16), Error> {
 }
 
 fn trouble(reason: String) -> Error {
-    Error::Server { server: SERVER, reason }
+    Error::Server {
+        server: SERVER,
+        reason,
+    }
 }
 
 fn refused(error: tokio_postgres::Error) -> Error {
@@ -331,5 +368,8 @@ fn refused(error: tokio_postgres::Error) -> Error {
         Some(told) => told.message().to_owned(),
         None => error.to_string(),
     };
-    Error::Refused { server: SERVER, reason }
+    Error::Refused {
+        server: SERVER,
+        reason,
+    }
 }

@@ -30,7 +30,10 @@ pub(super) struct Redis {
 
 impl Redis {
     pub(super) fn new(named: Option<ServerConfig>) -> Self {
-        Self { named, own: HashMap::new() }
+        Self {
+            named,
+            own: HashMap::new(),
+        }
     }
 
     pub(super) async fn url(
@@ -70,7 +73,11 @@ async fn start(context: &Context, service: &ServiceName, password: &str) -> Resu
          requirepass {password}\ndaemonize no\n",
         home.display()
     );
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(&home).map_err(trouble)?;
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&home)
+        .map_err(trouble)?;
     let mut file = fs::OpenOptions::new()
         .write(true)
         .create(true)
@@ -81,7 +88,8 @@ async fn start(context: &Context, service: &ServiceName, password: &str) -> Resu
     std::io::Write::write_all(&mut file, text.as_bytes()).map_err(trouble)?;
     let id = Context::own_instance("atoll-redis");
     let id = atoll_base::InstanceId::new(
-        ServiceName::new(&format!("atoll-redis-{service}")).unwrap_or_else(|_| id.service().clone()),
+        ServiceName::new(&format!("atoll-redis-{service}"))
+            .unwrap_or_else(|_| id.service().clone()),
         id.revision(),
         u32::from(port),
     );
@@ -98,11 +106,20 @@ async fn start(context: &Context, service: &ServiceName, password: &str) -> Resu
         port: Some(port),
         restart: true,
     });
-    if tokio::time::timeout(START_TIMEOUT, context.ready.wait(&id)).await.is_err() {
-        let reason = context.supervisor.status(&id).and_then(|status| status.reason);
+    if tokio::time::timeout(START_TIMEOUT, context.ready.wait(&id))
+        .await
+        .is_err()
+    {
+        let reason = context
+            .supervisor
+            .status(&id)
+            .and_then(|status| status.reason);
         context.supervisor.stop(&id).await;
         let reason = format!("it did not come up: {}", reason.unwrap_or_default());
-        return Err(Error::Server { server: SERVER, reason });
+        return Err(Error::Server {
+            server: SERVER,
+            reason,
+        });
     }
     Ok(port)
 }
@@ -117,7 +134,10 @@ async fn user_on(
 ) -> Result<String, Error> {
     let client = ::redis::Client::open(url).map_err(refused)?;
     let address = client.get_connection_info().addr().to_string();
-    let mut connection = client.get_multiplexed_async_connection().await.map_err(refused)?;
+    let mut connection = client
+        .get_multiplexed_async_connection()
+        .await
+        .map_err(refused)?;
     let user = format!("{}-{service}", context.application);
     let rules = [
         "reset".to_owned(),
@@ -136,9 +156,15 @@ async fn user_on(
 }
 
 fn trouble(error: std::io::Error) -> Error {
-    Error::Server { server: SERVER, reason: error.to_string() }
+    Error::Server {
+        server: SERVER,
+        reason: error.to_string(),
+    }
 }
 
 fn refused(error: ::redis::RedisError) -> Error {
-    Error::Refused { server: SERVER, reason: error.to_string() }
+    Error::Refused {
+        server: SERVER,
+        reason: error.to_string(),
+    }
 }

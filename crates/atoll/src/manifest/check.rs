@@ -21,8 +21,15 @@ const AMBIGUOUS_ROUTES: Code = Code("ATL0111");
 const WRONG_VALUE: Code = Code("ATL0104");
 
 /// Variables that Atoll sets itself.
-const OWN_VARIABLES: &[&str] =
-    &["HOST", "PORT", "DATABASE_URL", "DATA_DIR", "ATOLL_SERVICE", "ATOLL_INSTANCE", "ATOLL_REVISION"];
+const OWN_VARIABLES: &[&str] = &[
+    "HOST",
+    "PORT",
+    "DATABASE_URL",
+    "DATA_DIR",
+    "ATOLL_SERVICE",
+    "ATOLL_INSTANCE",
+    "ATOLL_REVISION",
+];
 
 /// A service's folder and file, read and sound by itself.
 pub(super) struct Member {
@@ -48,7 +55,10 @@ pub(super) fn application(
         report.push(found(
             WRONG_VALUE,
             document.place(&[Step::Key("edge"), Step::Key("listen")]),
-            format!("the edge and the mesh cannot both have port {}", file.mesh.port),
+            format!(
+                "the edge and the mesh cannot both have port {}",
+                file.mesh.port
+            ),
             "the same port",
             "give one of `[edge] listen` and `[mesh] port` another one".to_owned(),
         ));
@@ -71,7 +81,10 @@ fn duplicate_names(members: &[Member], report: &mut Report) {
             report.push(member.finding(
                 DUPLICATE_NAME,
                 &[Step::Key("name")],
-                format!("two services are called `{name}`; the other is {}", first.document.source.shown),
+                format!(
+                    "two services are called `{name}`; the other is {}",
+                    first.document.source.shown
+                ),
                 "give one of them another name".to_owned(),
             ));
         }
@@ -94,14 +107,23 @@ fn reserved_name(member: &Member, report: &mut Report) {
 /// `needs` and `wait_for` name services that exist, others than itself, each once.
 fn references(member: &Member, members: &[Member], report: &mut Report) {
     let known = || members.iter().map(|m| m.file.name.as_str());
-    for (key, names) in [("needs", &member.file.needs), ("wait_for", &member.file.wait_for)] {
+    for (key, names) in [
+        ("needs", &member.file.needs),
+        ("wait_for", &member.file.wait_for),
+    ] {
         let mut seen = BTreeSet::new();
         for (index, name) in names.iter().enumerate() {
             let place = [Step::Key(key), Step::Index(index)];
             let (message, help) = if *name == member.file.name {
-                (format!("`{name}` cannot name itself in `{key}`"), "take it out".to_owned())
+                (
+                    format!("`{name}` cannot name itself in `{key}`"),
+                    "take it out".to_owned(),
+                )
             } else if !seen.insert(name) {
-                (format!("`{name}` stands twice in `{key}`"), "take one out".to_owned())
+                (
+                    format!("`{name}` stands twice in `{key}`"),
+                    "take one out".to_owned(),
+                )
             } else if known().any(|known| known == name.as_str()) {
                 continue;
             } else {
@@ -122,7 +144,10 @@ fn values(member: &Member, report: &mut Report) {
     for key in file.env.keys() {
         let place = [Step::Key("env"), Step::Key(key)];
         let owned = OWN_VARIABLES.contains(&key.as_str())
-            || file.needs.iter().any(|need| *key == format!("{}_URL", need.env_prefix()));
+            || file
+                .needs
+                .iter()
+                .any(|need| *key == format!("{}_URL", need.env_prefix()));
         if owned {
             let message = format!("`{key}` is set by Atoll");
             let help = "choose another name, or take it out to get Atoll's value".to_owned();
@@ -137,7 +162,10 @@ fn values(member: &Member, report: &mut Report) {
         report.push(member.finding(
             WRONG_VALUE,
             &[Step::Key("scale"), Step::Key("max")],
-            format!("`scale.max` is less than `scale.min`, which is {}", file.scale.min),
+            format!(
+                "`scale.max` is less than `scale.min`, which is {}",
+                file.scale.min
+            ),
             "raise `max` or lower `min`".to_owned(),
         ));
     }
@@ -153,11 +181,15 @@ fn values(member: &Member, report: &mut Report) {
 
 /// A ring of `wait_for` would never start.
 fn cycles(members: &[Member], report: &mut Report) {
-    let by_name: BTreeMap<&ServiceName, &Member> =
-        members.iter().map(|member| (&member.file.name, member)).collect();
+    let by_name: BTreeMap<&ServiceName, &Member> = members
+        .iter()
+        .map(|member| (&member.file.name, member))
+        .collect();
     let mut told: BTreeSet<&ServiceName> = BTreeSet::new();
     for member in by_name.values() {
-        let Some(ring) = ring_through(member, &by_name) else { continue };
+        let Some(ring) = ring_through(member, &by_name) else {
+            continue;
+        };
         if ring.iter().any(|name| told.contains(name)) {
             continue;
         }
@@ -166,7 +198,11 @@ fn cycles(members: &[Member], report: &mut Report) {
         report.push(member.finding(
             CYCLE,
             &[Step::Key("wait_for")],
-            format!("these services wait for each other: {} → {}", names.join(" → "), names[0]),
+            format!(
+                "these services wait for each other: {} → {}",
+                names.join(" → "),
+                names[0]
+            ),
             "take one `wait_for` out of the ring; `needs` alone does not delay a start".to_owned(),
         ));
     }
@@ -180,7 +216,9 @@ fn ring_through<'m>(
     let mut ways = vec![vec![&start.file.name]];
     let mut seen = BTreeSet::new();
     while let Some(way) = ways.pop() {
-        let Some(member) = way.last().and_then(|name| by_name.get(name)) else { continue };
+        let Some(member) = way.last().and_then(|name| by_name.get(name)) else {
+            continue;
+        };
         for next in &member.file.wait_for {
             if *next == start.file.name {
                 return Some(way);
@@ -222,7 +260,10 @@ fn routes(members: &[Member], report: &mut Report) {
         report.push(second.finding(
             AMBIGUOUS_ROUTES,
             &place,
-            format!("`{path}` takes the same requests as `{other}` of {}", first.file.name),
+            format!(
+                "`{path}` takes the same requests as `{other}` of {}",
+                first.file.name
+            ),
             "change the path, the host or the methods of one of them".to_owned(),
         ));
     }
@@ -235,10 +276,19 @@ fn route_problem(config: &RouteConfig) -> Option<(&'static str, String)> {
     if let Some(Err(error)) = config.host.as_deref().map(route::check_host) {
         return Some(("host", error.to_string()));
     }
-    let bad = config.methods.iter().find_map(|method| route::check_method(method).err());
+    let bad = config
+        .methods
+        .iter()
+        .find_map(|method| route::check_method(method).err());
     bad.map(|error| ("methods", error.to_string()))
 }
 
 fn found(code: Code, place: Place, message: String, label: &str, help: String) -> Finding {
-    Finding { code, message, place: Some(place), label: label.to_owned(), help }
+    Finding {
+        code,
+        message,
+        place: Some(place),
+        label: label.to_owned(),
+        help,
+    }
 }

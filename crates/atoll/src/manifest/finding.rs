@@ -64,13 +64,22 @@ impl Finding {
         let place = self.place.as_ref()?;
         let before = place.source.text.get(..place.span.start)?;
         let line = before.matches('\n').count() + 1;
-        let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+        let column = before
+            .rsplit('\n')
+            .next()
+            .unwrap_or_default()
+            .chars()
+            .count()
+            + 1;
         Some((line, column))
     }
 
     fn key(&self) -> (Option<&std::path::Path>, usize) {
         let place = self.place.as_ref();
-        (place.map(|p| p.source.path.as_path()), place.map_or(0, |p| p.span.start))
+        (
+            place.map(|p| p.source.path.as_path()),
+            place.map_or(0, |p| p.span.start),
+        )
     }
 }
 
@@ -97,7 +106,11 @@ impl Report {
 
     /// As text with carets, for a terminal or for a file.
     pub fn render(&self, colors: bool, width: usize) -> String {
-        let theme = if colors { GraphicalTheme::unicode() } else { plain_theme() };
+        let theme = if colors {
+            GraphicalTheme::unicode()
+        } else {
+            plain_theme()
+        };
         let handler = GraphicalReportHandler::new_themed(theme)
             .with_width(width)
             .with_context_lines(1)
@@ -120,7 +133,10 @@ impl Report {
                 code: finding.code,
                 message: &finding.message,
                 help: &finding.help,
-                file: finding.place.as_ref().map(|place| place.source.shown.as_str()),
+                file: finding
+                    .place
+                    .as_ref()
+                    .map(|place| place.source.shown.as_str()),
                 line: finding.position().map(|(line, _)| line),
                 column: finding.position().map(|(_, column)| column),
             })
@@ -135,7 +151,11 @@ impl fmt::Display for Report {
             if let (Some(place), Some((line, column))) = (&finding.place, finding.position()) {
                 write!(f, "{}:{line}:{column}: ", place.source.shown)?;
             }
-            writeln!(f, "{} ({}); {}", finding.message, finding.code, finding.help)?;
+            writeln!(
+                f,
+                "{} ({}); {}",
+                finding.message, finding.code, finding.help
+            )?;
         }
         Ok(())
     }
@@ -157,10 +177,14 @@ struct Rendered {
 
 impl Rendered {
     fn of(finding: &Finding) -> Self {
-        let source = finding.place.as_ref().map(|place| {
-            NamedSource::new(&place.source.shown, Arc::clone(&place.source.text))
-        });
-        Self { finding: finding.clone(), source }
+        let source = finding
+            .place
+            .as_ref()
+            .map(|place| NamedSource::new(&place.source.shown, Arc::clone(&place.source.text)));
+        Self {
+            finding: finding.clone(),
+            source,
+        }
     }
 }
 
@@ -182,7 +206,9 @@ impl Diagnostic for Rendered {
     }
 
     fn source_code(&self) -> Option<&dyn miette::SourceCode> {
-        self.source.as_ref().map(|source| source as &dyn miette::SourceCode)
+        self.source
+            .as_ref()
+            .map(|source| source as &dyn miette::SourceCode)
     }
 
     fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {

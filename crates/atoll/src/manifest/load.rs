@@ -40,8 +40,14 @@ pub(super) enum Step<'a> {
 impl Document {
     /// A file whose text is known.
     pub(super) fn new(path: PathBuf, dir: &Path, text: Arc<str>) -> Self {
-        let shown = path.strip_prefix(dir).unwrap_or(&path).display().to_string();
-        Self { source: Arc::new(SourceFile { path, shown, text }) }
+        let shown = path
+            .strip_prefix(dir)
+            .unwrap_or(&path)
+            .display()
+            .to_string();
+        Self {
+            source: Arc::new(SourceFile { path, shown, text }),
+        }
     }
 
     /// Where the value at the end of `path` stands; the nearest place on the way if it is absent.
@@ -55,16 +61,19 @@ impl Document {
         for step in path {
             let next = match step {
                 Step::Key(name) => table.and_then(|table| table.get(*name)),
-                Step::Index(index) => {
-                    value.and_then(|v| v.get_ref().as_array()).and_then(|array| array.get(*index))
-                }
+                Step::Index(index) => value
+                    .and_then(|v| v.get_ref().as_array())
+                    .and_then(|array| array.get(*index)),
             };
             let Some(next) = next else { break };
             span = next.span();
             table = next.get_ref().as_table();
             value = Some(next);
         }
-        Place { source: Arc::clone(&self.source), span }
+        Place {
+            source: Arc::clone(&self.source),
+            span,
+        }
     }
 }
 
@@ -85,10 +94,14 @@ pub fn load_with(dir: &Path, instead: Option<&Path>) -> Result<Application, Repo
     let mut report = Report::default();
     let dir = dir.canonicalize().unwrap_or_else(|_| dir.to_owned());
     let application = read_application(&dir, &mut report);
-    let Some((document, file)) = application else { return Err(report.sorted()) };
+    let Some((document, file)) = application else {
+        return Err(report.sorted());
+    };
     let folders = member_folders(&dir, &document, &file, &mut report);
-    let mut members: Vec<Member> =
-        folders.iter().filter_map(|folder| read_member(&dir, folder, &mut report)).collect();
+    let mut members: Vec<Member> = folders
+        .iter()
+        .filter_map(|folder| read_member(&dir, folder, &mut report))
+        .collect();
     if let Some(folder) = instead {
         let folder = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
         if let Some(replacement) = read_member(&dir, &folder, &mut report) {
@@ -102,12 +115,22 @@ pub fn load_with(dir: &Path, instead: Option<&Path>) -> Result<Application, Repo
     }
     let services: BTreeMap<ServiceName, ServiceManifest> = members
         .into_iter()
-        .map(|Member { dir, document, file }| {
-            let text = document.source.text.to_string();
-            (file.name.clone(), ServiceManifest { dir, text, file })
-        })
+        .map(
+            |Member {
+                 dir,
+                 document,
+                 file,
+             }| {
+                let text = document.source.text.to_string();
+                (file.name.clone(), ServiceManifest { dir, text, file })
+            },
+        )
         .collect();
-    Ok(Application { dir, file, services })
+    Ok(Application {
+        dir,
+        file,
+        services,
+    })
 }
 
 /// Reads the manifest of a revision, which was sound when the revision was made.
@@ -126,8 +149,9 @@ fn read_application(dir: &Path, report: &mut Report) -> Option<(Document, Applic
             message: format!("there is no {APPLICATION_FILE} in {}", dir.display()),
             place: None,
             label: String::new(),
-            help: "go to the application's folder, name it (-C DIR), or begin one with `atoll init`"
-                .to_owned(),
+            help:
+                "go to the application's folder, name it (-C DIR), or begin one with `atoll init`"
+                    .to_owned(),
         });
         return None;
     }
@@ -137,7 +161,11 @@ fn read_application(dir: &Path, report: &mut Report) -> Option<(Document, Applic
 fn read_member(dir: &Path, folder: &Path, report: &mut Report) -> Option<Member> {
     let path = folder.join(SERVICE_FILE);
     let (document, file) = read::<ServiceFile>(dir, path, service_schema().as_value(), report)?;
-    Some(Member { dir: folder.to_owned(), document, file })
+    Some(Member {
+        dir: folder.to_owned(),
+        document,
+        file,
+    })
 }
 
 /// Reads one file; what can be told of it alone is told.
@@ -147,18 +175,32 @@ fn read<T: DeserializeOwned>(
     schema: &Value,
     report: &mut Report,
 ) -> Option<(Document, T)> {
-    let shown = path.strip_prefix(dir).unwrap_or(&path).display().to_string();
+    let shown = path
+        .strip_prefix(dir)
+        .unwrap_or(&path)
+        .display()
+        .to_string();
     let text = match fs::read_to_string(&path) {
         Ok(text) => text,
         Err(error) => {
             let help = "make it readable, or take the folder out of `members`".to_owned();
             let message = format!("{shown} cannot be read: {error}");
             let label = String::new();
-            report.push(Finding { code: UNREADABLE, message, place: None, label, help });
+            report.push(Finding {
+                code: UNREADABLE,
+                message,
+                place: None,
+                label,
+                help,
+            });
             return None;
         }
     };
-    let source = Arc::new(SourceFile { path, shown, text: text.into() });
+    let source = Arc::new(SourceFile {
+        path,
+        shown,
+        text: text.into(),
+    });
     let before = report.len();
     let (parsed, errors) = DeTable::parse_recoverable(&source.text);
     for error in &errors {
@@ -167,7 +209,11 @@ fn read<T: DeserializeOwned>(
     if !errors.is_empty() {
         return None;
     }
-    Walk { source: &source, report }.table(parsed.get_ref(), &parsed.span(), schema, "");
+    Walk {
+        source: &source,
+        report,
+    }
+    .table(parsed.get_ref(), &parsed.span(), schema, "");
     if report.len() > before {
         return None;
     }
@@ -188,7 +234,10 @@ fn syntax(source: &Arc<SourceFile>, error: &toml::de::Error, report: &mut Report
     report.push(Finding {
         code: UNREADABLE,
         message: format!("this is no valid TOML: {}", error.message()),
-        place: Some(Place { source: Arc::clone(source), span }),
+        place: Some(Place {
+            source: Arc::clone(source),
+            span,
+        }),
         label: "here".to_owned(),
         help: "texts stand in quotes, lists in brackets; see https://toml.io".to_owned(),
     });
@@ -199,7 +248,10 @@ fn value_error(source: &Arc<SourceFile>, error: &toml::de::Error, report: &mut R
     report.push(Finding {
         code: WRONG_VALUE,
         message: error.message().to_owned(),
-        place: Some(Place { source: Arc::clone(source), span }),
+        place: Some(Place {
+            source: Arc::clone(source),
+            span,
+        }),
         label: "here".to_owned(),
         help: "`atoll schema` tells what each key means and takes".to_owned(),
     });
@@ -236,21 +288,34 @@ fn member_folders(
 /// Goes down the parts of a pattern, folder by folder.
 fn expand(dir: &Path, pattern: &str) -> Vec<PathBuf> {
     let mut folders = vec![dir.to_owned()];
-    for part in pattern.split('/').filter(|part| !part.is_empty() && *part != ".") {
+    for part in pattern
+        .split('/')
+        .filter(|part| !part.is_empty() && *part != ".")
+    {
         let Ok(glob) = Glob::new(part).map(|glob| glob.compile_matcher()) else {
             return Vec::new();
         };
         if part == ".." || !part.contains(['*', '?', '[', '{']) {
-            folders = folders.into_iter().map(|folder| folder.join(part)).collect();
+            folders = folders
+                .into_iter()
+                .map(|folder| folder.join(part))
+                .collect();
             continue;
         }
-        let below = folders.iter().filter_map(|folder| fs::read_dir(folder).ok()).flatten();
-        let names = below.flatten().filter(|entry| glob.is_match(entry.file_name()));
+        let below = folders
+            .iter()
+            .filter_map(|folder| fs::read_dir(folder).ok())
+            .flatten();
+        let names = below
+            .flatten()
+            .filter(|entry| glob.is_match(entry.file_name()));
         folders = names.map(|entry| entry.path()).collect();
     }
     folders.retain(|folder| folder.join(SERVICE_FILE).is_file());
-    let mut folders: Vec<PathBuf> =
-        folders.into_iter().filter_map(|folder| folder.canonicalize().ok()).collect();
+    let mut folders: Vec<PathBuf> = folders
+        .into_iter()
+        .filter_map(|folder| folder.canonicalize().ok())
+        .collect();
     folders.sort();
     folders
 }

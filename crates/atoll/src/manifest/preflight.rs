@@ -29,9 +29,17 @@ fn ports_in_use(application: &Application, report: &mut Report) {
     let text = fs::read_to_string(&path).unwrap_or_default();
     let document = Document::new(path, &application.dir, text.into());
     let edge = application.file.edge.listen;
-    let mesh = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), application.file.mesh.port);
+    let mesh = SocketAddr::new(
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        application.file.mesh.port,
+    );
     let wanted = [
-        (edge, ["edge", "listen"], "the edge", "`[edge] listen = \"127.0.0.1:8081\"`"),
+        (
+            edge,
+            ["edge", "listen"],
+            "the edge",
+            "`[edge] listen = \"127.0.0.1:8081\"`",
+        ),
         (mesh, ["mesh", "port"], "the mesh", "`[mesh] port = 7071`"),
     ];
     for (address, [section, key], side, example) in wanted {
@@ -54,8 +62,13 @@ fn ports_in_use(application: &Application, report: &mut Report) {
 /// A program with a path of its own may be what the build makes; then it is looked at later.
 fn missing_program(application: &Application, service: &ServiceManifest, report: &mut Report) {
     let path = std::env::var("PATH").unwrap_or_default();
-    let document =
-        || Document::new(service.dir.join(SERVICE_FILE), &application.dir, service.text.as_str().into());
+    let document = || {
+        Document::new(
+            service.dir.join(SERVICE_FILE),
+            &application.dir,
+            service.text.as_str().into(),
+        )
+    };
     for (key, command) in [("run", &service.file.run), ("build", &service.file.build)] {
         let made_by_build = key == "run"
             && !service.file.build.is_empty()

@@ -26,10 +26,18 @@ pub(super) struct Walk<'a> {
 }
 
 /// The closest of `known` to what was written, if it is close enough to be meant.
-pub(super) fn nearest<'k>(written: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
+pub(super) fn nearest<'k>(
+    written: &str,
+    known: impl IntoIterator<Item = &'k str>,
+) -> Option<&'k str> {
     let best = known
         .into_iter()
-        .map(|name| (strsim::damerau_levenshtein(&written.to_lowercase(), name), name))
+        .map(|name| {
+            (
+                strsim::damerau_levenshtein(&written.to_lowercase(), name),
+                name,
+            )
+        })
         .min()?;
     let allowed = (written.chars().count() / 3).clamp(1, 3);
     (best.0 <= allowed).then_some(best.1)
@@ -66,7 +74,9 @@ impl Walk<'_> {
             }
         }
         for required in schema["required"].as_array().into_iter().flatten() {
-            let Some(name) = required.as_str() else { continue };
+            let Some(name) = required.as_str() else {
+                continue;
+            };
             if !table.contains_key(name) {
                 self.missing_key(name, span, schema, at);
             }
@@ -95,7 +105,12 @@ impl Walk<'_> {
 
     fn array(&mut self, array: &DeArray<'_>, span: &Range<usize>, schema: &Value, at: &str) {
         if array.is_empty() && schema["minItems"].as_u64() > Some(0) {
-            self.wrong(span.clone(), format!("`{at}` is empty"), "needs at least one", describe(schema));
+            self.wrong(
+                span.clone(),
+                format!("`{at}` is empty"),
+                "needs at least one",
+                describe(schema),
+            );
         }
         for item in array {
             self.value(item, &schema["items"], at);
@@ -110,7 +125,12 @@ impl Walk<'_> {
                     Some(name) => format!("did you mean \"{name}\"?"),
                     None => format!("one of {}", listed(names.iter().copied())),
                 };
-                self.wrong(span, format!("`{at}` cannot be \"{text}\""), "not known", help);
+                self.wrong(
+                    span,
+                    format!("`{at}` cannot be \"{text}\""),
+                    "not known",
+                    help,
+                );
             }
             return;
         }
@@ -121,9 +141,16 @@ impl Walk<'_> {
             _ => None,
         };
         if let Some(error) = error {
-            let help = schema["examples"][0].as_str().map(|e| format!("for example \"{e}\""));
+            let help = schema["examples"][0]
+                .as_str()
+                .map(|e| format!("for example \"{e}\""));
             let help = help.unwrap_or_else(|| describe(schema));
-            self.wrong(span, format!("`{at}` cannot be \"{text}\": {error}"), "here", help);
+            self.wrong(
+                span,
+                format!("`{at}` cannot be \"{text}\": {error}"),
+                "here",
+                help,
+            );
         }
     }
 
@@ -141,7 +168,11 @@ impl Walk<'_> {
 
     fn unknown_key(&mut self, name: &str, span: Range<usize>, schema: &Value, at: &str) {
         let known: Vec<&str> = keys(schema);
-        let place = if at.is_empty() { "here".to_owned() } else { format!("in `{at}`") };
+        let place = if at.is_empty() {
+            "here".to_owned()
+        } else {
+            format!("in `{at}`")
+        };
         let help = match nearest(name, known.iter().copied()) {
             Some(near) => format!("did you mean `{near}`?"),
             None => format!("the keys {place} are {}", listed(known)),
@@ -157,9 +188,17 @@ impl Walk<'_> {
     }
 
     fn missing_key(&mut self, name: &str, span: &Range<usize>, schema: &Value, at: &str) {
-        let place = if at.is_empty() { "the file".to_owned() } else { format!("`{at}`") };
+        let place = if at.is_empty() {
+            "the file".to_owned()
+        } else {
+            format!("`{at}`")
+        };
         // Of a whole file, the first line is enough.
-        let end = if at.is_empty() { self.first_line_end() } else { span.end };
+        let end = if at.is_empty() {
+            self.first_line_end()
+        } else {
+            span.end
+        };
         let finding = Finding {
             code: MISSING_KEY,
             message: format!("{place} needs the key `{name}`"),
@@ -196,22 +235,38 @@ impl Walk<'_> {
     fn wrong(&mut self, span: Range<usize>, message: String, label: &str, help: String) {
         let place = Some(self.place(span));
         let label = label.to_owned();
-        self.report.push(Finding { code: WRONG_VALUE, message, place, label, help });
+        self.report.push(Finding {
+            code: WRONG_VALUE,
+            message,
+            place,
+            label,
+            help,
+        });
     }
 
     fn place(&self, span: Range<usize>) -> Place {
-        Place { source: Arc::clone(self.source), span }
+        Place {
+            source: Arc::clone(self.source),
+            span,
+        }
     }
 
     fn first_line_end(&self) -> usize {
-        self.source.text.find('\n').unwrap_or(self.source.text.len())
+        self.source
+            .text
+            .find('\n')
+            .unwrap_or(self.source.text.len())
     }
 }
 
 /// The keys of an object schema.
 pub(super) fn keys(schema: &Value) -> Vec<&str> {
     let properties = schema["properties"].as_object();
-    properties.into_iter().flatten().map(|(name, _)| name.as_str()).collect()
+    properties
+        .into_iter()
+        .flatten()
+        .map(|(name, _)| name.as_str())
+        .collect()
 }
 
 /// The values of an enumeration: `enum`, or `oneOf` constants that each have a description.
@@ -220,7 +275,12 @@ fn enumerated(schema: &Value) -> Option<Vec<&str>> {
         return Some(names.iter().filter_map(Value::as_str).collect());
     }
     let variants = schema["oneOf"].as_array()?;
-    Some(variants.iter().filter_map(|variant| variant["const"].as_str()).collect())
+    Some(
+        variants
+            .iter()
+            .filter_map(|variant| variant["const"].as_str())
+            .collect(),
+    )
 }
 
 /// The schema of what is inside an `Option`.
@@ -234,21 +294,29 @@ fn without_null(schema: &Value) -> &Value {
 fn kind(schema: &Value) -> &str {
     match &schema["type"] {
         Value::String(kind) => kind,
-        Value::Array(kinds) => {
-            kinds.iter().filter_map(Value::as_str).find(|kind| *kind != "null").unwrap_or("any")
-        }
+        Value::Array(kinds) => kinds
+            .iter()
+            .filter_map(Value::as_str)
+            .find(|kind| *kind != "null")
+            .unwrap_or("any"),
         _ if enumerated(schema).is_some() => "string",
         _ => "any",
     }
 }
 
 fn describe(schema: &Value) -> String {
-    let text = schema["description"].as_str().unwrap_or("see `atoll schema`");
+    let text = schema["description"]
+        .as_str()
+        .unwrap_or("see `atoll schema`");
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 fn join(at: &str, name: &str) -> String {
-    if at.is_empty() { name.to_owned() } else { format!("{at}.{name}") }
+    if at.is_empty() {
+        name.to_owned()
+    } else {
+        format!("{at}.{name}")
+    }
 }
 
 fn article(kind: &str) -> String {

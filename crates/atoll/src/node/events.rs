@@ -34,17 +34,32 @@ pub struct Events {
 impl Events {
     /// Writes to `telemetry`.
     pub fn new(telemetry: Telemetry) -> Self {
-        Self { telemetry, steps: Mutex::default() }
+        Self {
+            telemetry,
+            steps: Mutex::default(),
+        }
     }
 
     /// Tells of a whole service.
     pub fn service(&self, service: &ServiceName, level: Level, message: String) {
-        self.record(service.clone(), String::new(), RevisionNumber(0), level, message);
+        self.record(
+            service.clone(),
+            String::new(),
+            RevisionNumber(0),
+            level,
+            message,
+        );
     }
 
     /// Tells of one instance.
     pub fn instance(&self, id: &InstanceId, level: Level, message: String) {
-        self.record(id.service().clone(), id.to_string(), id.revision(), level, message);
+        self.record(
+            id.service().clone(),
+            id.to_string(),
+            id.revision(),
+            level,
+            message,
+        );
     }
 
     /// Tells of the node itself.
@@ -63,12 +78,24 @@ impl Events {
             Some(step) if step.deployment == deployment => step.begun,
             _ => now,
         };
-        steps.insert(service.clone(), Step { progress, since: now, begun, deployment });
+        steps.insert(
+            service.clone(),
+            Step {
+                progress,
+                since: now,
+                begun,
+                deployment,
+            },
+        );
     }
 
     /// The last step of a service's deployment.
     pub fn step(&self, service: &ServiceName) -> Option<Step> {
-        self.steps.lock().unwrap_or_else(PoisonError::into_inner).get(service).cloned()
+        self.steps
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(service)
+            .cloned()
     }
 
     fn record(
@@ -102,7 +129,10 @@ fn sentence(deployment: i64, progress: &Progress) -> (Level, String) {
         Progress::Shifted { revision } => format!("{revision} takes the traffic"),
         Progress::Succeeded => "done".to_owned(),
         Progress::Failed { reason } => {
-            return (Level::Error, format!("deployment {deployment} failed: {reason}"));
+            return (
+                Level::Error,
+                format!("deployment {deployment} failed: {reason}"),
+            );
         }
     };
     (Level::Info, format!("deployment {deployment}: {text}"))

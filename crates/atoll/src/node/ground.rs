@@ -75,7 +75,10 @@ impl NodeGround {
             .iter()
             .map(|callee| {
                 let address = self.traffic.mesh_address(id.service(), callee);
-                DependencyUrl { callee: callee.clone(), url: format!("http://{address}") }
+                DependencyUrl {
+                    callee: callee.clone(),
+                    url: format!("http://{address}"),
+                }
             })
             .collect();
         Ok(environment::instance_spec(
@@ -92,8 +95,11 @@ impl NodeGround {
     async fn start_when_prepared(&self, id: InstanceId, revision: Revision) {
         loop {
             let prepared = self.spec(&id, &revision).await;
-            let Some((given_up, reason)) = self.hand_over(&id, prepared) else { return };
-            self.events.instance(&id, Level::Error, format!("cannot be started: {reason}"));
+            let Some((given_up, reason)) = self.hand_over(&id, prepared) else {
+                return;
+            };
+            self.events
+                .instance(&id, Level::Error, format!("cannot be started: {reason}"));
             if let Some(deploy) = self.deploy.get() {
                 deploy.news(id.clone(), InstanceNews::Lost(reason)).await;
             }
@@ -109,7 +115,10 @@ impl NodeGround {
         id: &InstanceId,
         prepared: Result<InstanceSpec, String>,
     ) -> Option<(watch::Receiver<bool>, String)> {
-        let mut preparing = self.preparing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut preparing = self
+            .preparing
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let given_up = preparing.get(id)?.subscribe();
         match prepared {
             Ok(spec) => {
@@ -153,17 +162,25 @@ impl Ground for SharedGround {
 
     fn start(&self, id: &InstanceId, revision: &Revision) {
         let ground = Arc::clone(&self.0);
-        let mut preparing = ground.preparing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut preparing = ground
+            .preparing
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         preparing.insert(id.clone(), watch::channel(false).0);
         drop(preparing);
         let (id, revision) = (id.clone(), revision.clone());
-        self.0.tasks.spawn("start", async move { ground.start_when_prepared(id, revision).await });
+        self.0.tasks.spawn("start", async move {
+            ground.start_when_prepared(id, revision).await
+        });
     }
 
     fn serve(&self, revision: &Revision, ids: &[InstanceId]) {
         match file_of(revision) {
             Ok(file) => self.0.traffic.serve(&revision.service, Arc::new(file), ids),
-            Err(reason) => self.0.events.service(&revision.service, Level::Error, reason),
+            Err(reason) => self
+                .0
+                .events
+                .service(&revision.service, Level::Error, reason),
         }
     }
 
@@ -173,7 +190,11 @@ impl Ground for SharedGround {
 
     fn stop(&self, id: &InstanceId) -> BoxFuture<()> {
         let given_up = {
-            let mut preparing = self.0.preparing.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut preparing = self
+                .0
+                .preparing
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
             preparing.remove(id)
         };
         if let Some(given_up) = given_up {
@@ -205,7 +226,11 @@ impl NodeGround {
         super::build::run(source, on_line).await.map_err(|ending| {
             let lines = last_lines.lock().unwrap_or_else(PoisonError::into_inner);
             let shown: Vec<&str> = lines.iter().map(String::as_str).collect();
-            format!("`{}` {ending}\n{}", source.build.join(" "), shown.join("\n"))
+            format!(
+                "`{}` {ending}\n{}",
+                source.build.join(" "),
+                shown.join("\n")
+            )
         })
     }
 }

@@ -41,7 +41,12 @@ impl OwnReady {
             let changed = self.changed.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
-            if self.ready.lock().unwrap_or_else(PoisonError::into_inner).contains(id) {
+            if self
+                .ready
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .contains(id)
+            {
                 return;
             }
             changed.await;
@@ -93,29 +98,51 @@ impl Observer for InstanceWatch {
     fn event(&self, event: Event) {
         match event {
             Event::Started { id, pid, .. } => {
-                self.events.instance(&id, Level::Info, format!("started as process {pid}"));
+                self.events
+                    .instance(&id, Level::Info, format!("started as process {pid}"));
             }
             Event::Ready { id, addr, after } => {
                 self.traffic.ready(&id, addr);
                 self.own_ready.set(&id, true);
                 let millis = after.as_millis();
-                self.events.instance(&id, Level::Info, format!("ready after {millis} ms"));
+                self.events
+                    .instance(&id, Level::Info, format!("ready after {millis} ms"));
                 self.tell(id, InstanceNews::Ready);
             }
             Event::Unready { id, reason } => self.lost(id, reason, &[]),
-            Event::Exited { id, reason, last_lines } if reason.is_orderly() => {
+            Event::Exited {
+                id,
+                reason,
+                last_lines,
+            } if reason.is_orderly() => {
                 self.gone(&id);
                 self.events.instance(&id, Level::Info, reason.to_string());
-                self.tell(id, InstanceNews::Lost(ended(&reason.to_string(), &last_lines)));
+                self.tell(
+                    id,
+                    InstanceNews::Lost(ended(&reason.to_string(), &last_lines)),
+                );
             }
-            Event::Exited { id, reason, last_lines } => {
+            Event::Exited {
+                id,
+                reason,
+                last_lines,
+            } => {
                 self.lost(id, reason.to_string(), &last_lines);
             }
-            Event::NeverReady { id, explanation, last_lines } => {
+            Event::NeverReady {
+                id,
+                explanation,
+                last_lines,
+            } => {
                 self.lost(id, explanation, &last_lines);
             }
             Event::SpawnFailed { id, error } => self.lost(id, error.to_string(), &[]),
-            Event::BackingOff { id, delay, attempt, crash_loop } => {
+            Event::BackingOff {
+                id,
+                delay,
+                attempt,
+                crash_loop,
+            } => {
                 let kind = if crash_loop { "crash loop: " } else { "" };
                 let millis = delay.as_millis();
                 let message = format!("{kind}restart {attempt} in {millis} ms");
@@ -128,7 +155,10 @@ impl Observer for InstanceWatch {
             Event::Warning { code, message } => {
                 let text = format!("{message} ({code})");
                 self.events.node(Level::Warn, text.clone());
-                self.warnings.lock().unwrap_or_else(PoisonError::into_inner).push(text);
+                self.warnings
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .push(text);
             }
         }
     }
@@ -196,7 +226,10 @@ fn hop(span: &SpanRef<'_>) -> Hop {
         instance: span.instance.map(|instance| instance.as_str().into()),
         method: span.method.into(),
         path: span.path.into(),
-        outcome: HopOutcome { status: span.status, error: span.error.map(word) },
+        outcome: HopOutcome {
+            status: span.status,
+            error: span.error.map(word),
+        },
     }
 }
 
@@ -220,7 +253,9 @@ fn word(error: ErrorKind) -> &'static str {
 fn caller<'a>(span: &SpanRef<'a>) -> &'a str {
     match span.side {
         Side::Edge => "edge",
-        Side::Mesh => span.caller.map_or("unknown", atoll_base::ServiceName::as_str),
+        Side::Mesh => span
+            .caller
+            .map_or("unknown", atoll_base::ServiceName::as_str),
     }
 }
 
@@ -244,7 +279,9 @@ fn failure(span: &SpanRef<'_>) -> NewRecord {
         ),
         service: span.service.cloned().unwrap_or_else(edge),
         instance: span.instance.map(ToString::to_string).unwrap_or_default(),
-        revision: span.instance.map_or(atoll_base::RevisionNumber(0), InstanceId::revision),
+        revision: span
+            .instance
+            .map_or(atoll_base::RevisionNumber(0), InstanceId::revision),
         stream: Stream::Platform,
         level: Some(Level::Error),
         trace: Some(span.trace),

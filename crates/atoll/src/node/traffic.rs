@@ -45,7 +45,11 @@ struct Served {
 impl Traffic {
     /// Publishes to `proxy`.
     pub fn new(proxy: Handle) -> Self {
-        Self { proxy, board: Mutex::default(), changed: Notify::new() }
+        Self {
+            proxy,
+            board: Mutex::default(),
+            changed: Notify::new(),
+        }
     }
 
     /// The instance answers at `addr`.
@@ -67,7 +71,13 @@ impl Traffic {
     /// Those instances of the service, and no others, should serve, by the routes of `file`.
     pub fn serve(&self, service: &ServiceName, file: Arc<ServiceFile>, ids: &[InstanceId]) {
         let mut board = self.lock();
-        board.services.insert(service.clone(), Served { file, instances: ids.to_vec() });
+        board.services.insert(
+            service.clone(),
+            Served {
+                file,
+                instances: ids.to_vec(),
+            },
+        );
         self.publish(&mut board);
     }
 
@@ -118,21 +128,39 @@ impl Traffic {
         for (service, served) in &board.services {
             let mut endpoints = Vec::with_capacity(served.instances.len());
             for id in &served.instances {
-                let Some(addr) = board.addresses.get(id) else { continue };
-                let endpoint =
-                    before.get(id).cloned().unwrap_or_else(|| Endpoint::new(id.clone(), *addr));
+                let Some(addr) = board.addresses.get(id) else {
+                    continue;
+                };
+                let endpoint = before
+                    .get(id)
+                    .cloned()
+                    .unwrap_or_else(|| Endpoint::new(id.clone(), *addr));
                 board.endpoints.insert(id.clone(), Arc::clone(&endpoint));
                 endpoints.push(endpoint);
             }
             let timeout = served.file.request_timeout.0;
-            let cluster = Cluster { service: service.clone(), endpoints, timeout };
+            let cluster = Cluster {
+                service: service.clone(),
+                endpoints,
+                timeout,
+            };
             clusters.insert(service.clone(), Arc::new(cluster));
         }
         let mesh = board.mesh.iter().map(|((caller, callee), address)| {
-            (*address, Dependency { caller: caller.clone(), callee: callee.clone() })
+            (
+                *address,
+                Dependency {
+                    caller: caller.clone(),
+                    callee: callee.clone(),
+                },
+            )
         });
         let mesh = mesh.collect();
-        self.proxy.publish(Snapshot { routes: routes(board), clusters, mesh });
+        self.proxy.publish(Snapshot {
+            routes: routes(board),
+            clusters,
+            mesh,
+        });
         self.changed.notify_waiters();
         board.leaving.retain(|endpoint| endpoint.in_flight() > 0);
         for (id, endpoint) in before {
@@ -151,7 +179,10 @@ impl Traffic {
 impl Board {
     fn is_served(&self, service: &ServiceName) -> bool {
         let instances = self.services.get(service).map(|served| &served.instances);
-        instances.into_iter().flatten().any(|id| self.endpoints.contains_key(id))
+        instances
+            .into_iter()
+            .flatten()
+            .any(|id| self.endpoints.contains_key(id))
     }
 }
 
@@ -161,10 +192,18 @@ fn routes(board: &Board) -> RouteTable {
     let mut all: Vec<(ServiceName, RouteConfig)> = board
         .services
         .iter()
-        .flat_map(|(service, served)| served.file.route.iter().map(|r| (service.clone(), r.clone())))
+        .flat_map(|(service, served)| {
+            served
+                .file
+                .route
+                .iter()
+                .map(|r| (service.clone(), r.clone()))
+        })
         .collect();
-    let mut losers: Vec<usize> =
-        atoll_proxy::route::conflicts(&all).into_iter().map(|conflict| conflict.second).collect();
+    let mut losers: Vec<usize> = atoll_proxy::route::conflicts(&all)
+        .into_iter()
+        .map(|conflict| conflict.second)
+        .collect();
     losers.sort_unstable();
     losers.dedup();
     for index in losers.into_iter().rev() {

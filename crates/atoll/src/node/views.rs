@@ -141,7 +141,12 @@ impl Node {
             pid: std::process::id(),
             started: self.started,
             edge: format!("http://{}", self.parts.proxy.edge_addr()),
-            warnings: self.parts.warnings.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            warnings: self
+                .parts
+                .warnings
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone(),
             logs_trouble: health.trouble,
             logs_dropped: health.dropped,
         }
@@ -151,13 +156,20 @@ impl Node {
     pub async fn services(&self) -> Vec<ServiceView> {
         let deployed = self.parts.deploy.list().await;
         let statuses = self.parts.supervisor.list();
-        let stats: HashMap<ServiceName, ServiceStats> =
-            self.parts.proxy.stats().into_iter().map(|s| (s.service.clone(), s)).collect();
+        let stats: HashMap<ServiceName, ServiceStats> = self
+            .parts
+            .proxy
+            .stats()
+            .into_iter()
+            .map(|s| (s.service.clone(), s))
+            .collect();
         deployed
             .into_iter()
             .map(|deployed| {
-                let own: Vec<&Status> =
-                    statuses.iter().filter(|s| *s.id.service() == deployed.service).collect();
+                let own: Vec<&Status> = statuses
+                    .iter()
+                    .filter(|s| *s.id.service() == deployed.service)
+                    .collect();
                 self.service_view(&deployed, &own, stats.get(&deployed.service))
             })
             .collect()
@@ -170,11 +182,16 @@ impl Node {
         stats: Option<&ServiceStats>,
     ) -> ServiceView {
         let step = self.parts.events.step(&deployed.service);
-        let instances: Vec<InstanceView> =
-            statuses.iter().map(|status| self.instance_view(deployed, status)).collect();
+        let instances: Vec<InstanceView> = statuses
+            .iter()
+            .map(|status| self.instance_view(deployed, status))
+            .collect();
         let serving = instances.iter().filter(|instance| instance.serving).count();
         let application = self.application();
-        let file = application.services.get(&deployed.service).map(|service| &service.file);
+        let file = application
+            .services
+            .get(&deployed.service)
+            .map(|service| &service.file);
         let progress = step.as_ref().map(|step| &step.progress);
         let failure = match progress {
             Some(Progress::Failed { reason }) => Some(reason.clone()),
@@ -192,9 +209,17 @@ impl Node {
             serving: serving as u32,
             deployment: deployed.deployment,
             step: progress.map(|progress| step_name(progress).to_owned()),
-            reason: if state == ServiceState::Ready { None } else { ill.or(failure) },
+            reason: if state == ServiceState::Ready {
+                None
+            } else {
+                ill.or(failure)
+            },
             deployment_ms: step.as_ref().map(|step| {
-                let end = if deployed.deployment.is_some() { Timestamp::now() } else { step.since };
+                let end = if deployed.deployment.is_some() {
+                    Timestamp::now()
+                } else {
+                    step.since
+                };
                 u64::try_from(end.since(step.begun).as_millis()).unwrap_or(u64::MAX)
             }),
             instances,
@@ -203,15 +228,13 @@ impl Node {
             p99_ms: stats.map_or(0.0, |s| s.p99.as_secs_f64() * 1e3),
             requests: stats.map_or(0, |s| s.requests),
             errors: stats.map_or(0, |s| s.errors),
-            routes: file.map(|f| f.route.iter().map(route).collect()).unwrap_or_default(),
+            routes: file
+                .map(|f| f.route.iter().map(route).collect())
+                .unwrap_or_default(),
         }
     }
 
-    fn instance_view(
-        &self,
-        deployed: &atoll_deploy::ServiceView,
-        status: &Status,
-    ) -> InstanceView {
+    fn instance_view(&self, deployed: &atoll_deploy::ServiceView, status: &Status) -> InstanceView {
         let usage = self.parts.supervisor.usage(&status.id).unwrap_or_default();
         InstanceView {
             id: status.id.to_string(),

@@ -266,9 +266,12 @@ impl Actor {
             Ok(revision) => revision,
             Err(error) => return self.finish(id, Err(error)).await,
         };
+        let number = revision.number;
+        if let Err(error) = self.shared.history.set_target(id, number).await {
+            return self.finish(id, Err(error)).await;
+        }
         let (_, deploy) = self.shared.ground.settings(&revision);
         let count = self.count(&revision);
-        let number = revision.number;
         self.revisions.insert(number, revision);
         if let Some(pending) = &mut self.pending {
             pending.target = Some(number);

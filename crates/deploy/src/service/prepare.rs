@@ -73,10 +73,7 @@ impl Prepare {
             fingerprint,
             created: Timestamp::now(),
         };
-        self.shared
-            .history
-            .add_revision(revision, self.deployment)
-            .await
+        self.shared.history.add_revision(revision).await
     }
 
     /// An earlier revision.
