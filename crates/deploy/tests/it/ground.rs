@@ -39,6 +39,15 @@ pub struct World {
     handle: Handle,
 }
 
+/// A runtime whose time is virtual.
+pub fn paused_runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .start_paused(true)
+        .build()
+        .unwrap()
+}
+
 struct Shared(Arc<FakeGround>);
 
 impl Ground for Shared {
@@ -53,9 +62,10 @@ impl Ground for Shared {
         })
     }
 
+    /// The watch is long, because virtual time runs on while the disk is waited for.
     fn settings(&self, _: &Revision) -> (ScaleConfig, DeployConfig) {
         let deploy = DeployConfig {
-            watch: HumanDuration::millis(500),
+            watch: HumanDuration::secs(3600),
             ..Default::default()
         };
         (
@@ -258,7 +268,7 @@ impl World {
 
     /// Waits, in virtual time, for what other tasks are about to do.
     pub async fn until(&self, holds: impl Fn(&Self) -> bool) {
-        let waited = tokio::time::timeout(Duration::from_secs(600), async {
+        let waited = tokio::time::timeout(Duration::from_secs(36_000), async {
             while !holds(self) {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }

@@ -169,14 +169,18 @@ async fn scale_is_kept_within_limits_and_over_a_restart() {
     world.until_serving(3).await;
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_deployment_that_the_node_did_not_survive_is_marked_interrupted() {
-    let world = World::new().await;
-    world.up().await.unwrap();
-    world.hold_starts();
-    world.begin(Request::Restart).await.unwrap();
-    let world = world.restarted().await;
-    let entry = world.newest().await;
+#[test]
+fn a_deployment_that_the_node_did_not_survive_is_marked_interrupted() {
+    // Each node has a runtime of its own; dropping it ends the node in the middle of whatever it
+    // does.
+    let world = ground::paused_runtime().block_on(async {
+        let world = World::new().await;
+        world.up().await.unwrap();
+        world.hold_starts();
+        world.begin(Request::Restart).await.unwrap();
+        world
+    });
+    let entry = ground::paused_runtime().block_on(async { world.restarted().await.newest().await });
     assert_eq!(
         (entry.kind, entry.outcome),
         (Kind::Restart, Some(Outcome::Interrupted))
