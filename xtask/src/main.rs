@@ -1,5 +1,41 @@
-//! Atoll's own chores.
+//! Atoll's own chores, run with `cargo xtask`.
+//!
+//! They use nothing but the standard library's processes, so that they build in a moment.
 
-fn main() {
-    println!("usage: cargo xtask test|bench|tour");
+mod app;
+mod bench;
+mod client;
+mod install;
+mod run;
+mod test;
+mod trivial;
+
+use std::process::ExitCode;
+
+const USAGE: &str = "usage: cargo xtask COMMAND
+  test                 install what the tests need, run all of them
+  tour                 start examples/market and walk through it
+  bench [proxy|start|kill|memory]
+                       measure; prints tables for BENCHMARKS.md (default: all)";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let done = match args.as_slice() {
+        ["test"] => test::all(),
+        ["tour"] => test::tour(),
+        ["bench", names @ ..] => bench::run(names),
+        ["serve"] => trivial::serve(),
+        _ => {
+            eprintln!("{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
 }

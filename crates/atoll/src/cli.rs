@@ -244,9 +244,6 @@ enum Failure {
     /// It was tried and did not work.
     #[error("{0:#}")]
     Failed(#[from] anyhow::Error),
-    /// It was tried, did not work, and has a code.
-    #[error("{message}")]
-    Coded { message: String, code: Code },
     /// The manifests have mistakes.
     #[error("{0}")]
     Manifest(Report),
@@ -261,7 +258,7 @@ enum Failure {
 impl Failure {
     fn exit_code(&self) -> u8 {
         match self {
-            Self::Failed(_) | Self::Coded { .. } | Self::Told => 1,
+            Self::Failed(_) | Self::Told => 1,
             Self::Manifest(_) => 3,
             Self::Call(CallError::NotRunning(_)) => 4,
             Self::Call(CallError::Refused(problem)) if problem.drawing.is_some() => 3,

@@ -31,13 +31,16 @@ use ground::{NodeGround, SharedGround};
 use traffic::Traffic;
 
 pub use sinks::OwnReady;
-pub use views::{InstanceView, NodeView, ServiceState, ServiceView};
+pub use views::{NodeView, ServiceState, ServiceView};
 
 /// The state folder, within the application's.
 pub const STATE_FOLDER: &str = ".atoll";
 
 /// Requests that are under way when the node stops are given this long.
 const DRAIN_MAX: Duration = Duration::from_secs(10);
+
+/// Tasks that were asked to end are given this long.
+const TASKS_END_WITHIN: Duration = Duration::from_secs(2);
 
 /// A running application.
 pub struct Node {
@@ -79,23 +82,21 @@ pub type Begun = (
 );
 
 impl Node {
-    /// Takes the state folder, ends what an earlier node left, binds all ports, and begins to start
-    /// every service.
+    /// Takes the state folder, ends what an earlier node left, binds all ports. No service runs
+    /// yet; see [`Node::start_services`].
     ///
     /// # Errors
-    /// When the folder is in use or a port is taken. Nothing runs then.
-    pub async fn start(application: Application, build: bool) -> anyhow::Result<Arc<Self>> {
+    /// When the folder is in use or a port is taken. Nothing is left behind then.
+    pub async fn open(application: Application) -> anyhow::Result<Arc<Self>> {
         let state = StateDir::open(&application.dir.join(STATE_FOLDER))?;
-        let parts = assemble(&application, &state).await?;
-        let node = Arc::new(Self {
+        let parts = Parts::introduce(&application, &state).await?;
+        Ok(Arc::new(Self {
             application: Mutex::new(application),
             started: Timestamp::now(),
             stop_requested: tokio::sync::Notify::new(),
             parts,
             _state: state,
-        });
-        node.start_services(build).await?;
-        Ok(node)
+        }))
     }
 
     /// The tasks of the node; stopping them stops the node.
@@ -193,10 +194,16 @@ impl Node {
         if let Err(error) = self.parts.telemetry.flush().await {
             tracing::warn!(%error, "the last lines may be missing");
         }
-        self.parts.tasks.join(Duration::from_secs(2)).await;
+        if !self.parts.tasks.join(TASKS_END_WITHIN).await {
+            tracing::warn!("a task of the node does not end");
+        }
     }
 
-    async fn start_services(&self, build: bool) -> anyhow::Result<()> {
+    /// Begins to start every service. `build`: even those whose files have not changed are built.
+    ///
+    /// # Errors
+    /// When the state cannot be written.
+    pub async fn start_services(&self, build: bool) -> anyhow::Result<()> {
         let services: Vec<ServiceManifest> =
             self.application().services.values().cloned().collect();
         for service in services {
@@ -251,96 +258,123 @@ fn source_of(service: &ServiceManifest) -> Source {
     }
 }
 
-async fn assemble(application: &Application, state: &StateDir) -> anyhow::Result<Parts> {
-    let tasks = Tasks::new();
-    let run_dir = state.subdir("run")?;
-    let node_id = node_id(state.path())?;
-    let recovered = atoll_supervisor::recover(&run_dir, &node_id)?;
-    let telemetry = atoll_telemetry::Service::start(
-        state.subdir("telemetry/logs")?,
-        application.file.logs.clone(),
-    )?;
-    let sql = Sql::open(
-        &state.path().join("state.db"),
-        &[atoll_deploy::MIGRATION, database::MIGRATION],
-    )?;
-    let spans = Arc::new(sinks::Spans2Log {
-        telemetry: telemetry.clone(),
-    });
+impl Parts {
+    /// Makes every part and introduces it to those it needs.
+    async fn introduce(application: &Application, state: &StateDir) -> anyhow::Result<Self> {
+        let tasks = Tasks::new();
+        let telemetry = atoll_telemetry::Service::start(
+            state.subdir("telemetry/logs")?,
+            application.file.logs.clone(),
+        )?;
+        let migrations = [atoll_deploy::MIGRATION, database::MIGRATION];
+        let sql = Sql::open(&state.path().join("state.db"), &migrations)?;
+        let events = Arc::new(Events::new(telemetry.clone()));
+        let proxy = proxy(application, &telemetry)?;
+        let traffic = Arc::new(Traffic::new(proxy.clone()));
+        let (news, heard) = mpsc::channel(sinks::NEWS_LENGTH);
+        let own_ready = Arc::new(OwnReady::default());
+        let warnings = Arc::new(Mutex::new(Vec::new()));
+        let watch = sinks::InstanceWatch {
+            traffic: Arc::clone(&traffic),
+            events: Arc::clone(&events),
+            news,
+            own_ready: Arc::clone(&own_ready),
+            warnings: Arc::clone(&warnings),
+        };
+        let supervisor = supervisor(state, watch, &telemetry, &tasks)?;
+        let databases = Databases::new(
+            database::Context {
+                application: application.file.name.to_string(),
+                state: state.path().to_owned(),
+                sql: sql.clone(),
+                supervisor: supervisor.clone(),
+                ready: own_ready,
+            },
+            &application.file,
+        );
+        state.subdir("data")?;
+        let ground = Arc::new(NodeGround {
+            folders: Folders {
+                state: state.path().to_owned(),
+            },
+            supervisor: supervisor.clone(),
+            traffic: Arc::clone(&traffic),
+            databases: Arc::new(databases),
+            events: Arc::clone(&events),
+            telemetry: telemetry.clone(),
+            tasks: tasks.clone(),
+            deploy: OnceLock::new(),
+            preparing: Mutex::new(HashMap::new()),
+        });
+        let deploy = atoll_deploy::Service::start(
+            Arc::new(SharedGround(Arc::clone(&ground))),
+            History::open(sql).await?,
+            state.subdir("artifacts")?,
+            tasks.clone(),
+        )
+        .await?;
+        // The ground was made a moment ago; nobody else has set it.
+        let _ = ground.deploy.set(deploy.clone());
+        let passing_on = pass_news_on(heard, deploy.clone());
+        let stopping = tasks.clone();
+        tasks.spawn("news", async move {
+            tokio::select! {
+                () = passing_on => {}
+                () = stopping.stopping() => {}
+            }
+        });
+        Ok(Self {
+            proxy,
+            supervisor,
+            deploy,
+            telemetry,
+            traffic,
+            events,
+            warnings,
+            tasks,
+        })
+    }
+}
+
+/// The data plane, with its ports bound.
+fn proxy(
+    application: &Application,
+    telemetry: &atoll_telemetry::Handle,
+) -> anyhow::Result<atoll_proxy::Handle> {
     let config = atoll_proxy::Config {
         edge: application.file.edge.clone(),
         mesh: application.file.mesh.clone(),
         threads: None,
     };
-    let proxy = atoll_proxy::Service::bind(config, spans)?.start();
-    let events = Arc::new(Events::new(telemetry.clone()));
-    for ended in &recovered.ended {
-        let message = format!("ended what an earlier run had left: {ended}");
-        events.node(atoll_telemetry::Level::Warn, message);
-    }
-    let traffic = Arc::new(Traffic::new(proxy.clone()));
-    let (news, heard) = mpsc::channel(sinks::NEWS_LENGTH);
-    let own_ready = Arc::new(OwnReady::default());
-    let warnings = Arc::new(Mutex::new(Vec::new()));
-    let watch = sinks::InstanceWatch {
-        traffic: Arc::clone(&traffic),
-        events: Arc::clone(&events),
-        news,
-        own_ready: Arc::clone(&own_ready),
-        warnings: Arc::clone(&warnings),
-    };
-    let supervisor = atoll_supervisor::Handle::open(
-        atoll_supervisor::Config { run_dir, node_id },
-        Arc::new(watch),
-        Arc::new(sinks::Output2Log {
-            telemetry: telemetry.clone(),
-        }),
-        tasks.clone(),
-    )?;
-    let databases = Databases::new(
-        database::Context {
-            application: application.file.name.to_string(),
-            state: state.path().to_owned(),
-            sql: sql.clone(),
-            supervisor: supervisor.clone(),
-            ready: own_ready,
-        },
-        &application.file,
-    );
-    let ground = Arc::new(NodeGround {
-        folders: Folders {
-            state: state.path().to_owned(),
-        },
-        supervisor: supervisor.clone(),
-        traffic: Arc::clone(&traffic),
-        databases: Arc::new(databases),
-        events: Arc::clone(&events),
+    let spans = Arc::new(sinks::Spans2Log {
         telemetry: telemetry.clone(),
-        tasks: tasks.clone(),
-        deploy: OnceLock::new(),
-        preparing: Mutex::new(HashMap::new()),
     });
-    state.subdir("data")?;
-    let deploy = atoll_deploy::Service::start(
-        Arc::new(SharedGround(Arc::clone(&ground))),
-        History::open(sql).await?,
-        state.subdir("artifacts")?,
+    Ok(atoll_proxy::Service::bind(config, spans)?.start())
+}
+
+/// The supervisor, after what an earlier node left has been ended.
+fn supervisor(
+    state: &StateDir,
+    watch: sinks::InstanceWatch,
+    telemetry: &atoll_telemetry::Handle,
+    tasks: &Tasks,
+) -> anyhow::Result<atoll_supervisor::Handle> {
+    let run_dir = state.subdir("run")?;
+    let node_id = node_id(state.path())?;
+    for ended in atoll_supervisor::recover(&run_dir, &node_id)?.ended {
+        let message = format!("ended what an earlier run had left: {ended}");
+        watch.events.node(atoll_telemetry::Level::Warn, message);
+    }
+    let config = atoll_supervisor::Config { run_dir, node_id };
+    let output = Arc::new(sinks::Output2Log {
+        telemetry: telemetry.clone(),
+    });
+    Ok(atoll_supervisor::Handle::open(
+        config,
+        Arc::new(watch),
+        output,
         tasks.clone(),
-    )
-    .await?;
-    // The ground was made a moment ago; nobody else has set it.
-    let _ = ground.deploy.set(deploy.clone());
-    tasks.spawn("news", pass_news_on(heard, deploy.clone()));
-    Ok(Parts {
-        proxy,
-        supervisor,
-        deploy,
-        telemetry,
-        traffic,
-        events,
-        warnings,
-        tasks,
-    })
+    )?)
 }
 
 async fn pass_news_on(

@@ -19,11 +19,12 @@ pub struct StateDir {
 }
 
 impl StateDir {
-    /// Makes the folder where it is missing (readable by its owner only) and takes its lock.
+    /// Makes the folder where it is missing and takes its lock. Others may pass through the folder,
+    /// because a database server of another user may live in it, but can list and read nothing.
     pub fn open(path: &Path) -> Result<Self, Error> {
         fs::DirBuilder::new()
             .recursive(true)
-            .mode(0o700)
+            .mode(0o711)
             .create(path)
             .map_err(|e| Error::unusable(path, e))?;
         let path = path.canonicalize().map_err(|e| Error::unusable(path, e))?;
@@ -50,6 +51,13 @@ impl StateDir {
         }
         write_pid(&mut lock).map_err(|e| Error::unusable(&lock_path, e))?;
         Ok(Self { path, _lock: lock })
+    }
+
+    /// Whether a node holds the folder now.
+    pub fn is_held(path: &Path) -> bool {
+        // A lock that could be had is given back when the file is closed.
+        let lock = File::open(path.join("lock"));
+        lock.is_ok_and(|lock| matches!(lock.try_lock(), Err(TryLockError::WouldBlock)))
     }
 
     /// The folder, absolute.

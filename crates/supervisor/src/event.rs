@@ -14,7 +14,7 @@ use serde::Serialize;
 use crate::error::Error;
 
 /// Something that happened to an instance. An endpoint may serve from `Ready` until the next
-/// `Unready`, `Exited` or `Stopped` of the same instance.
+/// `Unready`, `Leaving`, `Exited` or `Stopped` of the same instance.
 #[derive(Debug, Clone)]
 pub enum Event {
     /// A process was started.
@@ -35,12 +35,17 @@ pub enum Event {
         /// How long that took from the start of the process.
         after: Duration,
     },
-    /// It was ready and must not be used any more: checks failed, or it was asked to leave.
+    /// It was ready and must not be used any more: checks failed.
     Unready {
         /// The instance.
         id: InstanceId,
         /// Why.
         reason: String,
+    },
+    /// It was ready and must not be used any more: it was asked to leave.
+    Leaving {
+        /// The instance.
+        id: InstanceId,
     },
     /// Its main process ended.
     Exited {

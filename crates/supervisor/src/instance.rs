@@ -343,9 +343,8 @@ impl Instance {
 
     fn tell_stopping(&mut self, was_ready: bool) {
         if was_ready {
-            self.tell(Event::Unready {
+            self.tell(Event::Leaving {
                 id: self.spec.id.clone(),
-                reason: "asked to leave".to_owned(),
             });
         }
         self.slot.update(|status| status.state = State::Stopping);

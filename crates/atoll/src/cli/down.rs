@@ -1,12 +1,14 @@
 //! `atoll down`
 
+use std::path::Path;
 use std::time::Duration;
 
 use atoll_base::clock;
+use atoll_store::StateDir;
 
 use super::output::{GOOD, Output};
 use super::{Client, Failure};
-use crate::node::NodeView;
+use crate::node::{NodeView, STATE_FOLDER};
 
 /// How often it is asked whether the node has gone.
 const ASK_INTERVAL: Duration = Duration::from_millis(25);
@@ -18,15 +20,13 @@ pub(super) async fn run(client: &Client, out: &Output) -> Result<(), Failure> {
     let node: NodeView = client.get("/v1/node").await?;
     client.command("/v1/node/stop").await?;
     let begun = clock::monotonic();
-    // The process, not the socket: it goes last.
-    let process = std::path::PathBuf::from(format!("/proc/{}", node.pid));
-    while process.exists() && client.is_running().await {
+    // The lock, not the process: the kernel drops it the moment the process ends, even if nobody
+    // takes notice of its death for a while.
+    let state = Path::new(&node.dir).join(STATE_FOLDER);
+    while StateDir::is_held(&state) {
         if begun.elapsed() > GONE_WITHIN {
             return Err(anyhow::anyhow!("process {} does not end", node.pid).into());
         }
-        tokio::time::sleep(ASK_INTERVAL).await;
-    }
-    while process.exists() && begun.elapsed() < GONE_WITHIN {
         tokio::time::sleep(ASK_INTERVAL).await;
     }
     out.say(format!("{GOOD}✓{GOOD:#} {} is down", node.application));

@@ -86,7 +86,6 @@ impl Output {
                     None,
                 );
             }
-            Failure::Coded { message, code } => self.error(message, Some(&code.to_string())),
             Failure::Failed(error) => {
                 self.error(
                     format!("{error:#}"),

@@ -62,11 +62,15 @@ async fn attached(
     let mut terminate = signal(SignalKind::terminate()).context("no signals")?;
     let mut hangup = signal(SignalKind::hangup()).context("no signals")?;
     let socket = admin::path(&application.dir);
-    let node = Node::start(application, args.build).await?;
+    let node = Node::open(application).await?;
     let listener =
         admin::bind(&socket).with_context(|| format!("cannot listen on {}", socket.display()))?;
     node.tasks()
         .spawn("admin", admin::serve(listener, Arc::clone(&node)));
+    if let Err(error) = node.start_services(args.build).await {
+        node.stop().await;
+        return Err(error.into());
+    }
     if args.watch {
         watch::spawn(&node, *out)?;
     }

@@ -110,6 +110,7 @@ impl Observer for InstanceWatch {
                 self.tell(id, InstanceNews::Ready);
             }
             Event::Unready { id, reason } => self.lost(id, reason, &[]),
+            Event::Leaving { id } => self.gone(&id),
             Event::Exited {
                 id,
                 reason,

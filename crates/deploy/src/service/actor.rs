@@ -358,7 +358,9 @@ impl Actor {
             tracing::error!(service = %self.service, revision = %number, %error, "not recorded");
         }
         self.recorded = None;
-        if let Some(pending) = &self.pending {
+        // At a first start there is no traffic yet that could move.
+        let moves = !self.fleet.serving().is_empty();
+        if let Some(pending) = self.pending.as_ref().filter(|_| moves) {
             self.progress(pending.id, Progress::Shifted { revision: number });
         }
     }

@@ -1,5 +1,7 @@
 //! The thread that owns the connection: opening, migrating, transactions, poison.
 
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +21,13 @@ pub(super) struct Worker {
 
 impl Worker {
     pub(super) fn open(path: &Path, migrations: &[Migration]) -> Result<Self, Error> {
+        // SQLite gives its other files the permissions of this one; passwords are in it.
+        OpenOptions::new()
+            .append(true)
+            .create(true)
+            .mode(0o600)
+            .open(path)
+            .map_err(|e| Error::unusable(path, e))?;
         let connection = Connection::open(path).map_err(refused)?;
         // Another program (a person with `sqlite3`) may hold the file for a moment.
         connection

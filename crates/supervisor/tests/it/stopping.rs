@@ -24,7 +24,7 @@ async fn one_that_is_asked_leaves_and_is_told_before() {
         .map(|event| match event {
             Event::Started { .. } => "started",
             Event::Ready { .. } => "ready",
-            Event::Unready { .. } => "unready",
+            Event::Leaving { .. } => "leaving",
             Event::Exited {
                 reason, last_lines, ..
             } => {
@@ -39,7 +39,7 @@ async fn one_that_is_asked_leaves_and_is_told_before() {
         })
         .filter(|told| *told != "warning")
         .collect();
-    assert_eq!(told, ["started", "ready", "unready", "exited", "stopped"]);
+    assert_eq!(told, ["started", "ready", "leaving", "exited", "stopped"]);
     bed.end().await;
 }
 

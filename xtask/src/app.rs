@@ -1,0 +1,95 @@
+//! An application in a temporary folder, up for as long as the value lives.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::Context;
+use serde_json::Value;
+
+use crate::run::output;
+
+/// The application. Dropping it takes it down.
+pub(crate) struct App {
+    dir: tempfile::TempDir,
+    atoll: std::cell::OnceCell<PathBuf>,
+}
+
+impl App {
+    /// A folder that has `name` as its last part.
+    pub(crate) fn new(name: &str) -> anyhow::Result<Self> {
+        let dir = tempfile::Builder::new()
+            .prefix(name)
+            .tempdir()
+            .context("no temporary folder")?;
+        Ok(Self {
+            dir,
+            atoll: std::cell::OnceCell::new(),
+        })
+    }
+
+    pub(crate) fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Brings it up; answers the edge's address.
+    pub(crate) fn up(&self, atoll: &Path) -> anyhow::Result<String> {
+        self.up_with(&mut Command::new(atoll), atoll)
+    }
+
+    /// Brings it up with a command that leads to atoll (`taskset … atoll`).
+    pub(crate) fn up_with(&self, command: &mut Command, atoll: &Path) -> anyhow::Result<String> {
+        // Known before the attempt: what a failed start left must go, too.
+        let _ = self.atoll.set(atoll.to_owned());
+        command
+            .arg("-C")
+            .arg(self.dir())
+            .args(["up", "--detach"])
+            .stderr(Stdio::inherit());
+        let told = output(command)?;
+        Ok(told.lines().last().unwrap_or_default().to_owned())
+    }
+
+    /// Takes it down.
+    pub(crate) fn down(&self) -> anyhow::Result<()> {
+        let Some(atoll) = self.atoll.get() else {
+            return Ok(());
+        };
+        output(Command::new(atoll).arg("-C").arg(self.dir()).arg("down")).map(drop)
+    }
+
+    /// What `atoll ps --json` tells.
+    pub(crate) fn services(&self) -> anyhow::Result<Vec<Value>> {
+        let atoll = self.atoll.get().context("it is not up")?;
+        let text = output(
+            Command::new(atoll)
+                .arg("-C")
+                .arg(self.dir())
+                .args(["ps", "--json"]),
+        )?;
+        serde_json::from_str(&text).context("what ps printed")
+    }
+
+    /// The process of the node.
+    pub(crate) fn pid(&self) -> anyhow::Result<u32> {
+        let text = std::fs::read_to_string(self.dir().join(".atoll/lock"))?;
+        text.trim().parse().context("the lock holds no process id")
+    }
+
+    /// The last lines of everything, for a person who looks into a failure.
+    pub(crate) fn show_logs(&self, atoll: &Path) {
+        // It is help for a failure that is told anyway.
+        let _ = Command::new(atoll)
+            .arg("-C")
+            .arg(self.dir())
+            .args(["logs", "-n", "60"])
+            .status();
+    }
+}
+
+impl Drop for App {
+    fn drop(&mut self) {
+        if let Err(error) = self.down() {
+            eprintln!("{error:#}");
+        }
+    }
+}

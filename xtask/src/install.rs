@@ -1,0 +1,109 @@
+//! Gets what tests and benches need beside Rust: Debian's packages, by name.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::bail;
+
+use crate::run::{has, run};
+
+/// A program and the package that brings it.
+struct Need {
+    /// Whether it is there.
+    present: fn() -> bool,
+    package: &'static str,
+}
+
+const TEST_NEEDS: &[Need] = &[
+    Need {
+        present: || has("python3"),
+        package: "python3",
+    },
+    Need {
+        present: || has("node"),
+        package: "nodejs",
+    },
+    Need {
+        present: || has("curl"),
+        package: "curl",
+    },
+    Need {
+        present: || Path::new("/usr/lib/postgresql").is_dir(),
+        package: "postgresql",
+    },
+    Need {
+        present: || has("redis-server"),
+        package: "redis-server",
+    },
+];
+
+const BENCH_NEEDS: &[Need] = &[
+    Need {
+        present: || has("nginx"),
+        package: "nginx-light",
+    },
+    Need {
+        present: || has("haproxy"),
+        package: "haproxy",
+    },
+    Need {
+        present: || has("wrk"),
+        package: "wrk",
+    },
+    Need {
+        present: || has("taskset"),
+        package: "util-linux",
+    },
+];
+
+/// What `cargo xtask test` needs.
+pub(crate) fn for_tests() -> anyhow::Result<()> {
+    install(TEST_NEEDS)
+}
+
+/// What `cargo xtask bench` needs.
+pub(crate) fn for_benches() -> anyhow::Result<()> {
+    install(BENCH_NEEDS)
+}
+
+fn install(needs: &[Need]) -> anyhow::Result<()> {
+    let missing: Vec<&str> = needs
+        .iter()
+        .filter(|need| !(need.present)())
+        .map(|need| need.package)
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    if !has("apt-get") {
+        bail!(
+            "these are missing; install them with your system's packages: {}",
+            missing.join(", ")
+        );
+    }
+    run(apt().arg("update"))?;
+    // Servers that a package would start now would only be in the way: Atoll runs its own.
+    run(apt()
+        .args(["install", "--yes", "--no-install-recommends"])
+        .args(&missing))
+}
+
+/// apt-get, as root. Nothing asks, nothing is started.
+fn apt() -> Command {
+    let is_root = Path::new("/proc/self").metadata().is_ok_and(|metadata| {
+        use std::os::unix::fs::MetadataExt;
+        metadata.uid() == 0
+    });
+    let mut command = if is_root {
+        Command::new("apt-get")
+    } else {
+        Command::new("sudo")
+    };
+    if !is_root {
+        command.args(["--preserve-env=DEBIAN_FRONTEND,RUNLEVEL", "apt-get"]);
+    }
+    command
+        .env("DEBIAN_FRONTEND", "noninteractive")
+        .env("RUNLEVEL", "1");
+    command
+}

@@ -1,0 +1,80 @@
+//! `cargo xtask test` and `cargo xtask tour`
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::Context;
+
+use crate::app::App;
+use crate::install;
+use crate::run::{self, atoll, cargo, has, root};
+
+/// Everything: the crates, the documentation's examples, the market's own tests, the tour.
+pub(crate) fn all() -> anyhow::Result<()> {
+    install::for_tests()?;
+    // nextest gives each test a process and a time limit; without it the same tests run all the
+    // same.
+    if has("cargo-nextest") {
+        run::run(cargo().args(["nextest", "run", "--workspace"]))?;
+        run::run(cargo().args(["test", "--workspace", "--doc", "--quiet"]))?;
+    } else {
+        run::run(cargo().args(["test", "--workspace"]))?;
+    }
+    run::run(Command::new("bash").arg(root().join("examples/market/test.sh")))?;
+    walk(&atoll(false)?)?;
+    eprintln!("all tests have passed");
+    Ok(())
+}
+
+/// Only the tour, with the release build.
+pub(crate) fn tour() -> anyhow::Result<()> {
+    install::for_tests()?;
+    walk(&atoll(true)?)
+}
+
+/// Starts a copy of the market on free ports and walks through it.
+fn walk(atoll: &Path) -> anyhow::Result<()> {
+    let app = App::new("market")?;
+    copy(&root().join("examples/market"), app.dir())?;
+    let manifest = app.dir().join("atoll.toml");
+    let text = fs::read_to_string(&manifest).context("the market's atoll.toml")?;
+    fs::write(&manifest, with_free_ports(&text))?;
+    let edge = app.up(atoll)?;
+    let mut tour = Command::new("bash");
+    tour.arg(app.dir().join("tour.sh"))
+        .arg("--no-pause")
+        .env("EDGE", edge)
+        .env("ATOLL", atoll);
+    let walked = run::run(&mut tour);
+    if walked.is_err() {
+        app.show_logs(atoll);
+    }
+    walked
+}
+
+/// The same manifest, on ports that the system chooses.
+fn with_free_ports(text: &str) -> String {
+    let lines = text.lines().map(|line| {
+        if line.trim_start().starts_with("listen") {
+            "listen = \"127.0.0.1:0\""
+        } else {
+            line
+        }
+    });
+    let mut text = lines.collect::<Vec<_>>().join("\n");
+    text.push_str("\n[mesh]\nport = 0\n");
+    text
+}
+
+/// Copies the sources, and the build folders too, which save a minute.
+fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
+    let mut command = Command::new("cp");
+    command.arg("--archive").arg(from.join(".")).arg(to);
+    run::run(&mut command)?;
+    let state = to.join(".atoll");
+    if state.exists() {
+        fs::remove_dir_all(state)?;
+    }
+    Ok(())
+}
