@@ -1,0 +1,413 @@
+//! One connection of a client, from accept to close: read a head, admit it, have it answered,
+//! repeat.
+//!
+//! Requests that arrive in a row are answered one after the other, in order. Whatever a client
+//! does wrong is answered before its connection is closed.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
+
+use atoll_base::clock::monotonic;
+use tokio::net::TcpStream;
+
+use crate::admit::{self, Plan, Rejection};
+use crate::answer::{self, Problem};
+use crate::clockwork::Timer;
+use crate::config::Patience;
+use crate::exchange::{Exchange, Fault, Finished};
+use crate::http::field::storage;
+use crate::http::request;
+use crate::http::{Body, Refusal};
+use crate::limits::{BUFFER_BYTES, HEAD_BYTES_MAX, LINGER};
+use crate::recorder::{Label, Visit};
+use crate::span::Side;
+use crate::tunnel;
+use crate::wire::Wire;
+use crate::worker::Worker;
+
+/// Where a connection comes from.
+#[derive(Debug)]
+pub(crate) enum Origin {
+    /// Outside.
+    Edge {
+        /// The fields that tell the service about the client, but for the host.
+        forwarded: Vec<u8>,
+    },
+    /// A service, known by the address that it called.
+    Mesh(Ipv4Addr),
+}
+
+/// Serves a connection until either side ends it.
+pub(crate) async fn serve(worker: Rc<Worker>, stream: TcpStream, origin: Origin) {
+    let _guard = PanicGuard;
+    let mut connection = Connection {
+        timer: worker.clockwork.timer(),
+        client: Wire::new(stream),
+        label: Label::default(),
+        request: Vec::new(),
+        worker: &worker,
+        origin,
+    };
+    loop {
+        match connection.serve_one().await {
+            Next::Request => {}
+            Next::Linger => break connection.linger().await,
+            Next::Close => break,
+        }
+    }
+    drop(connection);
+    if worker.stopping.get() {
+        worker.wake.notify_one();
+    }
+}
+
+/// Says that a connection ended by a panic; the runtime would swallow it.
+struct PanicGuard;
+
+impl Drop for PanicGuard {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            tracing::error!("serving a connection panicked; the connection is closed");
+        }
+    }
+}
+
+struct Connection<'w> {
+    worker: &'w Worker,
+    origin: Origin,
+    timer: Timer,
+    client: Wire,
+    label: Label,
+    /// The head for the service, and what of the body came with it.
+    request: Vec<u8>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Next {
+    Request,
+    /// Close once the client surely has its answer.
+    Linger,
+    Close,
+}
+
+/// What reading a head came to.
+enum Read {
+    Admitted(Plan, Body),
+    Rejected(Rejection),
+    /// Nothing to answer.
+    Ended,
+}
+
+impl Connection<'_> {
+    async fn serve_one(&mut self) -> Next {
+        let read = self.read_head().await;
+        self.timer.disarm();
+        let next = match read {
+            Read::Admitted(plan, body) => self.forward(plan, body).await,
+            Read::Rejected(rejection) => self.refuse(rejection).await,
+            Read::Ended => Next::Close,
+        };
+        let spare = &self.worker.buffers;
+        spare.return_output(std::mem::take(&mut self.request));
+        self.client.release(spare);
+        next
+    }
+
+    /// Waits for a complete head and decides on it.
+    async fn read_head(&mut self) -> Read {
+        // Bytes that were looked at and are no complete head.
+        let mut seen = 0;
+        self.timer.arm(self.patience().idle);
+        if !self.client.input.is_empty() {
+            self.timer.arm(self.patience().head);
+        }
+        std::future::poll_fn(|cx| {
+            loop {
+                let length = self.client.input.len();
+                // A head cannot be complete, or wrong, without another line feed.
+                let fresh = self.client.input.bytes().get(seen..).unwrap_or_default();
+                let more = memchr::memchr(b'\n', fresh).is_some();
+                if length > seen
+                    && (more || seen == 0 || length >= HEAD_BYTES_MAX)
+                    && let Some(read) = self.try_head()
+                {
+                    return Poll::Ready(read);
+                }
+                seen = length;
+                if self.client.input.has_memory() && self.client.input.room().is_empty() {
+                    self.client.input.grow(HEAD_BYTES_MAX + BUFFER_BYTES);
+                }
+                match self.client.poll_fill(cx, &self.worker.buffers) {
+                    Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Read::Ended),
+                    Poll::Ready(Ok(_)) if seen == 0 => {
+                        self.timer.arm(self.patience().head);
+                    }
+                    Poll::Ready(Ok(_)) => {}
+                    Poll::Pending if seen == 0 && self.worker.stopping.get() => {
+                        return Poll::Ready(Read::Ended);
+                    }
+                    Poll::Pending if self.timer.poll(cx) => {
+                        return Poll::Ready(self.too_slow(seen));
+                    }
+                    Poll::Pending => return Poll::Pending,
+                }
+            }
+        })
+        .await
+    }
+
+    fn too_slow(&self, seen: usize) -> Read {
+        if seen == 0 {
+            return Read::Ended;
+        }
+        let refusal = Refusal {
+            status: 408,
+            detail: "the head of the request did not arrive in time",
+        };
+        self.label_nothing(&refusal)
+    }
+
+    fn label_nothing(&self, refusal: &Refusal) -> Read {
+        Read::Rejected(Rejection::refusal(refusal, self.worker))
+    }
+
+    /// Parses what there is; none if the head is not complete.
+    fn try_head(&mut self) -> Option<Read> {
+        let mut storage = storage();
+        let head = match request::parse(self.client.input.bytes(), &mut storage) {
+            Ok(Some(head)) => head,
+            Ok(None) => return None,
+            Err(refusal) => {
+                self.label.clear();
+                return Some(self.label_nothing(&refusal));
+            }
+        };
+        let length = head.length;
+        if self.request.capacity() == 0 {
+            self.request = self.worker.buffers.output();
+        }
+        let admitted = admit::admit(
+            self.worker,
+            &self.origin,
+            &head,
+            &mut self.label,
+            &mut self.request,
+        );
+        self.client.input.consume(length);
+        Some(match admitted {
+            Ok((plan, body)) => Read::Admitted(plan, body),
+            Err(rejection) => Read::Rejected(rejection),
+        })
+    }
+
+    async fn forward(&mut self, plan: Plan, body: Body) -> Next {
+        let mut visit = Visit {
+            start: monotonic(),
+            trace: plan.trace,
+            side: plan.side,
+            caller: plan.caller.clone(),
+            service: Some(Rc::clone(&plan.target.service)),
+            pool: None,
+            status: 0,
+            error: None,
+            retries: 0,
+        };
+        let mut exchange = Exchange::new(
+            self.worker,
+            &self.timer,
+            &mut self.client,
+            &mut self.request,
+            &plan,
+            &mut visit,
+            body,
+        );
+        let outcome = exchange.run().await;
+        self.timer.disarm();
+        match outcome {
+            Ok(Finished::Answered { close }) => {
+                self.worker.record(&visit, &self.label);
+                if close { Next::Linger } else { Next::Request }
+            }
+            Ok(Finished::Upgraded {
+                mut upstream,
+                lease,
+            }) => {
+                tunnel::run(self.worker, &self.timer, &mut self.client, &mut upstream).await;
+                drop(lease);
+                self.worker.record(&visit, &self.label);
+                Next::Close
+            }
+            Err(fault) => self.fail(&plan, visit, fault).await,
+        }
+    }
+
+    /// Answers for a service that did not, if there is still something to answer.
+    async fn fail(&mut self, plan: &Plan, mut visit: Visit, fault: Fault) -> Next {
+        visit.error = Some(fault.kind);
+        if fault.answer_begun || fault.kind == crate::span::ErrorKind::ClientGone {
+            // The client sees a connection that ends early: never a clean end of a cut answer.
+            if visit.status == 0 {
+                visit.status = answer::status(fault.kind);
+            }
+            if fault.answer_begun && fault.end_would_look_clean {
+                let reset =
+                    socket2::SockRef::from(&self.client.stream).set_linger(Some(Duration::ZERO));
+                if let Err(error) = reset {
+                    tracing::debug!(%error, "a cut answer could not be marked as such");
+                }
+            }
+            self.worker.record(&visit, &self.label);
+            return Next::Close;
+        }
+        let detail = answer::detail(fault.kind, Some(&plan.target.service.name));
+        let problem = Problem {
+            status: answer::status(fault.kind),
+            kind: fault.kind,
+            detail: &detail,
+            service: Some(&plan.target.service.name),
+            trace: plan.trace.trace,
+            side: plan.side,
+            allow: None,
+            to_head: plan.to_head,
+            close: plan.close || !fault.request_read || self.worker.stopping.get(),
+        };
+        self.send(&problem, visit).await
+    }
+
+    async fn refuse(&mut self, rejection: Rejection) -> Next {
+        let visit = Visit {
+            start: monotonic(),
+            trace: rejection.trace,
+            side: self.origin.side(),
+            caller: self.caller(),
+            service: rejection.service.clone(),
+            pool: None,
+            status: 0,
+            error: Some(rejection.kind),
+            retries: 0,
+        };
+        let problem = Problem {
+            status: rejection.status,
+            kind: rejection.kind,
+            detail: &rejection.detail,
+            service: rejection.service.as_ref().map(|service| &service.name),
+            trace: rejection.trace.trace,
+            side: self.origin.side(),
+            allow: rejection.allow.as_deref(),
+            to_head: rejection.to_head,
+            close: rejection.close || self.worker.stopping.get(),
+        };
+        self.send(&problem, visit).await
+    }
+
+    /// Sends an answer of the proxy's own.
+    async fn send(&mut self, problem: &Problem<'_>, mut visit: Visit) -> Next {
+        visit.status = problem.status;
+        self.client.prepare_output(&self.worker.buffers);
+        problem.write(&mut self.client.output);
+        self.timer.arm(self.patience().body);
+        let sent = std::future::poll_fn(|cx| match self.client.poll_flush(cx) {
+            Poll::Ready(sent) => Poll::Ready(sent.is_ok()),
+            Poll::Pending if self.timer.poll(cx) => Poll::Ready(false),
+            Poll::Pending => Poll::Pending,
+        })
+        .await;
+        self.timer.disarm();
+        self.worker.record(&visit, &self.label);
+        match (sent, problem.close) {
+            (true, false) => Next::Request,
+            (true, true) => Next::Linger,
+            (false, _) => Next::Close,
+        }
+    }
+
+    /// Ends the connection so that the client surely gets the answer: closing while unread bytes
+    /// are there would send a reset, which may destroy it (RFC 9112, 9.6).
+    async fn linger(&mut self) {
+        self.timer.arm(LINGER);
+        let mut shut = false;
+        std::future::poll_fn(|cx| {
+            if !std::mem::replace(&mut shut, true) {
+                self.client.shut_down(cx);
+            }
+            loop {
+                let length = self.client.input.len();
+                self.client.input.consume(length);
+                match self.client.poll_fill(cx, &self.worker.buffers) {
+                    Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(()),
+                    // A flood of unwanted bytes must not keep the deadline from being seen.
+                    Poll::Ready(Ok(_)) if self.timer.poll(cx) => return Poll::Ready(()),
+                    Poll::Ready(Ok(_)) => {}
+                    Poll::Pending if self.timer.poll(cx) => return Poll::Ready(()),
+                    Poll::Pending => return Poll::Pending,
+                }
+            }
+        })
+        .await;
+        let length = self.client.input.len();
+        self.client.input.consume(length);
+    }
+
+    fn patience(&self) -> &Patience {
+        self.worker.patience(self.origin.side())
+    }
+
+    fn caller(&self) -> Option<Rc<crate::local::Known>> {
+        let address = self.origin.mesh_address()?;
+        let local = self.worker.local();
+        local.mesh(address).map(|call| Rc::clone(&call.caller))
+    }
+}
+
+impl Origin {
+    /// A client at `peer`.
+    pub(crate) fn edge(peer: IpAddr) -> Self {
+        let peer = peer.to_canonical();
+        let node = match peer {
+            IpAddr::V4(address) => address.to_string(),
+            IpAddr::V6(address) => format!("\"[{address}]\""),
+        };
+        let forwarded = format!(
+            "X-Forwarded-For: {peer}\r\nX-Forwarded-Proto: http\r\nForwarded: for={node};proto=http"
+        );
+        Self::Edge {
+            forwarded: forwarded.into_bytes(),
+        }
+    }
+
+    /// A service that called `address`.
+    pub(crate) fn mesh(address: Ipv4Addr) -> Self {
+        Self::Mesh(address)
+    }
+
+    pub(crate) fn side(&self) -> Side {
+        match self {
+            Self::Edge { .. } => Side::Edge,
+            Self::Mesh(_) => Side::Mesh,
+        }
+    }
+
+    pub(crate) fn mesh_address(&self) -> Option<Ipv4Addr> {
+        match self {
+            Self::Edge { .. } => None,
+            Self::Mesh(address) => Some(*address),
+        }
+    }
+
+    /// Writes the fields that tell a service about the client (RFC 7239 and their elders).
+    pub(crate) fn write_forwarded(&self, host: Option<&[u8]>, out: &mut Vec<u8>) {
+        let Self::Edge { forwarded } = self else {
+            return;
+        };
+        out.extend_from_slice(forwarded);
+        if let Some(host) = host {
+            // A checked host has neither quotes nor backslashes.
+            for part in [b";host=\"", host, b"\"\r\nX-Forwarded-Host: ", host] {
+                out.extend_from_slice(part);
+            }
+        }
+        out.extend_from_slice(b"\r\n");
+    }
+}

@@ -1,0 +1,380 @@
+//! The answer on its way to the client.
+
+use std::io::Write as _;
+use std::task::{Context, Poll, ready};
+
+use crate::admit::Plan;
+use crate::buffer::Buffers;
+use crate::http::chunk::Piece;
+use crate::http::field::{FieldSet, storage};
+use crate::http::response::{BadHead, ResponseFacts, ResponseHead};
+use crate::http::{BadChunk, Body, response};
+use crate::limits::{BUFFER_BYTES, HEAD_BYTES_MAX, HOLD_BYTES_MAX};
+use crate::span::{ErrorKind, Side};
+use crate::wire::Wire;
+
+/// How far an answer has come.
+#[derive(Debug, Default)]
+pub(super) struct Download {
+    head: Option<Head>,
+    /// Bytes at the front of the service's input that are checked and not written.
+    ready: usize,
+    /// Where the final answer starts in the client's output: interim answers stand before it.
+    begins: usize,
+    /// The answer is collected and not yet passed on.
+    held: bool,
+    /// Part of it may have been written.
+    begun: bool,
+    interims: u8,
+    /// The client was told to go on with its body.
+    continued: bool,
+}
+
+/// What is known once the head was there.
+#[derive(Debug)]
+struct Head {
+    status: u16,
+    /// What of the body has not been looked at.
+    body: Body,
+    form: Form,
+    upgrade: bool,
+    leaves_connection_open: bool,
+    closes_client: bool,
+}
+
+/// How the body is written for the client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// As it comes.
+    Same,
+    /// It comes until the close; the client gets chunks.
+    IntoChunks,
+    /// It comes in chunks; the client gets bytes until the close.
+    OutOfChunks,
+}
+
+/// A service that sends more interim answers than this is talking nonsense.
+const INTERIMS_MAX: u8 = 16;
+
+impl Download {
+    /// Begins anew with another connection; interim answers that wait stay.
+    pub(super) fn restart(&mut self, client: &mut Wire) {
+        if self.head.take().is_some() {
+            client.output.truncate(self.begins);
+        }
+        self.ready = 0;
+        self.held = false;
+    }
+
+    pub(super) fn has_head(&self) -> bool {
+        self.head.is_some()
+    }
+
+    pub(super) fn is_held(&self) -> bool {
+        self.held
+    }
+
+    /// Whether part of it may have reached the client.
+    pub(super) fn has_begun(&self) -> bool {
+        self.begun
+    }
+
+    pub(super) fn status(&self) -> u16 {
+        self.head.as_ref().map_or(0, |head| head.status)
+    }
+
+    pub(super) fn is_upgrade(&self) -> bool {
+        self.head.as_ref().is_some_and(|head| head.upgrade)
+    }
+
+    /// Whether the service's connection can be used again.
+    pub(super) fn leaves_connection_open(&self) -> bool {
+        self.head
+            .as_ref()
+            .is_some_and(|head| head.leaves_connection_open)
+    }
+
+    /// Whether the client was told that its connection ends.
+    pub(super) fn closes_client(&self) -> bool {
+        self.head.as_ref().is_none_or(|head| head.closes_client)
+    }
+
+    /// Whether the client takes the close of the connection for the end of the answer.
+    pub(super) fn ends_with_the_connection(&self) -> bool {
+        self.head.as_ref().is_some_and(|head| {
+            head.form == Form::OutOfChunks
+                || (head.form == Form::Same && head.body == Body::UntilClose)
+        })
+    }
+
+    /// Whether there is something that the client has not taken.
+    pub(super) fn waits_for(&self, client: &Wire) -> bool {
+        self.ready > 0 || client.has_output()
+    }
+
+    /// Whether the client was told to send its body.
+    pub(super) fn has_continued(&self) -> bool {
+        self.continued
+    }
+
+    /// Tells the client to send its body, in place of the service. False if it was told.
+    pub(super) fn offer_continue(&mut self, client: &mut Wire) -> bool {
+        if self.continued {
+            return false;
+        }
+        self.continued = true;
+        client
+            .output
+            .extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
+        true
+    }
+
+    /// Parses the head, if it is complete, and writes the one for the client.
+    pub(super) fn take_head(
+        &mut self,
+        upstream: &mut Wire,
+        client: &mut Wire,
+        plan: &Plan,
+        close: bool,
+    ) -> Result<(), BadHead> {
+        loop {
+            let mut storage = storage();
+            let Some(head) = response::parse(upstream.input.bytes(), &mut storage)? else {
+                break;
+            };
+            let facts = head.facts(plan.to_head)?;
+            let length = head.length;
+            let interim = head.status < 200 && head.status != 101;
+            if interim {
+                self.interim(&head, &facts, client, plan)?;
+            } else {
+                self.begins = client.output.len();
+                self.head = Some(Head::decide(&head, facts, plan, close, &mut client.output)?);
+            }
+            upstream.input.consume(length);
+            if !interim {
+                self.hold();
+                return Ok(());
+            }
+        }
+        if upstream.input.room().is_empty() {
+            upstream.input.grow(HEAD_BYTES_MAX + BUFFER_BYTES);
+        }
+        Ok(())
+    }
+
+    /// A small body of known length is waited for.
+    fn hold(&mut self) {
+        self.held = match &self.head {
+            Some(Head {
+                body: Body::Length(length),
+                ..
+            }) => *length > 0 && *length <= HOLD_BYTES_MAX as u64,
+            _ => false,
+        };
+    }
+
+    fn interim(
+        &mut self,
+        head: &ResponseHead<'_, '_>,
+        facts: &ResponseFacts,
+        client: &mut Wire,
+        plan: &Plan,
+    ) -> Result<(), BadHead> {
+        self.interims += 1;
+        if self.interims > INTERIMS_MAX {
+            return Err(BadHead);
+        }
+        let wanted = match head.status {
+            100 => plan.expects_continue && !std::mem::replace(&mut self.continued, true),
+            _ => plan.modern_client,
+        };
+        if wanted {
+            write_head(head, facts.hop | facts.length, &mut client.output);
+            client.output.extend_from_slice(b"\r\n");
+        }
+        Ok(())
+    }
+
+    /// Checks what of the body has arrived. What comes with the head is written with it.
+    pub(super) fn digest(
+        &mut self,
+        upstream: &mut Wire,
+        client: &mut Wire,
+    ) -> Result<(), BadChunk> {
+        let Some(head) = &mut self.head else {
+            return Ok(());
+        };
+        let bytes = upstream.input.bytes();
+        if head.upgrade || head.body.is_done() || bytes.is_empty() {
+            return Ok(());
+        }
+        match head.form {
+            Form::Same => {
+                let length = head.body.advance(bytes)?;
+                if client.has_output() {
+                    client
+                        .output
+                        .extend_from_slice(bytes.get(..length).unwrap_or(bytes));
+                    upstream.input.consume(length);
+                } else {
+                    self.ready = length;
+                }
+                self.held &= !head.body.is_done();
+            }
+            Form::IntoChunks => {
+                // Writing to memory does not fail.
+                let _ = write!(client.output, "{:x}\r\n", bytes.len());
+                client.output.extend_from_slice(bytes);
+                client.output.extend_from_slice(b"\r\n");
+                let length = bytes.len();
+                upstream.input.consume(length);
+            }
+            Form::OutOfChunks => {
+                let length = out_of_chunks(&mut head.body, bytes, &mut client.output)?;
+                upstream.input.consume(length);
+            }
+        }
+        Ok(())
+    }
+
+    /// Passes on what can be passed on now. Ready when the client has all of it.
+    pub(super) fn poll(
+        &mut self,
+        upstream: &mut Wire,
+        client: &mut Wire,
+        cx: &mut Context<'_>,
+        spare: &Buffers,
+        moved: &mut bool,
+    ) -> Poll<Result<(), ErrorKind>> {
+        self.begun = true;
+        loop {
+            if client.has_output() {
+                ready!(client.poll_flush(cx)).map_err(|_| ErrorKind::ClientGone)?;
+                *moved = true;
+            }
+            if self.ready > 0 {
+                let written = ready!(client.poll_relay(cx, &mut upstream.input, self.ready));
+                self.ready -= written.map_err(|_| ErrorKind::ClientGone)?;
+                *moved = true;
+                continue;
+            }
+            if self
+                .head
+                .as_ref()
+                .is_none_or(|head| head.upgrade || head.body.is_done())
+            {
+                return Poll::Ready(Ok(()));
+            }
+            if upstream.input.is_empty() {
+                let length = match ready!(upstream.poll_fill(cx, spare)) {
+                    Ok(length) => length,
+                    Err(_) => return Poll::Ready(Err(ErrorKind::AnswerCut)),
+                };
+                *moved = true;
+                if length == 0 {
+                    self.end(client)?;
+                    continue;
+                }
+            }
+            self.digest(upstream, client)
+                .map_err(|_| ErrorKind::AnswerCut)?;
+        }
+    }
+
+    /// The service closed its connection.
+    fn end(&mut self, client: &mut Wire) -> Result<(), ErrorKind> {
+        match &mut self.head {
+            Some(head) if head.body == Body::UntilClose => {
+                if head.form == Form::IntoChunks {
+                    client.output.extend_from_slice(b"0\r\n\r\n");
+                }
+                head.body = Body::NONE;
+                Ok(())
+            }
+            _ => Err(ErrorKind::AnswerCut),
+        }
+    }
+}
+
+impl Head {
+    /// Decides how the answer is passed on and writes its head.
+    fn decide(
+        head: &ResponseHead<'_, '_>,
+        facts: ResponseFacts,
+        plan: &Plan,
+        close: bool,
+        out: &mut Vec<u8>,
+    ) -> Result<Self, BadHead> {
+        let upgrade = head.status == 101;
+        if upgrade && !plan.upgrade {
+            return Err(BadHead);
+        }
+        let form = match (&facts.body, plan.modern_client) {
+            (Body::UntilClose, true) => Form::IntoChunks,
+            (Body::Chunked(_), false) => Form::OutOfChunks,
+            _ => Form::Same,
+        };
+        let until_close = !plan.modern_client && !matches!(facts.body, Body::Length(_));
+        let closes_client = close || until_close;
+        let mut without: FieldSet = facts.hop;
+        if matches!(head.status, 101 | 204) {
+            without |= facts.length;
+        }
+        if plan.side == Side::Edge {
+            without |= facts.trace_id;
+        }
+        write_head(head, without, out);
+        if plan.side == Side::Edge {
+            out.extend_from_slice(b"X-Trace-Id: ");
+            out.extend_from_slice(&plan.trace.trace.to_hex());
+            out.extend_from_slice(b"\r\n");
+        }
+        if plan.modern_client && !matches!(facts.body, Body::Length(_)) {
+            out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
+        }
+        if upgrade {
+            out.extend_from_slice(b"Connection: Upgrade\r\nUpgrade: websocket\r\n");
+        } else if closes_client {
+            out.extend_from_slice(b"Connection: close\r\n");
+        } else if !plan.modern_client {
+            out.extend_from_slice(b"Connection: keep-alive\r\n");
+        }
+        out.extend_from_slice(b"\r\n");
+        Ok(Self {
+            status: head.status,
+            body: facts.body,
+            form,
+            upgrade,
+            leaves_connection_open: !facts.close && !upgrade,
+            closes_client,
+        })
+    }
+}
+
+/// Writes the first line and the fields that pass.
+fn write_head(head: &ResponseHead<'_, '_>, without: FieldSet, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"HTTP/1.1 ");
+    out.extend_from_slice(head.line);
+    out.extend_from_slice(b"\r\n");
+    head.fields.copy(without, out);
+}
+
+/// Appends the payload of chunks; tells how many bytes were used.
+fn out_of_chunks(body: &mut Body, input: &[u8], out: &mut Vec<u8>) -> Result<usize, BadChunk> {
+    let Body::Chunked(decoder) = body else {
+        return Ok(0);
+    };
+    let mut at = 0;
+    while at < input.len() && !decoder.is_done() {
+        let rest = input.get(at..).unwrap_or_default();
+        at += match decoder.next(rest)? {
+            Piece::Framing(length) => length,
+            Piece::Payload(length) => {
+                out.extend_from_slice(rest.get(..length).unwrap_or(rest));
+                length
+            }
+        };
+    }
+    Ok(at)
+}

@@ -1,0 +1,73 @@
+//! The limits that are fixed, each with the reason for its value.
+//!
+//! They are constants and not settings: every one of them protects the process or follows from a
+//! convention of the field, and none needs to differ between two applications.
+
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+/// More threads than this bring nothing on a machine that also runs the services.
+pub const DEFAULT_THREADS_MAX: NonZeroUsize = NonZeroUsize::new(4).expect("four is not zero");
+
+/// The head of a request or answer, in bytes: what nginx (4 x 8 KiB) and most servers take.
+pub const HEAD_BYTES_MAX: usize = 32 << 10;
+
+/// The first line of a request, in bytes (RFC 9112 recommends at least 8000).
+pub const REQUEST_LINE_BYTES_MAX: usize = 8 << 10;
+
+/// The number of header fields of a message: what Apache and most servers take.
+pub const FIELDS_MAX: usize = 100;
+
+/// An answer whose body is known to be this small is collected before its first byte is passed
+/// on: an instance that dies between head and body then costs the client nothing.
+pub const HOLD_BYTES_MAX: usize = 16 << 10;
+
+/// Read buffers. One read takes in nearly every request and small answer.
+pub const BUFFER_BYTES: usize = 16 << 10;
+
+/// Read buffers of a transfer that filled the small one: fewer system calls for large bodies.
+pub const LARGE_BUFFER_BYTES: usize = 64 << 10;
+
+/// Idle connections kept to one instance by one worker thread.
+pub const IDLE_PER_ENDPOINT_MAX: usize = 64;
+
+/// How long an idle connection to an instance is kept. Common servers close at 5 s (Node, uvicorn,
+/// Go's examples); leaving first avoids the race between their closing and our next request.
+pub const UPSTREAM_IDLE: Duration = Duration::from_secs(4);
+
+/// How long making a connection to an instance may take. It is on this machine or next to it.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long a service may take until the head of its answer, unless it or the route says else.
+pub const DEFAULT_RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long a service may pause within the body of its answer.
+pub const RESPONSE_IDLE: Duration = Duration::from_secs(60);
+
+/// How long an upgraded connection (WebSocket) may stay silent in both directions.
+pub const UPGRADED_IDLE: Duration = Duration::from_secs(3600);
+
+/// An instance that refused or broke a connection is avoided for this long if there are others.
+pub const SUSPECT_FOR: Duration = Duration::from_millis(100);
+
+/// Attempts after the first one. Each goes to an instance that was not tried if there is one.
+pub const RETRIES_MAX: u8 = 3;
+
+/// A service that ignores `Expect: 100-continue` for this long: the proxy answers 100 for it.
+pub const CONTINUE_AFTER: Duration = Duration::from_secs(1);
+
+/// How long the rest of a refused request is read and thrown away, so that the refusal arrives
+/// instead of being destroyed by a reset (RFC 9112, 9.6).
+pub const LINGER: Duration = Duration::from_secs(2);
+
+/// The period of a worker's clockwork: deadlines are met to within this.
+pub const TICK: Duration = Duration::from_millis(100);
+
+/// Spans are handed to the sink after so many ticks, or when [`SPANS_PER_BATCH`] are there.
+pub const TICKS_PER_FLUSH: u32 = 2;
+
+/// A batch of spans is handed over early when it has grown to this many.
+pub const SPANS_PER_BATCH: usize = 8192;
+
+/// Paths in spans are cut here, in bytes.
+pub const SPAN_PATH_BYTES_MAX: usize = 256;

@@ -1,0 +1,137 @@
+//! A worker's own view of the snapshot: what it looks up per request, resolved once per
+//! publication, with the worker's pools and counters beside it.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::net::Ipv4Addr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use atoll_base::ServiceName;
+
+use crate::cluster::{Cluster, Endpoint, Snapshot};
+use crate::limits::DEFAULT_RESPONSE_TIMEOUT;
+use crate::pool::Pool;
+use crate::span::NameIndex;
+use crate::stats::Delta;
+
+/// A snapshot, resolved.
+#[derive(Debug, Default)]
+pub(crate) struct Local {
+    pub(crate) snapshot: Arc<Snapshot>,
+    /// By the index of a route in the table.
+    routes: Vec<Rc<Target>>,
+    mesh: HashMap<Ipv4Addr, Rc<Call>>,
+    targets: HashMap<ServiceName, Rc<Target>>,
+}
+
+/// A service that requests go to.
+#[derive(Debug)]
+pub(crate) struct Target {
+    pub(crate) service: Rc<Known>,
+    pub(crate) timeout: Duration,
+    /// One for each endpoint that was ready when the snapshot was made.
+    pub(crate) pools: Vec<Rc<Pool>>,
+}
+
+/// A mesh address in use: one service may call another.
+#[derive(Debug)]
+pub(crate) struct Call {
+    pub(crate) caller: Rc<Known>,
+    pub(crate) target: Rc<Target>,
+}
+
+/// What a worker keeps about a service for as long as it runs.
+pub(crate) struct Known {
+    pub(crate) name: ServiceName,
+    /// Its index in the batch of spans of this number.
+    pub(crate) span_name: Cell<(u32, NameIndex)>,
+    pub(crate) delta: RefCell<Delta>,
+}
+
+impl std::fmt::Debug for Known {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Known({})", self.name)
+    }
+}
+
+impl Known {
+    pub(crate) fn new(name: ServiceName) -> Self {
+        Self {
+            name,
+            span_name: Cell::new((0, 0)),
+            delta: RefCell::new(Delta::new()),
+        }
+    }
+}
+
+impl Local {
+    /// Resolves a snapshot. `service` and `pool` give what the worker keeps across snapshots.
+    pub(crate) fn resolve(
+        snapshot: Arc<Snapshot>,
+        mut service: impl FnMut(&ServiceName) -> Rc<Known>,
+        mut pool: impl FnMut(&Arc<Endpoint>) -> Rc<Pool>,
+    ) -> Self {
+        let mut targets: HashMap<ServiceName, Rc<Target>> = HashMap::new();
+        let mut target = |name: &ServiceName| {
+            let resolved = targets.entry(name.clone()).or_insert_with(|| {
+                let cluster = snapshot.clusters.get(name).map(Arc::as_ref);
+                let endpoints = cluster.map_or(&[][..], |cluster: &Cluster| &cluster.endpoints);
+                Rc::new(Target {
+                    service: service(name),
+                    timeout: cluster.map_or(DEFAULT_RESPONSE_TIMEOUT, |cluster| cluster.timeout),
+                    pools: endpoints.iter().map(&mut pool).collect(),
+                })
+            });
+            Rc::clone(resolved)
+        };
+        let routes = snapshot
+            .routes
+            .routes()
+            .iter()
+            .map(|route| target(&route.service))
+            .collect();
+        let mesh = snapshot
+            .mesh
+            .iter()
+            .map(|(address, dependency)| {
+                let caller = Rc::clone(&target(&dependency.caller).service);
+                let target = target(&dependency.callee);
+                (*address, Rc::new(Call { caller, target }))
+            })
+            .collect();
+        Self {
+            routes,
+            mesh,
+            targets,
+            snapshot,
+        }
+    }
+
+    /// Where a route of the table leads.
+    pub(crate) fn route(&self, slot: usize) -> Option<&Rc<Target>> {
+        self.routes.get(slot)
+    }
+
+    /// What a mesh address means.
+    pub(crate) fn mesh(&self, address: Ipv4Addr) -> Option<&Rc<Call>> {
+        self.mesh.get(&address)
+    }
+
+    /// Whether an endpoint is among those of its service.
+    pub(crate) fn lists(&self, endpoint: &Arc<Endpoint>) -> bool {
+        let cluster = self.snapshot.clusters.get(endpoint.instance().service());
+        cluster.is_some_and(|cluster| {
+            cluster
+                .endpoints
+                .iter()
+                .any(|own| Arc::ptr_eq(own, endpoint))
+        })
+    }
+
+    /// A service by name.
+    pub(crate) fn target(&self, name: &ServiceName) -> Option<&Rc<Target>> {
+        self.targets.get(name)
+    }
+}

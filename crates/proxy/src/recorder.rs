@@ -1,0 +1,156 @@
+//! What a worker remembers of the requests it served, until it tells: spans and counts.
+//!
+//! Two readings of the clock per request and some plain stores; names are resolved to indexes that
+//! stay valid for one batch.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use atoll_base::Timestamp;
+use atoll_base::clock::monotonic;
+
+use crate::limits::{SPAN_PATH_BYTES_MAX, SPANS_PER_BATCH};
+use crate::local::Known;
+use crate::pool::Pool;
+use crate::span::{ErrorKind, NO_NAME, NameIndex, NewSpan, Side, SpanBatch, cut};
+use crate::trace::TraceContext;
+
+/// The spans of one worker that were not yet told.
+pub(crate) struct Recorder {
+    batch: RefCell<SpanBatch>,
+    /// The number of the batch, from 1; indexes of names are valid for one batch.
+    number: Cell<u32>,
+    /// One moment on both clocks.
+    anchor: Cell<(Instant, Timestamp)>,
+}
+
+/// One request, from its head to the last byte of its answer.
+#[derive(Debug)]
+pub(crate) struct Visit {
+    pub(crate) start: Instant,
+    pub(crate) trace: TraceContext,
+    pub(crate) side: Side,
+    pub(crate) caller: Option<Rc<Known>>,
+    pub(crate) service: Option<Rc<Known>>,
+    pub(crate) pool: Option<Rc<Pool>>,
+    pub(crate) status: u16,
+    pub(crate) error: Option<ErrorKind>,
+    pub(crate) retries: u8,
+}
+
+/// Method and path of a request, copied out of the buffers. Reused by a connection.
+#[derive(Debug, Default)]
+pub(crate) struct Label {
+    text: String,
+    method_length: usize,
+}
+
+impl Label {
+    pub(crate) fn set(&mut self, method: &str, path: &str) {
+        self.text.clear();
+        self.text.push_str(method);
+        self.method_length = method.len();
+        self.text.push_str(cut(path, SPAN_PATH_BYTES_MAX));
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.set("", "");
+    }
+
+    fn parts(&self) -> (&str, &str) {
+        self.text.split_at(self.method_length)
+    }
+}
+
+impl Recorder {
+    pub(crate) fn new() -> Self {
+        Self {
+            batch: RefCell::default(),
+            number: Cell::new(1),
+            anchor: Cell::new((monotonic(), Timestamp::now())),
+        }
+    }
+
+    /// Reads both clocks together, so that spans follow a wall clock that was set.
+    pub(crate) fn anchor(&self) {
+        self.anchor.set((monotonic(), Timestamp::now()));
+    }
+
+    /// Takes down a finished request. Tells whether the batch is full.
+    pub(crate) fn record(&self, visit: &Visit, label: &Label) -> bool {
+        let duration = monotonic().saturating_duration_since(visit.start);
+        if let Some(service) = &visit.service {
+            let failed = visit.status >= 500 || visit.error == Some(ErrorKind::AnswerCut);
+            service.delta.borrow_mut().record(duration, failed);
+        }
+        let mut batch = self.batch.borrow_mut();
+        let (method, path) = label.parts();
+        let span = NewSpan {
+            trace: visit.trace.trace,
+            span: visit.trace.span,
+            parent: visit.trace.parent,
+            start: self.wall_clock(visit.start),
+            duration,
+            side: visit.side,
+            caller: self.service(&mut batch, visit.caller.as_deref()),
+            service: self.service(&mut batch, visit.service.as_deref()),
+            instance: self.instance(&mut batch, visit.pool.as_deref()),
+            method,
+            path,
+            status: visit.status,
+            error: visit.error,
+            retries: visit.retries,
+        };
+        batch.push(&span);
+        batch.len() >= SPANS_PER_BATCH
+    }
+
+    /// The batch so far; a new one begins.
+    pub(crate) fn take(&self) -> Option<SpanBatch> {
+        let mut batch = self.batch.borrow_mut();
+        if batch.is_empty() {
+            return None;
+        }
+        let next = SpanBatch::with_room_of(&batch);
+        self.number.set(self.number.get().wrapping_add(1).max(1));
+        Some(std::mem::replace(&mut batch, next))
+    }
+
+    fn service(&self, batch: &mut SpanBatch, known: Option<&Known>) -> NameIndex {
+        known.map_or(NO_NAME, |known| {
+            self.index(&known.span_name, || batch.add_service(&known.name))
+        })
+    }
+
+    fn instance(&self, batch: &mut SpanBatch, pool: Option<&Pool>) -> NameIndex {
+        pool.map_or(NO_NAME, |pool| {
+            self.index(&pool.span_name, || {
+                batch.add_instance(pool.endpoint.instance())
+            })
+        })
+    }
+
+    fn index(&self, cell: &Cell<(u32, NameIndex)>, add: impl FnOnce() -> NameIndex) -> NameIndex {
+        let number = self.number.get();
+        let (of, index) = cell.get();
+        if of == number {
+            return index;
+        }
+        let index = add();
+        cell.set((number, index));
+        index
+    }
+
+    fn wall_clock(&self, moment: Instant) -> Timestamp {
+        let (anchor, timestamp) = self.anchor.get();
+        match moment.checked_duration_since(anchor) {
+            Some(later) => Timestamp::from_micros(timestamp.as_micros() + micros(later)),
+            None => timestamp.before(anchor.saturating_duration_since(moment)),
+        }
+    }
+}
+
+fn micros(duration: Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,114 @@
+//! A tree of path segments. The children of a node are sorted, so a step costs a binary search,
+//! and a lookup visits each node at most once however the routes overlap.
+
+use super::pattern::{PathPattern, Segment};
+
+/// The routes of one host.
+#[derive(Debug)]
+pub(super) struct Trie {
+    /// The first is the root; children always follow their parents.
+    nodes: Vec<Node>,
+}
+
+#[derive(Debug, Default)]
+struct Node {
+    text: Vec<(Box<[u8]>, usize)>,
+    parameter: Option<usize>,
+    /// Routes that end here.
+    here: Vec<u32>,
+    /// Routes that take everything from here on.
+    below: Vec<u32>,
+}
+
+impl Default for Trie {
+    fn default() -> Self {
+        Self {
+            nodes: vec![Node::default()],
+        }
+    }
+}
+
+impl Trie {
+    pub(super) fn insert(&mut self, path: &PathPattern, route: u32) {
+        let mut at = 0;
+        for segment in &path.segments {
+            at = self.child(at, segment);
+        }
+        let node = &mut self.nodes[at];
+        if path.prefix {
+            node.below.push(route);
+        } else {
+            node.here.push(route);
+        }
+    }
+
+    /// Offers the routes that match `path` to `pick`, the closest first, until it takes one.
+    pub(super) fn find<T>(
+        &self,
+        path: &[u8],
+        pick: &mut impl FnMut(u32) -> Option<T>,
+    ) -> Option<T> {
+        let path = path.strip_prefix(b"/")?;
+        self.descend(0, Some(path), pick)
+    }
+
+    /// `rest` is what follows the slash behind this node's segment; none at the path's end.
+    fn descend<T>(
+        &self,
+        at: usize,
+        rest: Option<&[u8]>,
+        pick: &mut impl FnMut(u32) -> Option<T>,
+    ) -> Option<T> {
+        let node = self.nodes.get(at)?;
+        let Some(rest) = rest else {
+            let mut ends = node.here.iter().chain(&node.below);
+            return ends.find_map(|route| pick(*route));
+        };
+        let (segment, next) = match memchr::memchr(b'/', rest) {
+            Some(slash) => (&rest[..slash], Some(&rest[slash + 1..])),
+            None => (rest, None),
+        };
+        if let Some(child) = node.text(segment)
+            && let Some(found) = self.descend(child, next, pick)
+        {
+            return Some(found);
+        }
+        // A parameter stands for something: not for the nothing after a final slash.
+        if let Some(child) = node.parameter
+            && !segment.is_empty()
+            && let Some(found) = self.descend(child, next, pick)
+        {
+            return Some(found);
+        }
+        node.below.iter().find_map(|route| pick(*route))
+    }
+
+    fn child(&mut self, at: usize, segment: &Segment) -> usize {
+        let new = self.nodes.len();
+        let node = &mut self.nodes[at];
+        let child = match segment {
+            Segment::Parameter => *node.parameter.get_or_insert(new),
+            Segment::Text(text) => {
+                let text = text.as_bytes();
+                match node.text.binary_search_by(|(own, _)| (**own).cmp(text)) {
+                    Ok(found) => node.text[found].1,
+                    Err(place) => {
+                        node.text.insert(place, (text.into(), new));
+                        new
+                    }
+                }
+            }
+        };
+        if child == new {
+            self.nodes.push(Node::default());
+        }
+        child
+    }
+}
+
+impl Node {
+    fn text(&self, segment: &[u8]) -> Option<usize> {
+        let found = self.text.binary_search_by(|(own, _)| (**own).cmp(segment));
+        found.ok().map(|place| self.text[place].1)
+    }
+}

@@ -1,0 +1,241 @@
+//! The proxy as a whole: binds, starts its workers, and hands out the handle that steers them.
+//!
+//! Ports are taken and threads are made in [`Service::bind`], so whatever can fail at start fails
+//! there. From then on nothing is shared between workers but the snapshot, a few counters and the
+//! endpoints' in-flight words.
+
+use std::collections::HashMap;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use std::{io, thread};
+
+use arc_swap::ArcSwap;
+use atoll_base::ServiceName;
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::cluster::Snapshot;
+use crate::config::Config;
+use crate::error::Error;
+use crate::span::SpanSink;
+use crate::stats::{ServiceStats, Window};
+use crate::{clock, listen, worker};
+
+/// The proxy, bound and not yet started. Dropped, it gives its ports back.
+#[derive(Debug)]
+pub struct Service {
+    shared: Arc<Shared>,
+    edge_addr: SocketAddr,
+    mesh_port: u16,
+    /// A message sets a waiting worker going.
+    starters: Vec<SyncSender<()>>,
+}
+
+/// Steers the running proxy. A cheap clone. Dropping it stops nothing: see [`Handle::stop`].
+#[derive(Debug, Clone)]
+pub struct Handle {
+    shared: Arc<Shared>,
+    edge_addr: SocketAddr,
+    mesh_port: u16,
+}
+
+/// What the workers share with each other and with the handle.
+pub(crate) struct Shared {
+    pub(crate) config: Config,
+    pub(crate) snapshot: ArcSwap<Snapshot>,
+    /// Counts publications; a worker that sees it change takes the new snapshot.
+    pub(crate) generation: AtomicU64,
+    /// Wakes each worker: a snapshot was published or an endpoint withdrawn.
+    pub(crate) wake: Vec<Arc<Notify>>,
+    pub(crate) sink: Arc<dyn SpanSink>,
+    pub(crate) windows: Mutex<HashMap<ServiceName, Window>>,
+    /// No new connections; those in use finish their request.
+    pub(crate) stop: CancellationToken,
+    /// The time for that is over.
+    pub(crate) abort: CancellationToken,
+    /// Workers that have not ended.
+    pub(crate) alive: watch::Sender<usize>,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").finish_non_exhaustive()
+    }
+}
+
+impl Service {
+    /// Takes the ports and makes the worker threads, which wait for [`Service::start`]. Until a
+    /// snapshot is published, the edge answers 404 and the mesh closes every connection.
+    ///
+    /// Fails if a port cannot be had ([`Error::Edge`], [`Error::Mesh`], [`Error::Loopback`]) or a
+    /// thread cannot be made ([`Error::Worker`]).
+    pub fn bind(config: Config, sink: Arc<dyn SpanSink>) -> Result<Self, Error> {
+        let count = config.thread_count().get();
+        let (edge, edge_addr) = listen::edge(config.edge.listen, count)?;
+        let (mesh, mesh_port) = listen::mesh(config.mesh.port, count)?;
+        clock::origin();
+        let shared = Arc::new(Shared {
+            config,
+            snapshot: ArcSwap::from_pointee(Snapshot::default()),
+            generation: AtomicU64::new(0),
+            wake: (0..count).map(|_| Arc::default()).collect(),
+            sink,
+            windows: Mutex::default(),
+            stop: CancellationToken::new(),
+            abort: CancellationToken::new(),
+            alive: watch::Sender::new(0),
+        });
+        let mut starters = Vec::with_capacity(count);
+        for (index, (edge, mesh)) in edge.into_iter().zip(mesh).enumerate() {
+            let listeners = Listeners { edge, mesh };
+            let starter = spawn(index, Arc::clone(&shared), listeners);
+            starters.push(starter.map_err(|source| Error::Worker { source })?);
+        }
+        Ok(Self {
+            shared,
+            edge_addr,
+            mesh_port,
+            starters,
+        })
+    }
+
+    /// Where the edge listens.
+    pub fn edge_addr(&self) -> SocketAddr {
+        self.edge_addr
+    }
+
+    /// The port of every mesh address.
+    pub fn mesh_port(&self) -> u16 {
+        self.mesh_port
+    }
+
+    /// Sets the workers going.
+    pub fn start(self) -> Handle {
+        for starter in &self.starters {
+            // A worker counts until it ends, so that `stop` can wait for all.
+            self.shared.alive.send_modify(|alive| *alive += 1);
+            starter
+                .send(())
+                .expect("a worker waits for its start and ends only after it");
+        }
+        Handle {
+            shared: self.shared,
+            edge_addr: self.edge_addr,
+            mesh_port: self.mesh_port,
+        }
+    }
+}
+
+impl Handle {
+    /// Replaces everything that decides where requests go. Requests that are under way finish as
+    /// they began. Idle connections to endpoints that are no longer listed are closed.
+    pub fn publish(&self, snapshot: Snapshot) {
+        self.shared.snapshot.store(Arc::new(snapshot));
+        self.shared.generation.fetch_add(1, Ordering::SeqCst);
+        for wake in &self.shared.wake {
+            wake.notify_one();
+        }
+    }
+
+    /// Live figures of every service that has a cluster or had requests, sorted by name. They lag
+    /// by less than half a second.
+    pub fn stats(&self) -> Vec<ServiceStats> {
+        let now = clock::uptime();
+        let snapshot = self.shared.snapshot.load();
+        let windows = self
+            .shared
+            .windows
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let idle = Window::new();
+        let mut names: Vec<_> = snapshot.clusters.keys().chain(windows.keys()).collect();
+        names.sort_unstable();
+        names.dedup();
+        names
+            .into_iter()
+            .map(|name| {
+                let in_flight = snapshot.clusters.get(name).map_or(0, |cluster| {
+                    cluster
+                        .endpoints
+                        .iter()
+                        .map(|endpoint| endpoint.in_flight())
+                        .sum()
+                });
+                windows
+                    .get(name)
+                    .unwrap_or(&idle)
+                    .stats(name, in_flight, now)
+            })
+            .collect()
+    }
+
+    /// Where the edge listens.
+    pub fn edge_addr(&self) -> SocketAddr {
+        self.edge_addr
+    }
+
+    /// The port of every mesh address.
+    pub fn mesh_port(&self) -> u16 {
+        self.mesh_port
+    }
+
+    /// Stops accepting, lets requests finish for at most `drain` (their answers close the
+    /// connection), then ends the threads. Needs a tokio runtime with time, any one.
+    pub async fn stop(&self, drain: Duration) {
+        self.shared.stop.cancel();
+        let mut alive = self.shared.alive.subscribe();
+        if tokio::time::timeout(drain, alive.wait_for(|alive| *alive == 0))
+            .await
+            .is_err()
+        {
+            self.shared.abort.cancel();
+            // Ends as soon as each worker has polled its tasks once more.
+            let ended = alive.wait_for(|alive| *alive == 0);
+            if tokio::time::timeout(Duration::from_secs(5), ended)
+                .await
+                .is_err()
+            {
+                tracing::error!("a proxy worker did not end");
+            }
+        }
+    }
+}
+
+/// The sockets of one worker.
+#[derive(Debug)]
+pub(crate) struct Listeners {
+    pub(crate) edge: TcpListener,
+    pub(crate) mesh: TcpListener,
+}
+
+fn spawn(index: usize, shared: Arc<Shared>, listeners: Listeners) -> io::Result<SyncSender<()>> {
+    let (ready, is_ready) = sync_channel::<io::Result<()>>(1);
+    let (starter, start) = sync_channel::<()>(1);
+    thread::Builder::new()
+        .name(format!("proxy-{index}"))
+        .spawn(move || wait_and_run(index, &shared, &listeners, &ready, &start))?;
+    match is_ready.recv() {
+        Ok(ready) => ready.map(|()| starter),
+        Err(_) => Err(io::Error::other("the worker thread panicked")),
+    }
+}
+
+fn wait_and_run(
+    index: usize,
+    shared: &Arc<Shared>,
+    listeners: &Listeners,
+    ready: &SyncSender<io::Result<()>>,
+    start: &Receiver<()>,
+) {
+    // A first try tells whether the system grants what an event loop needs.
+    let tried = worker::runtime().map(drop);
+    let failed = tried.is_err();
+    if ready.send(tried).is_err() || failed || start.recv().is_err() {
+        return;
+    }
+    worker::run_until_stopped(index, shared, listeners);
+    shared.alive.send_modify(|alive| *alive -= 1);
+}

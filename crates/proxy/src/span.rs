@@ -1,0 +1,305 @@
+//! What the proxy tells about each request: one span, in batches that cost no allocation per
+//! request.
+//!
+//! A worker appends a fixed-size record and a few bytes of text to a batch of its own and hands
+//! the batch over a few times a second. Names of services and instances are kept once per batch.
+//! Refused: a channel of owned span structs, which costs five allocations and as many atomic
+//! operations per request, more than the forwarding itself.
+
+use std::time::Duration;
+
+use atoll_base::{InstanceId, ServiceName, SpanId, Timestamp, TraceId};
+use serde::Serialize;
+
+use crate::limits::SPAN_PATH_BYTES_MAX;
+
+/// Takes finished spans.
+pub trait SpanSink: Send + Sync + 'static {
+    /// Takes a batch. Called by every worker thread a few times a second, between requests: it must
+    /// not block. A sink that cannot keep up drops batches.
+    fn spans(&self, batch: SpanBatch);
+}
+
+/// On which side of the platform a request came in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Side {
+    /// From outside, through the gateway.
+    Edge,
+    /// From one service to another.
+    Mesh,
+}
+
+/// Why a request did not get a service's complete answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ErrorKind {
+    /// No route matches the path.
+    NoRoute,
+    /// The path has routes, but not for this method.
+    WrongMethod,
+    /// The request breaks the rules of HTTP.
+    BadRequest,
+    /// The head or the body of the request is larger than allowed.
+    TooLarge,
+    /// The client was too slow.
+    ClientTimeout,
+    /// The client went away before it had its answer.
+    ClientGone,
+    /// The service has no ready instance.
+    NoInstance,
+    /// No connection to an instance could be made.
+    Connect,
+    /// The service took too long.
+    Timeout,
+    /// The answer breaks the rules of HTTP, or the connection broke before it began.
+    BadAnswer,
+    /// The connection broke within the answer.
+    AnswerCut,
+}
+
+/// Whose fault an error is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Blame {
+    /// Who sent the request.
+    Client,
+    /// Who should have answered it.
+    Service,
+    /// What this platform was told to do with it.
+    Proxy,
+}
+
+/// One request, as the sink sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SpanRef<'a> {
+    /// The trace it belongs to.
+    pub trace: TraceId,
+    /// Its own id: what the service sees as the parent.
+    pub span: SpanId,
+    /// The span that caused it, if the request named one.
+    pub parent: Option<SpanId>,
+    /// When the head of the request was complete.
+    pub start: Timestamp,
+    /// From then until the last byte of the answer was handed to the system.
+    pub duration: Duration,
+    /// Edge or mesh.
+    pub side: Side,
+    /// The service that called; none at the edge.
+    pub caller: Option<&'a ServiceName>,
+    /// The service that was called; none if no route matched.
+    pub service: Option<&'a ServiceName>,
+    /// The instance that answered or was tried last.
+    pub instance: Option<&'a InstanceId>,
+    /// The method; empty if the head could not be read.
+    pub method: &'a str,
+    /// The path without the query, normalized, cut at 256 bytes; empty if it could not be read.
+    pub path: &'a str,
+    /// The status that the client was sent. 499 if it left before there was one.
+    pub status: u16,
+    /// What went wrong, if the client did not get a complete answer of the service.
+    pub error: Option<ErrorKind>,
+    /// Attempts after the first.
+    pub retries: u8,
+}
+
+/// Finished spans of one worker, in the order they ended.
+#[derive(Debug, Default)]
+pub struct SpanBatch {
+    records: Vec<Record>,
+    text: String,
+    services: Vec<ServiceName>,
+    instances: Vec<InstanceId>,
+}
+
+/// The index of a name within one batch. [`NO_NAME`] stands for none.
+pub(crate) type NameIndex = u32;
+
+pub(crate) const NO_NAME: NameIndex = NameIndex::MAX;
+
+/// What [`SpanBatch::push`] takes: a [`SpanRef`] with indexes for names.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct NewSpan<'a> {
+    pub(crate) trace: TraceId,
+    pub(crate) span: SpanId,
+    pub(crate) parent: Option<SpanId>,
+    pub(crate) start: Timestamp,
+    pub(crate) duration: Duration,
+    pub(crate) side: Side,
+    pub(crate) caller: NameIndex,
+    pub(crate) service: NameIndex,
+    pub(crate) instance: NameIndex,
+    pub(crate) method: &'a str,
+    pub(crate) path: &'a str,
+    pub(crate) status: u16,
+    pub(crate) error: Option<ErrorKind>,
+    pub(crate) retries: u8,
+}
+
+#[derive(Debug)]
+struct Record {
+    trace: TraceId,
+    span: SpanId,
+    parent: Option<SpanId>,
+    start: Timestamp,
+    duration: Duration,
+    text_at: usize,
+    caller: NameIndex,
+    service: NameIndex,
+    instance: NameIndex,
+    path_length: u16,
+    status: u16,
+    method_length: u8,
+    error: Option<ErrorKind>,
+    side: Side,
+    retries: u8,
+}
+
+impl ErrorKind {
+    /// Whose fault it is.
+    pub const fn blame(self) -> Blame {
+        match self {
+            Self::NoRoute
+            | Self::WrongMethod
+            | Self::BadRequest
+            | Self::TooLarge
+            | Self::ClientTimeout
+            | Self::ClientGone => Blame::Client,
+            Self::NoInstance => Blame::Proxy,
+            Self::Connect | Self::Timeout | Self::BadAnswer | Self::AnswerCut => Blame::Service,
+        }
+    }
+}
+
+impl SpanBatch {
+    /// The number of spans.
+    pub fn len(&self) -> usize {
+        self.records.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
+
+    /// The spans, in the order they ended.
+    pub fn iter(&self) -> impl Iterator<Item = SpanRef<'_>> {
+        self.records.iter().map(|record| self.resolve(record))
+    }
+
+    /// A batch with room for as much as `like` holds.
+    pub(crate) fn with_room_of(like: &Self) -> Self {
+        Self {
+            records: Vec::with_capacity(like.records.len()),
+            text: String::with_capacity(like.text.len()),
+            services: Vec::with_capacity(like.services.len()),
+            instances: Vec::with_capacity(like.instances.len()),
+        }
+    }
+
+    pub(crate) fn add_service(&mut self, name: &ServiceName) -> NameIndex {
+        self.services.push(name.clone());
+        index_of_last(self.services.len())
+    }
+
+    pub(crate) fn add_instance(&mut self, id: &InstanceId) -> NameIndex {
+        self.instances.push(id.clone());
+        index_of_last(self.instances.len())
+    }
+
+    pub(crate) fn push(&mut self, new: &NewSpan<'_>) {
+        let method = cut(new.method, usize::from(u8::MAX));
+        let path = cut(new.path, SPAN_PATH_BYTES_MAX);
+        let text_at = self.text.len();
+        self.text.push_str(method);
+        self.text.push_str(path);
+        self.records.push(Record {
+            trace: new.trace,
+            span: new.span,
+            parent: new.parent,
+            start: new.start,
+            duration: new.duration,
+            text_at,
+            caller: new.caller,
+            service: new.service,
+            instance: new.instance,
+            path_length: path.len() as u16,
+            status: new.status,
+            method_length: method.len() as u8,
+            error: new.error,
+            side: new.side,
+            retries: new.retries,
+        });
+    }
+
+    fn resolve<'a>(&'a self, record: &'a Record) -> SpanRef<'a> {
+        let method_end = record.text_at + usize::from(record.method_length);
+        let path_end = method_end + usize::from(record.path_length);
+        SpanRef {
+            trace: record.trace,
+            span: record.span,
+            parent: record.parent,
+            start: record.start,
+            duration: record.duration,
+            side: record.side,
+            caller: self.services.get(record.caller as usize),
+            service: self.services.get(record.service as usize),
+            instance: self.instances.get(record.instance as usize),
+            method: self.text.get(record.text_at..method_end).unwrap_or(""),
+            path: self.text.get(method_end..path_end).unwrap_or(""),
+            status: record.status,
+            error: record.error,
+            retries: record.retries,
+        }
+    }
+}
+
+/// The longest beginning of `text` that has at most `length` bytes.
+pub(crate) fn cut(text: &str, length: usize) -> &str {
+    let mut end = length.min(text.len());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
+}
+
+fn index_of_last(length: usize) -> NameIndex {
+    NameIndex::try_from(length - 1).unwrap_or(NO_NAME)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_span_comes_out_as_it_went_in() {
+        let mut batch = SpanBatch::default();
+        let orders = ServiceName::new("orders").unwrap();
+        let service = batch.add_service(&orders);
+        let path = format!("/{}", "x".repeat(400));
+        for (method, path) in [("GET", "/a"), ("DELETE", path.as_str())] {
+            batch.push(&NewSpan {
+                trace: TraceId::new(7).unwrap(),
+                span: SpanId::new(8).unwrap(),
+                parent: None,
+                start: Timestamp::from_micros(1),
+                duration: Duration::from_micros(2),
+                side: Side::Edge,
+                caller: NO_NAME,
+                service,
+                instance: NO_NAME,
+                method,
+                path,
+                status: 200,
+                error: None,
+                retries: 0,
+            });
+        }
+        let spans: Vec<_> = batch.iter().collect();
+        assert_eq!((spans[0].method, spans[0].path), ("GET", "/a"));
+        assert_eq!(spans[1].method, "DELETE");
+        assert_eq!(spans[1].path, &path[..SPAN_PATH_BYTES_MAX]);
+        assert_eq!(spans[1].service, Some(&orders));
+        assert_eq!(spans[1].caller, None);
+    }
+}

@@ -1,0 +1,19 @@
+//! The proxy from outside: real sockets, real worker threads, and toy services that behave or
+//! misbehave as each test needs.
+#![expect(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "tests spawn toy services freely, measure real time and may panic"
+)]
+
+mod bodies;
+mod connections;
+mod failures;
+mod headers;
+mod lifecycle;
+mod limits;
+mod mesh;
+mod routing;
+mod telemetry;
+mod toys;
+mod upgrade;
