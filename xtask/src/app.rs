@@ -1,5 +1,6 @@
 //! An application in a temporary folder, up for as long as the value lives.
 
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -12,6 +13,7 @@ use crate::run::output;
 pub(crate) struct App {
     dir: tempfile::TempDir,
     atoll: std::cell::OnceCell<PathBuf>,
+    is_up: Cell<bool>,
 }
 
 impl App {
@@ -24,6 +26,7 @@ impl App {
         Ok(Self {
             dir,
             atoll: std::cell::OnceCell::new(),
+            is_up: Cell::new(false),
         })
     }
 
@@ -40,6 +43,7 @@ impl App {
     pub(crate) fn up_with(&self, command: &mut Command, atoll: &Path) -> anyhow::Result<String> {
         // Known before the attempt: what a failed start left must go, too.
         let _ = self.atoll.set(atoll.to_owned());
+        self.is_up.set(true);
         command
             .arg("-C")
             .arg(self.dir())
@@ -51,7 +55,7 @@ impl App {
 
     /// Takes it down.
     pub(crate) fn down(&self) -> anyhow::Result<()> {
-        let Some(atoll) = self.atoll.get() else {
+        let Some(atoll) = self.atoll.get().filter(|_| self.is_up.replace(false)) else {
             return Ok(());
         };
         output(Command::new(atoll).arg("-C").arg(self.dir()).arg("down")).map(drop)

@@ -188,6 +188,8 @@ impl Fleet {
             Command::Tick => self.on_tick(now, &mut actions),
         }
         self.serve(&mut actions);
+        // What is over is over for whoever watches: the traffic has moved by then.
+        actions.sort_by_key(|action| matches!(action, Action::Finish { .. }));
         actions
     }
 

@@ -29,12 +29,25 @@ pub(super) async fn show(client: &Client, out: &Output) -> Result<Ended, Failure
     loop {
         let services: Vec<ServiceView> = client.get("/v1/services").await?;
         picture.draw(&services);
-        if !services.is_empty() && services.iter().all(|service| service.deployment.is_none()) {
+        if is_settled(&services) {
             picture.finish();
             return conclude(client, &services, out).await;
         }
         tokio::time::sleep(FRAME).await;
     }
+}
+
+/// Whether nothing more will happen by itself: every service is where it will be, or waits for one
+/// that has failed.
+fn is_settled(services: &[ServiceView]) -> bool {
+    let failed = services
+        .iter()
+        .any(|service| service.state == ServiceState::Failed);
+    !services.is_empty()
+        && services.iter().all(|service| {
+            let in_vain = failed && service.state == ServiceState::Waiting;
+            service.deployment.is_none() || in_vain
+        })
 }
 
 struct Picture<'a> {

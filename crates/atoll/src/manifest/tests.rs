@@ -38,19 +38,32 @@ fn in_service(lines: &str) -> Vec<String> {
 fn a_sound_application_is_read() {
     let dir = application(&[
         ("atoll.toml", APPLICATION),
-        ("services/a/service.toml", "name = \"a\"\nrun = [\"true\"]\nneeds = [\"b\"]\n"),
-        ("services/b/service.toml", "name = \"b\"\nrun = [\"true\"]\n[[route]]\npath = \"/b/**\"\n"),
+        (
+            "services/a/service.toml",
+            "name = \"a\"\nrun = [\"true\"]\nneeds = [\"b\"]\n",
+        ),
+        (
+            "services/b/service.toml",
+            "name = \"b\"\nrun = [\"true\"]\n[[route]]\npath = \"/b/**\"\n",
+        ),
         ("services/notes/README", "no service"),
     ]);
     let application = load(dir.path()).unwrap();
-    let names: Vec<&str> = application.services.keys().map(|name| name.as_str()).collect();
+    let names: Vec<&str> = application
+        .services
+        .keys()
+        .map(|name| name.as_str())
+        .collect();
     assert_eq!(names, ["a", "b"]);
 }
 
 #[test]
 fn all_mistakes_of_all_files_are_told_at_once() {
     let told = mistakes(&[
-        ("atoll.toml", "name = \"Shop\"\nmembers = [\"services/*\"]\nedges = {}\n"),
+        (
+            "atoll.toml",
+            "name = \"Shop\"\nmembers = [\"services/*\"]\nedges = {}\n",
+        ),
         ("services/a/service.toml", "name = \"a\"\nrn = [\"true\"]\n"),
         ("services/b/service.toml", "name = \"b\"\nrun = \"true\"\n"),
     ]);
@@ -58,7 +71,10 @@ fn all_mistakes_of_all_files_are_told_at_once() {
     assert_eq!(told.len(), 2, "{told:#?}");
     let told = mistakes(&[
         ("services/a/service.toml", "name = \"a\"\nrn = [\"true\"]\n"),
-        ("services/b/service.toml", "name = \"b\"\nrun = \"true\"\nstop_timeout = \"10\"\n"),
+        (
+            "services/b/service.toml",
+            "name = \"b\"\nrun = \"true\"\nstop_timeout = \"10\"\n",
+        ),
     ]);
     assert_eq!(
         told,
@@ -91,7 +107,10 @@ fn names_that_do_not_exist_are_told_with_what_was_meant() {
             "services/a/service.toml",
             "name = \"a\"\nrun = [\"true\"]\nneeds = [\"catalogue\", \"a\", \"catalog\", \"catalog\"]\n",
         ),
-        ("services/catalog/service.toml", "name = \"catalog\"\nrun = [\"true\"]\n"),
+        (
+            "services/catalog/service.toml",
+            "name = \"catalog\"\nrun = [\"true\"]\n",
+        ),
     ]);
     assert_eq!(told.len(), 3, "{told:#?}");
     assert!(told[0].contains("3:10: there is no service called `catalogue`"));
@@ -103,11 +122,17 @@ fn names_that_do_not_exist_are_told_with_what_was_meant() {
 #[test]
 fn two_services_cannot_have_one_name_nor_one_of_atolls() {
     let service = "name = \"a\"\nrun = [\"true\"]\n";
-    let told = mistakes(&[("services/a/service.toml", service), ("services/b/service.toml", service)]);
+    let told = mistakes(&[
+        ("services/a/service.toml", service),
+        ("services/b/service.toml", service),
+    ]);
     assert_eq!(told.len(), 1, "{told:#?}");
     assert!(told[0].starts_with("services/b/service.toml:1:8: two services are called `a`"));
     assert!(told[0].contains("the other is services/a/service.toml"));
-    let told = mistakes(&[("services/a/service.toml", "name = \"atoll-x\"\nrun = [\"true\"]\n")]);
+    let told = mistakes(&[(
+        "services/a/service.toml",
+        "name = \"atoll-x\"\nrun = [\"true\"]\n",
+    )]);
     assert!(told[0].contains("ATL0107"), "{told:#?}");
 }
 
@@ -123,7 +148,10 @@ fn a_ring_of_wait_for_is_told_once() {
         ("services/d/service.toml", &service("d", "a")),
     ]);
     assert_eq!(told.len(), 1, "{told:#?}");
-    assert!(told[0].contains("wait for each other: a → b → c → a"), "{told:#?}");
+    assert!(
+        told[0].contains("wait for each other: a → b → c → a"),
+        "{told:#?}"
+    );
 }
 
 #[test]
@@ -137,7 +165,9 @@ fn routes_must_be_sound_and_unambiguous() {
         ("services/c/service.toml", &route("c", "orders")),
     ]);
     assert_eq!(told.len(), 2, "{told:#?}");
-    assert!(told[0].contains("4:8: `/orders/{order}` takes the same requests as `/orders/{id}` of a"));
+    assert!(
+        told[0].contains("4:8: `/orders/{order}` takes the same requests as `/orders/{id}` of a")
+    );
     assert!(told[1].contains("ATL0110"), "{told:#?}");
 }
 
@@ -157,7 +187,10 @@ fn what_is_no_toml_is_told_with_its_place() {
 #[test]
 fn patterns_without_a_service_are_told() {
     let told = mistakes(&[("atoll.toml", APPLICATION)]);
-    assert!(told[0].starts_with("atoll.toml:2:12: `services/*` names no folder"), "{told:#?}");
+    assert!(
+        told[0].starts_with("atoll.toml:2:12: `services/*` names no folder"),
+        "{told:#?}"
+    );
     let empty = tempfile::tempdir().unwrap();
     let report = load(empty.path()).unwrap_err();
     assert!(report.to_string().contains("there is no atoll.toml in"));
@@ -167,32 +200,47 @@ fn patterns_without_a_service_are_told() {
 fn a_report_is_drawn_with_a_caret_under_the_fault() {
     let dir = application(&[
         ("atoll.toml", APPLICATION),
-        ("services/a/service.toml", "name = \"a\"\nrun = [\"true\"]\nnedes = []\n"),
+        (
+            "services/a/service.toml",
+            "name = \"a\"\nrun = [\"true\"]\nnedes = []\n",
+        ),
     ]);
     let report: Report = load(dir.path()).unwrap_err();
     let drawn = report.render(false, 100);
     assert!(drawn.contains("services/a/service.toml:3:1"), "{drawn}");
-    assert!(drawn.contains("unknown key") && drawn.contains("did you mean `needs`?"), "{drawn}");
+    assert!(
+        drawn.contains("unknown key") && drawn.contains("did you mean `needs`?"),
+        "{drawn}"
+    );
 }
 
 /// The walk knows only a part of JSON Schema; the types must stay within it.
 #[test]
 fn both_schemas_use_only_what_the_walk_knows() {
     fn look(schema: &serde_json::Value, at: &str) {
-        let Some(schema) = schema.as_object() else { return };
+        let Some(schema) = schema.as_object() else {
+            return;
+        };
         for (key, value) in schema {
             match key.as_str() {
                 "properties" => {
                     for (name, inner) in value.as_object().unwrap() {
-                        assert!(inner["description"].is_string(), "{at}.{name} lacks a description");
+                        assert!(
+                            inner["description"].is_string(),
+                            "{at}.{name} lacks a description"
+                        );
                         look(inner, &format!("{at}.{name}"));
                     }
                 }
                 "items" | "additionalProperties" => look(value, at),
-                "anyOf" => value.as_array().unwrap().iter().for_each(|inner| look(inner, at)),
-                "$schema" | "title" | "description" | "type" | "required" | "default" | "format"
-                | "pattern" | "examples" | "enum" | "oneOf" | "const" | "minimum" | "maximum"
-                | "minItems" | "maxLength" => {}
+                "anyOf" => value
+                    .as_array()
+                    .unwrap()
+                    .iter()
+                    .for_each(|inner| look(inner, at)),
+                "$schema" | "title" | "description" | "type" | "required" | "default"
+                | "format" | "pattern" | "examples" | "enum" | "oneOf" | "const" | "minimum"
+                | "maximum" | "minItems" | "maxLength" => {}
                 other => panic!("{at}: the walk does not know `{other}`"),
             }
         }

@@ -209,10 +209,10 @@ impl Node {
             serving: serving as u32,
             deployment: deployed.deployment,
             step: progress.map(|progress| step_name(progress).to_owned()),
-            reason: if state == ServiceState::Ready {
-                None
-            } else {
-                ill.or(failure)
+            reason: match state {
+                ServiceState::Ready => None,
+                ServiceState::Waiting => file.map(|file| waits_for(&file.wait_for)),
+                _ => ill.or(failure),
             },
             deployment_ms: step.as_ref().map(|step| {
                 let end = if deployed.deployment.is_some() {
@@ -268,6 +268,11 @@ fn state(
         // It was well once, and all its instances are down.
         Some(Progress::Succeeded) => ServiceState::Failed,
     }
+}
+
+fn waits_for(services: &[ServiceName]) -> String {
+    let names: Vec<&str> = services.iter().map(ServiceName::as_str).collect();
+    format!("waits for {}", names.join(", "))
 }
 
 fn step_name(progress: &Progress) -> &'static str {

@@ -101,7 +101,7 @@ fn at_the_first_start_each_instance_serves_as_soon_as_it_is_ready() {
     );
     assert_eq!(
         stage.apply(Command::Ready(id(1, 1))),
-        [finished(1), Action::Serve(vec![id(1, 1), id(1, 2)])]
+        [Action::Serve(vec![id(1, 1), id(1, 2)]), finished(1)]
     );
 }
 
