@@ -135,7 +135,7 @@ struct LogsArgs {
     /// Only what belongs to this trace, and the way that the request went.
     #[arg(short, long, value_name = "ID", value_parser = trace_id)]
     trace: Option<TraceId>,
-    /// Only the last so many lines. Default: 100 unless something else narrows it.
+    /// Only the last so many lines. Default: 100, or all if a time, a text or a trace is given.
     #[arg(short = 'n', long, value_name = "COUNT")]
     tail: Option<usize>,
 }

@@ -204,6 +204,11 @@ impl Node {
     /// # Errors
     /// When the state cannot be written.
     pub async fn start_services(&self, build: bool) -> anyhow::Result<()> {
+        let view = self.view();
+        let message = format!("atoll {} started, edge {}", view.version, view.edge);
+        self.parts
+            .events
+            .node(atoll_telemetry::Level::Info, message);
         let services: Vec<ServiceManifest> =
             self.application().services.values().cloned().collect();
         for service in services {
@@ -282,16 +287,6 @@ impl Parts {
             warnings: Arc::clone(&warnings),
         };
         let supervisor = supervisor(state, watch, &telemetry, &tasks)?;
-        let databases = Databases::new(
-            database::Context {
-                application: application.file.name.to_string(),
-                state: state.path().to_owned(),
-                sql: sql.clone(),
-                supervisor: supervisor.clone(),
-                ready: own_ready,
-            },
-            &application.file,
-        );
         state.subdir("data")?;
         let ground = Arc::new(NodeGround {
             folders: Folders {
@@ -299,7 +294,7 @@ impl Parts {
             },
             supervisor: supervisor.clone(),
             traffic: Arc::clone(&traffic),
-            databases: Arc::new(databases),
+            databases: Arc::new(databases(application, state, &sql, &supervisor, own_ready)),
             events: Arc::clone(&events),
             telemetry: telemetry.clone(),
             tasks: tasks.clone(),
@@ -334,6 +329,23 @@ impl Parts {
             tasks,
         })
     }
+}
+
+fn databases(
+    application: &Application,
+    state: &StateDir,
+    sql: &Sql,
+    supervisor: &atoll_supervisor::Handle,
+    ready: Arc<OwnReady>,
+) -> Databases {
+    let context = database::Context {
+        application: application.file.name.to_string(),
+        state: state.path().to_owned(),
+        sql: sql.clone(),
+        supervisor: supervisor.clone(),
+        ready,
+    };
+    Databases::new(context, &application.file)
 }
 
 /// The data plane, with its ports bound.

@@ -143,6 +143,9 @@ impl FromStr for HumanDuration {
 impl fmt::Display for HumanDuration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let micros = self.0.as_micros();
+        if micros == 0 {
+            return f.write_str("0s");
+        }
         for (unit, factor) in TIME_UNITS.iter().rev() {
             let factor = u128::from(*factor);
             if micros >= factor && micros.is_multiple_of(factor) {

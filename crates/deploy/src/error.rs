@@ -78,6 +78,14 @@ pub enum Error {
         /// `[scale] max`.
         most: u32,
     },
+    /// Instances that were asked for are not ready. They go on trying.
+    #[error("{service} has fewer instances than were asked for: {reason}")]
+    Late {
+        /// The service.
+        service: ServiceName,
+        /// Which, and since when.
+        reason: String,
+    },
     /// The state cannot be read or written.
     #[error(transparent)]
     Store(#[from] atoll_store::Error),
@@ -99,6 +107,7 @@ impl Coded for Error {
             Self::Scale { .. } => Code("ATL0308"),
             Self::Store(error) => error.code(),
             Self::Stopping => Code("ATL0309"),
+            Self::Late { .. } => Code("ATL0310"),
         }
     }
 }

@@ -4,7 +4,7 @@
 //! outcome, and completed when it ends; one without an outcome at the start of a node was
 //! interrupted by a crash, and is marked so.
 
-use atoll_base::{RevisionNumber, ServiceName, Timestamp};
+use atoll_base::{Code, RevisionNumber, ServiceName, Timestamp};
 use atoll_store::rusqlite::{self, OptionalExtension, Row, Transaction};
 use atoll_store::{Migration, Sql};
 use serde::{Deserialize, Serialize};
@@ -24,7 +24,7 @@ pub const MIGRATION: Migration = Migration {
         CREATE TABLE deployments (
             id INTEGER PRIMARY KEY AUTOINCREMENT, service TEXT NOT NULL, kind TEXT NOT NULL,
             revision INTEGER, previous INTEGER, who TEXT NOT NULL, why TEXT NOT NULL,
-            started INTEGER NOT NULL, ended INTEGER, outcome TEXT, detail TEXT NOT NULL
+            started INTEGER NOT NULL, ended INTEGER, outcome TEXT, detail TEXT NOT NULL, code TEXT
         ) STRICT;
         CREATE INDEX deployments_by_service ON deployments (service, id);
         CREATE TABLE services (
@@ -107,6 +107,8 @@ pub struct Deployment {
     pub outcome: Option<Outcome>,
     /// What went wrong, or what changed.
     pub detail: String,
+    /// The code of what went wrong.
+    pub code: Option<String>,
 }
 
 /// The tables, as questions and changes.
@@ -180,15 +182,21 @@ impl History {
     }
 
     /// Writes how a deployment ended. An empty `detail` leaves what was written at its begin.
-    pub async fn end(&self, id: i64, outcome: Outcome, detail: String) -> Result<(), Error> {
+    pub async fn end(
+        &self,
+        id: i64,
+        outcome: Outcome,
+        detail: String,
+        code: Option<Code>,
+    ) -> Result<(), Error> {
         let now = Timestamp::now().as_micros();
         self.sql
             .call(move |t| {
                 t.execute(
-                    "UPDATE deployments SET outcome = ?2, ended = ?3,
+                    "UPDATE deployments SET outcome = ?2, ended = ?3, code = ?5,
                          detail = CASE WHEN ?4 = '' THEN detail ELSE ?4 END
                      WHERE id = ?1",
-                    (id, outcome.as_str(), now, &detail),
+                    (id, outcome.as_str(), now, &detail, code.map(|code| code.0)),
                 )
             })
             .await?;
@@ -242,6 +250,26 @@ impl History {
         let found = self
             .sql
             .call(move |t| revision(t, &service, number))
+            .await?;
+        Ok(found)
+    }
+
+    /// The fingerprint that the folder `source` had when a revision was last made of it, whatever
+    /// became of that revision.
+    pub async fn last_fingerprint(
+        &self,
+        service: &ServiceName,
+        source: String,
+    ) -> Result<Option<String>, Error> {
+        let service = service.clone();
+        let sql = "SELECT fingerprint FROM revisions WHERE service = ?1 AND source = ?2
+                   ORDER BY number DESC LIMIT 1";
+        let found = self
+            .sql
+            .call(move |t| {
+                t.query_row(sql, (service.as_str(), &source), |row| row.get(0))
+                    .optional()
+            })
             .await?;
         Ok(found)
     }
@@ -381,7 +409,7 @@ impl History {
 
 const SELECT_DEPLOYMENTS: &str =
     "SELECT d.id, d.service, d.kind, d.revision, d.previous, d.who, d.why, d.started, d.ended,
-            d.outcome, d.detail, r.digest
+            d.outcome, d.detail, r.digest, d.code
      FROM deployments d
      LEFT JOIN revisions r ON r.service = d.service AND r.number = d.revision";
 
@@ -401,6 +429,7 @@ fn deployment(row: &Row<'_>) -> rusqlite::Result<Deployment> {
         outcome: outcome.as_deref().and_then(Outcome::from_stored),
         detail: row.get(10)?,
         digest: row.get(11)?,
+        code: row.get(12)?,
     })
 }
 

@@ -42,13 +42,8 @@ pub struct Goal {
 pub enum Command {
     /// A revision is to serve. Ignored while a rollout runs; ask [`Fleet::rollout`] first.
     Begin(Goal),
-    /// So many instances are to run. Ignored while a rollout runs.
-    Scale {
-        /// How many.
-        count: u32,
-        /// Those taken out are given so long for the requests they have.
-        drain: Duration,
-    },
+    /// So many instances of the current revision are to run. Ignored while a rollout runs.
+    Scale(Goal),
     /// The instance answers its health check.
     Ready(InstanceId),
     /// The instance is gone or ill. The supervisor restarts it by itself.
@@ -119,6 +114,15 @@ enum Stage {
     Watching { until: Instant },
 }
 
+/// A change of scale that is not over: these are to become ready.
+#[derive(Debug, Clone)]
+struct Growth {
+    deployment: i64,
+    new: Vec<InstanceId>,
+    until: Instant,
+    timeout: Duration,
+}
+
 /// The instances of one service and what becomes of them.
 #[derive(Debug)]
 pub struct Fleet {
@@ -126,6 +130,7 @@ pub struct Fleet {
     current: Option<RevisionNumber>,
     members: BTreeMap<InstanceId, Member>,
     rollout: Option<Rollout>,
+    growth: Option<Growth>,
     serving: Vec<InstanceId>,
     next_ordinal: u32,
 }
@@ -138,6 +143,7 @@ impl Fleet {
             current: None,
             members: BTreeMap::new(),
             rollout: None,
+            growth: None,
             serving: Vec::new(),
             next_ordinal: 1,
         }
@@ -145,7 +151,11 @@ impl Fleet {
 
     /// The deployment that is being rolled out, if one is.
     pub fn rollout(&self) -> Option<i64> {
-        self.rollout.as_ref().map(|rollout| rollout.goal.deployment)
+        let growth = self.growth.as_ref().map(|growth| growth.deployment);
+        self.rollout
+            .as_ref()
+            .map(|rollout| rollout.goal.deployment)
+            .or(growth)
     }
 
     /// The revision that serves or is to serve when its instances are ready.
@@ -170,7 +180,8 @@ impl Fleet {
                 Phase::Draining { until } => Some(until),
                 Phase::Starting | Phase::Ready | Phase::Stopping => None,
             });
-        draining.chain(rollout).min()
+        let growth = self.growth.as_ref().map(|growth| growth.until);
+        draining.chain(rollout).chain(growth).min()
     }
 
     /// Takes what happened, tells what to do, in order.
@@ -178,7 +189,7 @@ impl Fleet {
         let mut actions = Vec::new();
         match command {
             Command::Begin(goal) => self.begin(goal, now, &mut actions),
-            Command::Scale { count, drain } => self.scale(count, drain, now, &mut actions),
+            Command::Scale(goal) => self.scale(goal, now, &mut actions),
             Command::Ready(id) => self.on_ready(&id, now, &mut actions),
             Command::Lost(id, reason) => self.on_lost(&id, reason, now, &mut actions),
             Command::Drained(id) => self.on_drained(&id, &mut actions),
@@ -194,7 +205,7 @@ impl Fleet {
     }
 
     fn begin(&mut self, goal: Goal, now: Instant, actions: &mut Vec<Action>) {
-        if self.rollout.is_some() {
+        if self.rollout.is_some() || self.growth.is_some() {
             return;
         }
         let old = self.active();
@@ -220,16 +231,47 @@ impl Fleet {
         });
     }
 
-    fn scale(&mut self, count: u32, drain: Duration, now: Instant, actions: &mut Vec<Action>) {
-        let (None, Some(current)) = (&self.rollout, self.current) else {
+    fn scale(&mut self, goal: Goal, now: Instant, actions: &mut Vec<Action>) {
+        let (None, None, Some(current)) = (&self.rollout, &self.growth, self.current) else {
             return;
         };
         let active = self.active();
-        for _ in active.len()..count as usize {
-            self.start(current, actions);
-        }
-        let surplus: Vec<_> = active.into_iter().skip(count as usize).collect();
-        self.retire(&surplus, drain, now, actions);
+        let count = goal.count as usize;
+        let new = (active.len()..count)
+            .map(|_| self.start(current, actions))
+            .collect();
+        let surplus: Vec<_> = active.into_iter().skip(count).collect();
+        self.retire(&surplus, goal.drain, now, actions);
+        let Goal {
+            deployment,
+            timeout,
+            ..
+        } = goal;
+        self.growth = Some(Growth {
+            deployment,
+            new,
+            until: now + timeout,
+            timeout,
+        });
+        self.settle(now, actions);
+    }
+
+    /// The change of scale is over when all that were started are ready, or when time is up. They
+    /// stay in either case: that many were asked for.
+    fn settle(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        let Some(growth) = &self.growth else { return };
+        let late = self.late(&growth.new);
+        let failure = match late.as_str() {
+            "" => None,
+            _ if now < growth.until => return,
+            late => Some(format!("{late} not ready within {:?}", growth.timeout)),
+        };
+        let deployment = growth.deployment;
+        self.growth = None;
+        actions.push(Action::Finish {
+            deployment,
+            failure,
+        });
     }
 
     fn on_ready(&mut self, id: &InstanceId, now: Instant, actions: &mut Vec<Action>) {
@@ -249,6 +291,7 @@ impl Fleet {
         if all_ready {
             self.shift(now, actions);
         }
+        self.settle(now, actions);
     }
 
     /// Starting → Watching: the new instances take over.
@@ -345,13 +388,15 @@ impl Fleet {
             .map(|rollout| (rollout.stage, rollout.goal))
         {
             Some((Stage::Starting { until }, goal)) if now >= until => {
-                let late = self.late_instances();
+                let late = self.rollout.as_ref().map(|rollout| self.late(&rollout.new));
+                let late = late.unwrap_or_default();
                 let limit = goal.timeout;
                 self.fail(format!("{late} not ready within {limit:?}"), now, actions);
             }
             Some((Stage::Watching { until }, _)) if now >= until => self.finish(now, actions),
             _ => {}
         }
+        self.settle(now, actions);
         let overdue: Vec<InstanceId> = self
             .members
             .iter()
@@ -467,12 +512,12 @@ impl Fleet {
         active
     }
 
-    fn late_instances(&self) -> String {
-        let new = self.rollout.iter().flat_map(|rollout| &rollout.new);
-        let late: Vec<&str> = new
+    /// Those of `ids` that are not ready, by name.
+    fn late(&self, ids: &[InstanceId]) -> String {
+        let late = ids
+            .iter()
             .filter(|id| !self.is_ready(id))
-            .map(InstanceId::as_str)
-            .collect();
-        late.join(", ")
+            .map(InstanceId::as_str);
+        late.collect::<Vec<_>>().join(", ")
     }
 }

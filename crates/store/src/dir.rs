@@ -19,14 +19,16 @@ pub struct StateDir {
 }
 
 impl StateDir {
-    /// Makes the folder where it is missing and takes its lock. Others may pass through the folder,
-    /// because a database server of another user may live in it, but can list and read nothing.
+    /// Makes the folder where it is missing. Others may pass through it, because a database server
+    /// of another user may live in it, but can list and read nothing.
+    pub fn make(path: &Path) -> Result<(), Error> {
+        let made = fs::DirBuilder::new().recursive(true).mode(0o711).create(path);
+        made.map_err(|e| Error::unusable(path, e))
+    }
+
+    /// Makes the folder where it is missing and takes its lock.
     pub fn open(path: &Path) -> Result<Self, Error> {
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o711)
-            .create(path)
-            .map_err(|e| Error::unusable(path, e))?;
+        Self::make(path)?;
         let path = path.canonicalize().map_err(|e| Error::unusable(path, e))?;
         let lock_path = path.join("lock");
         let mut lock = OpenOptions::new()

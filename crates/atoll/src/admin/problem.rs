@@ -47,7 +47,9 @@ impl From<atoll_deploy::Error> for Problem {
             Error::NoService(_) | Error::NoRevision { .. } => StatusCode::NOT_FOUND,
             Error::Busy { .. } => StatusCode::CONFLICT,
             Error::Scale { .. } | Error::Pruned { .. } => StatusCode::UNPROCESSABLE_ENTITY,
-            Error::Build { .. } | Error::RolledBack { .. } => StatusCode::UNPROCESSABLE_ENTITY,
+            Error::Build { .. } | Error::RolledBack { .. } | Error::Late { .. } => {
+                StatusCode::UNPROCESSABLE_ENTITY
+            }
             Error::Artifact { .. } | Error::Store(_) => StatusCode::INTERNAL_SERVER_ERROR,
             Error::Stopping => StatusCode::SERVICE_UNAVAILABLE,
         };

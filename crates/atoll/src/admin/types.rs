@@ -75,6 +75,8 @@ pub struct DeploymentView {
     pub outcome: Option<String>,
     /// What went wrong, or what changed.
     pub detail: String,
+    /// The code of what went wrong, for `atoll explain`.
+    pub code: Option<String>,
     /// Milliseconds from begin to end.
     pub took_ms: Option<u64>,
 }
@@ -97,6 +99,7 @@ impl From<atoll_deploy::Deployment> for DeploymentView {
             ended: entry.ended.map(|ended| ended.to_string()),
             outcome: entry.outcome.map(|outcome| outcome.as_str().to_owned()),
             detail: entry.detail,
+            code: entry.code,
             took_ms: took.and_then(|millis| u64::try_from(millis).ok()),
         }
     }

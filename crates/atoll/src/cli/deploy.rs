@@ -109,10 +109,13 @@ fn tell(ended: &DeploymentView, out: &Output) -> Result<(), Failure> {
     let service = &ended.service;
     if ended.outcome.as_deref() != Some("succeeded") {
         out.say(format!("{BAD}✗{BAD:#} {}", ended.detail));
-        if let Some(previous) = ended.previous {
+        if let (Some(previous), Some("ATL0305")) = (ended.previous, ended.code.as_deref()) {
             out.say(format!(
                 "  {service} r{previous} goes on serving; `atoll logs {service}` tells more"
             ));
+        }
+        if let Some(code) = &ended.code {
+            out.say(format!("{FAINT}`atoll explain {code}` tells more{FAINT:#}"));
         }
         return Err(Failure::Told);
     }

@@ -34,6 +34,8 @@ pub(super) async fn run(client: &Client, args: LogsArgs, out: &Output) -> Result
         None => Vec::new(),
     };
     hops.reverse();
+    let sorts = args.trace.is_some() && !args.follow && !out.json;
+    let mut records = Vec::new();
     let mut lines = client.lines(&question(&args)?).await?;
     let mut found = false;
     while let Some(line) = lines.next().await? {
@@ -43,18 +45,34 @@ pub(super) async fn run(client: &Client, args: LogsArgs, out: &Output) -> Result
             continue;
         }
         let record: LogRecord = serde_json::from_slice(&line).map_err(anyhow::Error::from)?;
-        while let Some(hop) = hops.pop_if(|hop| hop.time <= record.time) {
-            show_hop(&hop, out);
+        if sorts {
+            records.push(record);
+            continue;
         }
         show(&record, out);
     }
     if !out.json {
         found |= !hops.is_empty();
+        show_way(records, &mut hops, out);
         while let Some(hop) = hops.pop() {
             show_hop(&hop, out);
         }
     }
     if found { Ok(()) } else { nothing(&args, out) }
+}
+
+/// A trace, in the order of time. A failure that a hop shows is not told again by the record of it,
+/// which is for the time when the hops are forgotten.
+fn show_way(mut records: Vec<LogRecord>, hops: &mut Vec<HopView>, out: &Output) {
+    let has_hops = !hops.is_empty();
+    records.sort_by_key(|record| record.time);
+    records.retain(|record| !(has_hops && record.stream == Stream::Platform));
+    for record in records {
+        while let Some(hop) = hops.pop_if(|hop| hop.time <= record.time) {
+            show_hop(&hop, out);
+        }
+        show(&record, out);
+    }
 }
 
 /// Nothing found is an answer, but not the one hoped for: as with `grep`, exit code 1.
@@ -98,7 +116,8 @@ fn question(args: &LogsArgs) -> Result<String, Failure> {
     if let Some(trace) = args.trace {
         pairs.push(("trace", trace.to_string()));
     }
-    let narrowed = args.since.is_some() || args.grep.is_some() || args.trace.is_some();
+    let narrowed =
+        args.since.is_some() || args.until.is_some() || args.grep.is_some() || args.trace.is_some();
     let tail = args.tail.or((!narrowed).then_some(TAIL_DEFAULT));
     if let Some(tail) = tail {
         pairs.push(("tail", tail.to_string()));

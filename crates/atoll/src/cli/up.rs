@@ -1,6 +1,7 @@
 //! `atoll up`
 
-use std::fs::File;
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -8,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use atoll_store::StateDir;
 use atoll_telemetry::{Level, LogRecord, Stream};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -128,10 +130,15 @@ async fn talk(client: &Client, out: &Output) -> Result<(), Failure> {
 /// The node in a process of its own, which outlives this one.
 async fn detached(dir: &Path, build: bool, client: &Client, out: &Output) -> Result<(), Failure> {
     let state = dir.join(STATE_FOLDER);
-    std::fs::create_dir_all(&state).with_context(|| format!("cannot make {}", state.display()))?;
+    StateDir::make(&state).map_err(anyhow::Error::from)?;
     let output = state.join(DETACHED_OUTPUT);
-    let file =
-        File::create(&output).with_context(|| format!("cannot write {}", output.display()))?;
+    let file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&output)
+        .with_context(|| format!("cannot write {}", output.display()))?;
     let mut command = Command::new(std::env::current_exe().context("where is atoll?")?);
     command.arg("--color=never").arg("-C").arg(dir).arg("up");
     if build {

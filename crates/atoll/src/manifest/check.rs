@@ -26,6 +26,7 @@ const OWN_VARIABLES: &[&str] = &[
     "PORT",
     "DATABASE_URL",
     "DATA_DIR",
+    "ATOLL_NODE",
     "ATOLL_SERVICE",
     "ATOLL_INSTANCE",
     "ATOLL_REVISION",
@@ -44,11 +45,13 @@ impl Member {
     }
 }
 
-/// Checks everything that concerns more than one key.
+/// Checks everything that concerns more than one key. `unread` are the names of services whose own
+/// files have mistakes: they exist, but nothing else is known of them.
 pub(super) fn application(
     document: &Document,
     file: &ApplicationFile,
     members: &[Member],
+    unread: &[String],
     report: &mut Report,
 ) {
     if file.mesh.port != 0 && file.edge.listen.port() == file.mesh.port {
@@ -66,7 +69,7 @@ pub(super) fn application(
     duplicate_names(members, report);
     for member in members {
         reserved_name(member, report);
-        references(member, members, report);
+        references(member, members, unread, report);
         values(member, report);
     }
     cycles(members, report);
@@ -105,8 +108,11 @@ fn reserved_name(member: &Member, report: &mut Report) {
 }
 
 /// `needs` and `wait_for` name services that exist, others than itself, each once.
-fn references(member: &Member, members: &[Member], report: &mut Report) {
-    let known = || members.iter().map(|m| m.file.name.as_str());
+fn references(member: &Member, members: &[Member], unread: &[String], report: &mut Report) {
+    let known = || {
+        let read = members.iter().map(|member| member.file.name.as_str());
+        read.chain(unread.iter().map(String::as_str))
+    };
     for (key, names) in [
         ("needs", &member.file.needs),
         ("wait_for", &member.file.wait_for),

@@ -98,10 +98,14 @@ pub fn load_with(dir: &Path, instead: Option<&Path>) -> Result<Application, Repo
         return Err(report.sorted());
     };
     let folders = member_folders(&dir, &document, &file, &mut report);
-    let mut members: Vec<Member> = folders
-        .iter()
-        .filter_map(|folder| read_member(&dir, folder, &mut report))
-        .collect();
+    let mut members = Vec::new();
+    let mut unread = Vec::new();
+    for folder in &folders {
+        match read_member(&dir, folder, &mut report) {
+            Some(member) => members.push(member),
+            None => unread.push(name_of_unread(folder)),
+        }
+    }
     if let Some(folder) = instead {
         let folder = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
         if let Some(replacement) = read_member(&dir, &folder, &mut report) {
@@ -109,7 +113,7 @@ pub fn load_with(dir: &Path, instead: Option<&Path>) -> Result<Application, Repo
             members.push(replacement);
         }
     }
-    check::application(&document, &file, &members, &mut report);
+    check::application(&document, &file, &members, &unread, &mut report);
     if !report.is_empty() {
         return Err(report.sorted());
     }
@@ -156,6 +160,18 @@ fn read_application(dir: &Path, report: &mut Report) -> Option<(Document, Applic
         return None;
     }
     read(dir, path, application_schema().as_value(), report)
+}
+
+/// The name of a service whose file has mistakes: what it says all the same, else its folder's.
+fn name_of_unread(folder: &Path) -> String {
+    let text = fs::read_to_string(folder.join(SERVICE_FILE)).unwrap_or_default();
+    let (parsed, _) = DeTable::parse_recoverable(&text);
+    let told = parsed
+        .get_ref()
+        .get("name")
+        .and_then(|name| name.get_ref().as_str());
+    let folder_name = folder.file_name().unwrap_or_default().to_string_lossy();
+    told.map_or_else(|| folder_name.into_owned(), str::to_owned)
 }
 
 fn read_member(dir: &Path, folder: &Path, report: &mut Report) -> Option<Member> {

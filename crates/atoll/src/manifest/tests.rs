@@ -120,6 +120,26 @@ fn names_that_do_not_exist_are_told_with_what_was_meant() {
 }
 
 #[test]
+fn a_mistake_in_one_file_causes_none_in_others() {
+    let told = mistakes(&[
+        (
+            "services/a/service.toml",
+            "name = \"a\"\nrun = [\"true\"]\nneeds = [\"b\", \"c\"]\n",
+        ),
+        (
+            "services/b/service.toml",
+            "name = \"b\"\nrun = [\"true\"]\nmni = 1\n",
+        ),
+        ("services/c/service.toml", "name = \"c\"\nrun = [\n"),
+    ]);
+    assert!(
+        told.iter()
+            .all(|mistake| !mistake.starts_with("services/a")),
+        "{told:#?}"
+    );
+}
+
+#[test]
 fn two_services_cannot_have_one_name_nor_one_of_atolls() {
     let service = "name = \"a\"\nrun = [\"true\"]\n";
     let told = mistakes(&[

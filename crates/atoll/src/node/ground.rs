@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use atoll_base::{InstanceId, ServiceName, Tasks};
+use atoll_base::{Coded, InstanceId, ServiceName, Tasks};
 use atoll_deploy::{
     BoxFuture, DeployConfig, Ground, InstanceNews, Progress, Revision, ScaleConfig, Source,
 };
@@ -60,16 +60,14 @@ impl NodeGround {
         tokio::fs::create_dir_all(&data)
             .await
             .map_err(|error| format!("cannot make {}: {error}", data.display()))?;
-        let database_url = match file.database.as_ref().map(|database| database.kind) {
-            None => None,
-            Some(DatabaseKind::Sqlite) => Some(environment::sqlite_url(&data)),
-            Some(kind) => Some(
-                self.databases
-                    .url(id.service(), kind)
-                    .await
-                    .map_err(|error| format!("its database cannot be had: {error}"))?,
-            ),
-        };
+        let database_url =
+            match file.database.as_ref().map(|database| database.kind) {
+                None => None,
+                Some(DatabaseKind::Sqlite) => Some(environment::sqlite_url(&data)),
+                Some(kind) => Some(self.databases.url(id.service(), kind).await.map_err(
+                    |error| format!("its database cannot be had: {error} ({})", error.code()),
+                )?),
+            };
         let dependencies: Vec<DependencyUrl> = file
             .needs
             .iter()

@@ -66,6 +66,10 @@ impl Stage {
     }
 }
 
+fn scale(deployment: i64, count: u32) -> Command {
+    Command::Scale(goal(deployment, 1, count))
+}
+
 fn finished(deployment: i64) -> Action {
     Action::Finish {
         deployment,
@@ -207,25 +211,46 @@ fn an_instance_that_dies_in_ordinary_times_is_out_and_comes_back() {
 }
 
 #[test]
-fn scaling_adds_and_takes_out_the_newest() {
+fn scaling_up_is_over_when_the_new_ones_are_ready() {
     let mut stage = Stage::serving(1);
-    let up = stage.apply(Command::Scale {
-        count: 3,
-        drain: DRAIN,
-    });
+    let up = stage.apply(scale(2, 3));
     assert_eq!(up, [Action::Start(id(1, 2)), Action::Start(id(1, 3))]);
-    stage.apply(Command::Ready(id(1, 2)));
-    stage.apply(Command::Ready(id(1, 3)));
-    let down = stage.apply(Command::Scale {
-        count: 2,
-        drain: DRAIN,
-    });
+    assert_eq!(stage.apply(Command::Ready(id(1, 2))).len(), 1);
+    let all = stage.apply(Command::Ready(id(1, 3)));
+    assert_eq!(all[1], finished(2));
+}
+
+#[test]
+fn scaling_down_takes_out_the_newest_and_is_over_at_once() {
+    let mut stage = Stage::serving(3);
     assert_eq!(
-        down,
+        stage.apply(scale(2, 2)),
         [
             Action::Serve(vec![id(1, 1), id(1, 2)]),
-            Action::AwaitDrain(id(1, 3))
+            Action::AwaitDrain(id(1, 3)),
+            finished(2)
         ]
+    );
+}
+
+#[test]
+fn scaling_down_keeps_those_that_serve() {
+    let mut stage = Stage::serving(2);
+    stage.apply(Command::Lost(id(1, 1), "x".into()));
+    let down = stage.apply(scale(2, 1));
+    assert_eq!(down, [Action::AwaitDrain(id(1, 1)), finished(2)]);
+}
+
+#[test]
+fn instances_that_are_wanted_but_do_not_come_are_told_and_go_on_trying() {
+    let mut stage = Stage::serving(1);
+    stage.apply(scale(2, 2));
+    let actions = stage.after(TIMEOUT);
+    assert_eq!(failure(&actions), Some("orders-r1-2 not ready within 60s"));
+    assert_eq!(
+        stage.apply(Command::Ready(id(1, 2))).len(),
+        1,
+        "it serves all the same"
     );
 }
 
@@ -288,7 +313,7 @@ proptest! {
                     revision += 1;
                     Some(Command::Begin(goal(i64::from(revision), revision, count)))
                 }
-                Step::Scale(count) => Some(Command::Scale { count, drain: DRAIN }),
+                Step::Scale(count) => Some(scale(0, count)),
                 Step::Ready(i) => pick(i).map(Command::Ready),
                 Step::Lost(i) => pick(i).map(|id| Command::Lost(id, "x".into())),
                 Step::Drained(i) => pick(i).map(Command::Drained),

@@ -2,9 +2,8 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 
-use atoll_base::{InstanceId, RevisionNumber, ServiceName, Timestamp, clock};
+use atoll_base::{Coded, InstanceId, RevisionNumber, ServiceName, Timestamp, clock};
 use tokio::sync::{mpsc, oneshot};
 
 use super::prepare::Prepare;
@@ -172,6 +171,7 @@ impl Actor {
             ended: None,
             outcome: None,
             detail,
+            code: None,
         };
         let id = self.shared.history.begin(entry).await?;
         let (done, receiver) = oneshot::channel();
@@ -270,8 +270,7 @@ impl Actor {
         if let Err(error) = self.shared.history.set_target(id, number).await {
             return self.finish(id, Err(error)).await;
         }
-        let (_, deploy) = self.shared.ground.settings(&revision);
-        let count = self.count(&revision);
+        let goal = self.goal(id, &revision);
         self.revisions.insert(number, revision);
         if let Some(pending) = &mut self.pending {
             pending.target = Some(number);
@@ -280,18 +279,10 @@ impl Actor {
             id,
             Progress::Starting {
                 revision: number,
-                count,
+                count: goal.count,
             },
         );
-        self.apply(Command::Begin(Goal {
-            deployment: id,
-            revision: number,
-            count,
-            timeout: deploy.timeout.0,
-            watch: deploy.watch.0,
-            drain: deploy.drain.0,
-        }))
-        .await;
+        self.apply(Command::Begin(goal)).await;
     }
 
     async fn scale(&mut self, id: i64, count: u32) {
@@ -299,11 +290,24 @@ impl Actor {
             return self.finish(id, Err(error)).await;
         }
         self.scale = Some(count);
-        let drain = self.current().map_or(Duration::ZERO, |current| {
-            self.shared.ground.settings(current).1.drain.0
-        });
-        self.apply(Command::Scale { count, drain }).await;
-        self.finish(id, Ok(())).await;
+        let Some(revision) = self.current().cloned() else {
+            return;
+        };
+        let goal = self.goal(id, &revision);
+        self.apply(Command::Scale(goal)).await;
+    }
+
+    /// The goal of a deployment of `revision`.
+    fn goal(&self, deployment: i64, revision: &Revision) -> Goal {
+        let (_, deploy) = self.shared.ground.settings(revision);
+        Goal {
+            deployment,
+            revision: revision.number,
+            count: self.count(revision),
+            timeout: deploy.timeout.0,
+            watch: deploy.watch.0,
+            drain: deploy.drain.0,
+        }
     }
 
     async fn apply(&mut self, command: Command) {
@@ -344,7 +348,7 @@ impl Actor {
             } => {
                 let outcome = match failure {
                     None => Ok(()),
-                    Some(reason) => Err(self.rolled_back(reason)),
+                    Some(reason) => Err(self.not_ready(reason)),
                 };
                 self.finish(deployment, outcome).await;
             }
@@ -366,11 +370,11 @@ impl Actor {
     }
 
     async fn finish(&mut self, id: i64, outcome: Result<(), Error>) {
-        let (stored, detail) = match &outcome {
-            Ok(()) => (Outcome::Succeeded, String::new()),
-            Err(error) => (Outcome::Failed, error.to_string()),
+        let (stored, detail, code) = match &outcome {
+            Ok(()) => (Outcome::Succeeded, String::new(), None),
+            Err(error) => (Outcome::Failed, error.to_string(), Some(error.code())),
         };
-        let written = self.shared.history.end(id, stored, detail).await;
+        let written = self.shared.history.end(id, stored, detail, code).await;
         let result = match outcome {
             Ok(()) => self.ended(id, written).await,
             Err(error) => Err(error),
@@ -399,13 +403,15 @@ impl Actor {
             .ok_or_else(|| self.nothing_yet())
     }
 
-    fn rolled_back(&self, reason: String) -> Error {
-        let target = self.pending.as_ref().and_then(|pending| pending.target);
-        let revision = target.unwrap_or(RevisionNumber(0));
-        Error::RolledBack {
-            service: self.service.clone(),
-            revision,
-            reason,
+    fn not_ready(&self, reason: String) -> Error {
+        let service = self.service.clone();
+        match self.pending.as_ref().and_then(|pending| pending.target) {
+            Some(revision) => Error::RolledBack {
+                service,
+                revision,
+                reason,
+            },
+            None => Error::Late { service, reason },
         }
     }
 
@@ -416,7 +422,7 @@ impl Actor {
             let ended = self
                 .shared
                 .history
-                .end(pending.id, Outcome::Interrupted, detail)
+                .end(pending.id, Outcome::Interrupted, detail, None)
                 .await;
             if let Err(error) = ended {
                 tracing::warn!(%error, "the history is incomplete");

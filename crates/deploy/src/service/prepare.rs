@@ -21,7 +21,9 @@ pub(super) struct Prepare {
 }
 
 impl Prepare {
-    /// The current revision if the folder is as it was and its files are whole; else a new one.
+    /// The current revision if nothing has changed in the folder since a revision was last made of
+    /// it, and its files are whole; else a new one. The last one made need not be the current one:
+    /// after a rollback, or a deployment that failed, the folder still holds what did not do.
     pub(super) async fn up(
         self,
         current: Option<Revision>,
@@ -30,7 +32,14 @@ impl Prepare {
     ) -> Result<Revision, Error> {
         let dir = source.dir.clone();
         let fingerprint = self.blocking(move || artifact::fingerprint(&dir)).await?;
-        if let Some(current) = current.filter(|c| !build && c.fingerprint == fingerprint) {
+        let folder = source.dir.display().to_string();
+        let last = self
+            .shared
+            .history
+            .last_fingerprint(&self.service, folder)
+            .await?;
+        let unchanged = !build && last == Some(fingerprint);
+        if let Some(current) = current.filter(|_| unchanged) {
             if self.is_whole(&current).await? {
                 return Ok(current);
             }

@@ -42,6 +42,25 @@ async fn an_unchanged_folder_keeps_its_revision_over_a_restart_of_the_node() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_rollback_and_a_failed_deployment_hold_over_a_restart_of_the_node() {
+    let world = World::new().await;
+    world.up().await.unwrap();
+    world.write("main.py", "print('bad')");
+    world.run(Request::Deploy(world.source())).await.unwrap();
+    world.run(Request::Rollback(None)).await.unwrap();
+    let world = world.restarted().await;
+    assert_eq!(world.up().await.unwrap().revision, Some(RevisionNumber(1)));
+    world.write("main.py", "print('worse')");
+    world.fail_starts();
+    world
+        .run(Request::Deploy(world.source()))
+        .await
+        .unwrap_err();
+    let world = world.restarted().await;
+    assert_eq!(world.up().await.unwrap().revision, Some(RevisionNumber(1)));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_damaged_artifact_is_made_again() {
     let world = World::new().await;
     world.up().await.unwrap();
