@@ -27,7 +27,19 @@ fn main() -> ExitCode {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .init();
+    if let Err(error) = raise_descriptor_limit() {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
     cli::run()
+}
+
+/// Every connection takes a file descriptor, and the soft limit is 1024 by custom, for the sake of
+/// programs that use `select`. This one does not; it takes what the hard limit allows.
+fn raise_descriptor_limit() -> std::io::Result<()> {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    Ok(setrlimit(Resource::Nofile, limit)?)
 }
 
 /// Who asks: the person behind `sudo` if there is one, else the user of this process, by name where

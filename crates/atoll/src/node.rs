@@ -174,13 +174,13 @@ impl Node {
         Ok(source)
     }
 
-    /// Stops everything, in order: no new requests, those under way end, instances leave, the log
-    /// is written.
+    /// Stops everything, in order: the edge takes no new requests, those under way end, instances
+    /// leave (and may call each other until then), the mesh closes, the log is written.
     pub async fn stop(&self) {
         self.parts
             .events
             .node(atoll_telemetry::Level::Info, "stopping".to_owned());
-        self.parts.proxy.stop(DRAIN_MAX).await;
+        self.parts.proxy.stop_edge(DRAIN_MAX).await;
         let slowest = self
             .application()
             .services
@@ -190,6 +190,7 @@ impl Node {
         let limit = slowest.unwrap_or_default() + Duration::from_secs(5);
         self.parts.deploy.stop_all(limit).await;
         self.parts.supervisor.stop_all().await;
+        self.parts.proxy.stop(Duration::from_secs(1)).await;
         self.parts.tasks.stop();
         if let Err(error) = self.parts.telemetry.flush().await {
             tracing::warn!(%error, "the last lines may be missing");
@@ -398,17 +399,34 @@ async fn pass_news_on(
     }
 }
 
-/// The node's id: made once, kept in the state folder.
+/// The node's id: made once, kept in the state folder with the folder's path. A copy of the folder
+/// is another node: with the same id, its start would end the services of the original.
 fn node_id(state: &Path) -> anyhow::Result<String> {
     let path = state.join("node-id");
-    if let Ok(known) = std::fs::read_to_string(&path) {
-        let known = known.trim();
-        if !known.is_empty() && known.bytes().all(|b| b.is_ascii_hexdigit()) {
-            return Ok(known.to_owned());
+    let known = std::fs::read_to_string(&path).unwrap_or_default();
+    if let Some((id, home)) = known.trim_end().split_once(' ') {
+        let sound = !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+        if sound && Path::new(home) == state {
+            return Ok(id.to_owned());
         }
     }
     let micros = Timestamp::now().as_micros();
     let fresh = format!("{:08x}{:08x}", micros & 0xffff_ffff, std::process::id());
-    std::fs::write(&path, &fresh).with_context(|| format!("cannot write {}", path.display()))?;
+    let text = format!("{fresh} {}\n", state.display());
+    std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
     Ok(fresh)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_keeps_its_id_and_a_copy_of_it_gets_another() {
+        let (home, copy) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let id = node_id(home.path()).unwrap();
+        assert_eq!(node_id(home.path()).unwrap(), id);
+        std::fs::copy(home.path().join("node-id"), copy.path().join("node-id")).unwrap();
+        assert_ne!(node_id(copy.path()).unwrap(), id);
+    }
 }

@@ -3,13 +3,15 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker};
 
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::connection::{self, Origin};
 use crate::limits::TICK;
-use crate::service::Listeners;
+use crate::service::{Listeners, Shared};
 use crate::span::Side;
 use crate::worker::Worker;
 
@@ -24,11 +26,26 @@ pub(crate) fn start(worker: &Rc<Worker>, listeners: &Listeners) -> io::Result<()
 }
 
 async fn accept(worker: Rc<Worker>, listener: TcpListener, side: Side) {
+    let stop = match side {
+        Side::Edge => &worker.shared.edge_stop,
+        Side::Mesh => &worker.shared.stop,
+    };
     let mut failing = false;
+    let mut full = false;
     loop {
+        if side == Side::Edge && worker.shared.edge_is_full() {
+            if !std::mem::replace(&mut full, true) {
+                tracing::warn!("the edge has as many connections as it may; others wait");
+            }
+            tokio::select! {
+                () = stop.cancelled() => break,
+                () = tokio::time::sleep(TICK) => continue,
+            }
+        }
+        full = false;
         let accepted = tokio::select! {
             biased;
-            () = worker.shared.stop.cancelled() => break,
+            () = stop.cancelled() => break,
             accepted = listener.accept() => accepted,
         };
         match accepted {
@@ -55,6 +72,9 @@ async fn accept(worker: Rc<Worker>, listener: TcpListener, side: Side) {
     if let Err(error) = socket2::SockRef::from(&listener).shutdown(std::net::Shutdown::Both) {
         tracing::debug!(%error, "a listener could not be shut down");
     }
+    if side == Side::Edge {
+        worker.shared.edge_busy.fetch_sub(1, Ordering::SeqCst);
+    }
     worker.accepting.set(worker.accepting.get() - 1);
     worker.wake.notify_one();
 }
@@ -66,7 +86,28 @@ fn open(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr, side: Side) {
     if stream.set_nodelay(true).is_err() {
         return;
     }
-    tokio::task::spawn_local(connection::serve(Rc::clone(worker), stream, origin));
+    let guard = (side == Side::Edge).then(|| EdgeGuard::new(&worker.shared));
+    let serving = connection::serve(Rc::clone(worker), stream, origin);
+    tokio::task::spawn_local(async move {
+        serving.await;
+        drop(guard);
+    });
+}
+
+/// Counts an edge connection for as long as it is open, however it ends.
+struct EdgeGuard(Arc<Shared>);
+
+impl EdgeGuard {
+    fn new(shared: &Arc<Shared>) -> Self {
+        shared.edge_busy.fetch_add(1, Ordering::SeqCst);
+        Self(Arc::clone(shared))
+    }
+}
+
+impl Drop for EdgeGuard {
+    fn drop(&mut self) {
+        self.0.edge_busy.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 /// Who is at the other end; none if it may not be.

@@ -145,7 +145,7 @@ impl Connection<'_> {
                         self.timer.arm(self.patience().head);
                     }
                     Poll::Ready(Ok(_)) => {}
-                    Poll::Pending if seen == 0 && self.worker.stopping.get() => {
+                    Poll::Pending if seen == 0 && self.worker.is_stopping(self.origin.side()) => {
                         return Poll::Ready(Read::Ended);
                     }
                     Poll::Pending if self.timer.poll(cx) => {
@@ -271,7 +271,7 @@ impl Connection<'_> {
             side: plan.side,
             allow: None,
             to_head: plan.to_head,
-            close: plan.close || !fault.request_read || self.worker.stopping.get(),
+            close: plan.close || !fault.request_read || self.worker.is_stopping(self.origin.side()),
         };
         self.send(&problem, visit).await
     }
@@ -297,7 +297,7 @@ impl Connection<'_> {
             side: self.origin.side(),
             allow: rejection.allow.as_deref(),
             to_head: rejection.to_head,
-            close: rejection.close || self.worker.stopping.get(),
+            close: rejection.close || self.worker.is_stopping(self.origin.side()),
         };
         self.send(&problem, visit).await
     }

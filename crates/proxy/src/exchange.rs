@@ -31,7 +31,10 @@ use crate::admit::Plan;
 use crate::clock::millis;
 use crate::clockwork::Timer;
 use crate::http::Body;
-use crate::limits::{CONNECT_TIMEOUT, CONTINUE_AFTER, RESPONSE_IDLE, RETRIES_MAX, SUSPECT_FOR};
+use crate::limits::{
+    CONNECT_TIMEOUT, CONTINUE_AFTER, RESPONSE_IDLE, RETRIES_AFTER_BREAK_MAX, RETRIES_MAX,
+    SUSPECT_FOR,
+};
 use crate::pool::{Lease, Pool};
 use crate::recorder::Visit;
 use crate::span::ErrorKind;
@@ -112,6 +115,7 @@ impl<'a> Exchange<'a> {
             .prime(self.client, self.request, self.plan.max_body)
             .map_err(|kind| self.fault(kind, false))?;
         let mut tried = Tried::default();
+        let mut breaks = 0;
         loop {
             let lease = self.lease(&tried).await?;
             self.visit.pool = Some(Rc::clone(lease.pool()));
@@ -123,7 +127,10 @@ impl<'a> Exchange<'a> {
                 self.download.restart(self.client);
             }
             tried.add(lease.pool());
-            let again = fault.retry && tried.count <= usize::from(RETRIES_MAX);
+            breaks += u8::from(fault.kind != ErrorKind::Connect);
+            let again = fault.retry
+                && tried.count <= usize::from(RETRIES_MAX)
+                && breaks <= RETRIES_AFTER_BREAK_MAX;
             // A refused connection says enough if there is nobody else to ask.
             let other = tried.others(&self.current_target());
             if !again || (fault.kind == ErrorKind::Connect && !other) {

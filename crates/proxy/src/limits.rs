@@ -53,6 +53,10 @@ pub const SUSPECT_FOR: Duration = Duration::from_millis(100);
 /// Attempts after the first one. Each goes to an instance that was not tried if there is one.
 pub const RETRIES_MAX: u8 = 3;
 
+/// Of these, attempts after a connection broke before an answer. The request may be what breaks
+/// its instances; it must not go through all of them.
+pub const RETRIES_AFTER_BREAK_MAX: u8 = 1;
+
 /// A service that ignores `Expect: 100-continue` for this long: the proxy answers 100 for it.
 pub const CONTINUE_AFTER: Duration = Duration::from_secs(1);
 
@@ -71,3 +75,18 @@ pub const SPANS_PER_BATCH: usize = 8192;
 
 /// Paths in spans are cut here, in bytes.
 pub const SPAN_PATH_BYTES_MAX: usize = 256;
+
+/// File descriptors that clients cannot take: those of health checks, of new instances, of files.
+const DESCRIPTORS_KEPT: u64 = 512;
+
+/// How many edge connections may be open at once: as many as the process has file descriptors for,
+/// two each (the client's and the service's), without those that must stay free. A flood of clients
+/// must never starve the health checks; the supervisor would take every instance for dead.
+pub fn edge_connections_max() -> usize {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    let descriptors = limit.unwrap_or(u64::MAX);
+    let left = descriptors
+        .saturating_sub(DESCRIPTORS_KEPT)
+        .max(descriptors / 4);
+    usize::try_from(left / 2).unwrap_or(usize::MAX)
+}

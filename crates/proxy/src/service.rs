@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::net::{SocketAddr, TcpListener};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -22,7 +22,10 @@ use crate::config::Config;
 use crate::error::Error;
 use crate::span::SpanSink;
 use crate::stats::{ServiceStats, Window};
-use crate::{clock, listen, worker};
+use crate::{clock, limits, listen, worker};
+
+/// How often it is looked whether the edge has become quiet.
+const EDGE_LOOK: Duration = Duration::from_millis(5);
 
 /// The proxy, bound and not yet started. Dropped, it gives its ports back.
 #[derive(Debug)]
@@ -52,6 +55,12 @@ pub(crate) struct Shared {
     pub(crate) wake: Vec<Arc<Notify>>,
     pub(crate) sink: Arc<dyn SpanSink>,
     pub(crate) windows: Mutex<HashMap<ServiceName, Window>>,
+    /// As `stop`, for the edge alone.
+    pub(crate) edge_stop: CancellationToken,
+    /// Workers whose edge has not stopped accepting, and edge connections that are open.
+    pub(crate) edge_busy: AtomicUsize,
+    /// More edge connections than this are left waiting in the kernel's queue.
+    pub(crate) edge_connections_max: usize,
     /// No new connections; those in use finish their request.
     pub(crate) stop: CancellationToken,
     /// The time for that is over.
@@ -63,6 +72,13 @@ pub(crate) struct Shared {
 impl std::fmt::Debug for Shared {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Shared").finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    /// Whether the edge has as many connections as it may.
+    pub(crate) fn edge_is_full(&self) -> bool {
+        self.edge_busy.load(Ordering::Relaxed) >= self.edge_connections_max
     }
 }
 
@@ -84,6 +100,9 @@ impl Service {
             wake: (0..count).map(|_| Arc::default()).collect(),
             sink,
             windows: Mutex::default(),
+            edge_stop: CancellationToken::new(),
+            edge_busy: AtomicUsize::new(count),
+            edge_connections_max: limits::edge_connections_max(),
             stop: CancellationToken::new(),
             abort: CancellationToken::new(),
             alive: watch::Sender::new(0),
@@ -182,9 +201,26 @@ impl Handle {
         self.mesh_port
     }
 
-    /// Stops accepting, lets requests finish for at most `drain` (their answers close the
-    /// connection), then ends the threads. Needs a tokio runtime with time, any one.
+    /// Closes the edge and leaves the mesh open: services that are still at work, or finish before
+    /// they leave, go on calling each other. Stops accepting, lets requests finish for at most
+    /// `drain` (their answers close the connection). Needs a tokio runtime with time, any one.
+    pub async fn stop_edge(&self, drain: Duration) {
+        self.shared.edge_stop.cancel();
+        let quiet = async {
+            while self.shared.edge_busy.load(Ordering::SeqCst) > 0 {
+                tokio::time::sleep(EDGE_LOOK).await;
+            }
+        };
+        if tokio::time::timeout(drain, quiet).await.is_err() {
+            let open = self.shared.edge_busy.load(Ordering::SeqCst);
+            tracing::warn!(open, ?drain, "requests of the edge are cut off");
+        }
+    }
+
+    /// Stops accepting on both sides, lets requests finish for at most `drain` (their answers close
+    /// the connection), then ends the threads. Needs a tokio runtime with time, any one.
     pub async fn stop(&self, drain: Duration) {
+        self.shared.edge_stop.cancel();
         self.shared.stop.cancel();
         let mut alive = self.shared.alive.subscribe();
         if tokio::time::timeout(drain, alive.wait_for(|alive| *alive == 0))

@@ -45,6 +45,8 @@ pub(crate) struct Worker {
     pub(crate) published: Notify,
     /// Connections finish their request and close.
     pub(crate) stopping: Cell<bool>,
+    /// As `stopping`, for the edge alone.
+    edge_stopping: Cell<bool>,
     /// Accept loops that have not ended.
     pub(crate) accepting: Cell<u32>,
     /// Wakes the worker's main loop.
@@ -104,6 +106,7 @@ impl Worker {
             random: Random::from_os()?,
             published: Notify::new(),
             stopping: Cell::new(false),
+            edge_stopping: Cell::new(false),
             accepting: Cell::new(0),
             wake,
             recorder: Recorder::new(),
@@ -123,6 +126,11 @@ impl Worker {
             Side::Edge => &self.edge_patience,
             Side::Mesh => &self.mesh_patience,
         }
+    }
+
+    /// Whether connections of this side finish their request and close.
+    pub(crate) fn is_stopping(&self, side: Side) -> bool {
+        self.stopping.get() || (side == Side::Edge && self.edge_stopping.get())
     }
 
     /// The newest snapshot, resolved.
@@ -197,6 +205,10 @@ impl Worker {
                 () = self.wake.notified() => {
                     self.local();
                     self.drop_unused_pools();
+                }
+                () = self.shared.edge_stop.cancelled(), if !self.edge_stopping.get() => {
+                    self.edge_stopping.set(true);
+                    self.clockwork.wake_all();
                 }
                 () = self.shared.stop.cancelled(), if !self.stopping.get() => {
                     self.stopping.set(true);

@@ -7,6 +7,9 @@ use httparse::Header;
 use super::Refusal;
 use crate::limits::FIELDS_MAX;
 
+/// Fields that `Connection` cannot take away.
+const ESSENTIAL: [&[u8]; 3] = [b"content-length", b"transfer-encoding", b"host"];
+
 /// Room for the fields of a head; on the stack, not initialized.
 pub type Storage<'b> = [MaybeUninit<Header<'b>>; FIELDS_MAX];
 
@@ -95,7 +98,9 @@ impl<'h, 'b> Fields<'h, 'b> {
         }
     }
 
-    /// The fields that `Connection` names besides its own options.
+    /// The fields that `Connection` names besides its own options. Fields that frame or address the
+    /// message are never among them, whatever it says: without its Content-Length, a body would be
+    /// read as the next request (RFC 9110, section 7.6.1, forbids to name such fields).
     pub(super) fn named(&self, connection: FieldSet) -> FieldSet {
         let mut set = 0;
         for (at, (_, value)) in self.iter().enumerate() {
@@ -104,7 +109,8 @@ impl<'h, 'b> Fields<'h, 'b> {
             }
             for token in tokens(value) {
                 for (other, (name, _)) in self.iter().enumerate() {
-                    if name.as_bytes().eq_ignore_ascii_case(token) {
+                    let essential = ESSENTIAL.iter().any(|e| token.eq_ignore_ascii_case(e));
+                    if !essential && name.as_bytes().eq_ignore_ascii_case(token) {
                         set |= 1 << other;
                     }
                 }

@@ -208,12 +208,12 @@ async fn a_post_is_never_sent_twice() {
         "orders gave no valid answer",
     );
     assert_eq!(seen.load(SeqCst), 1);
-    // The same with PUT, which may be repeated.
+    // The same with PUT, which may be repeated: once, as the request may be what breaks them.
     let put = client
         .request("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx")
         .await;
     assert_eq!(put.status, 502);
-    assert_eq!(seen.load(SeqCst), 1 + 4);
+    assert_eq!(seen.load(SeqCst), 1 + 2);
 }
 
 /// One of two instances is killed under load, again and again: no GET fails.

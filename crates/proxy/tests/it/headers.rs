@@ -39,6 +39,25 @@ async fn hop_by_hop_fields_stay_behind() {
     assert_eq!(seen.fields("host"), 1);
 }
 
+/// Without its length, the body would be the service's next request.
+#[tokio::test]
+async fn connection_cannot_take_the_framing_away() {
+    let seen = seen_by_service(
+        "POST / HTTP/1.1\r\nHost: shop.example\r\nContent-Length: 4\r\n\
+         Connection: Content-Length, host, X-Hop\r\nX-Hop: 1\r\n\r\nGET ",
+    )
+    .await;
+    assert_eq!(seen.field("content-length"), Some("4"));
+    assert_eq!(seen.fields("host"), 1);
+    assert_eq!(seen.field("x-hop"), None);
+    let seen = seen_by_service(
+        "POST / HTTP/1.1\r\nHost: shop.example\r\nTransfer-Encoding: chunked\r\n\
+         Connection: transfer-encoding\r\n\r\n4\r\nGET \r\n0\r\n\r\n",
+    )
+    .await;
+    assert_eq!(seen.field("transfer-encoding"), Some("chunked"));
+}
+
 #[tokio::test]
 async fn what_outsiders_say_about_themselves_is_replaced() {
     let seen = seen_by_service(

@@ -187,6 +187,24 @@ async fn stop_gives_up_after_its_deadline() {
     assert_eq!(endpoint.in_flight(), 0);
 }
 
+#[tokio::test]
+async fn closing_the_edge_leaves_the_mesh_open() {
+    let orders = Toy::named("orders").await;
+    let proxy = Proxy::start();
+    proxy.publish(
+        &[("orders", RouteConfig::new("/**"))],
+        &[("orders", &[orders.endpoint()])],
+    );
+    let mut outside = proxy.client().await;
+    assert_eq!(outside.get("/").await.text(), "orders");
+    proxy.handle.stop_edge(PATIENCE).await;
+    outside.read_to_end().await;
+    let edge = tokio::net::TcpStream::connect(proxy.handle.edge_addr()).await;
+    assert!(edge.is_err(), "the edge is closed");
+    assert_eq!(proxy.mesh_client(0).await.get("/").await.text(), "orders");
+    proxy.handle.stop(PATIENCE).await;
+}
+
 fn config_at(addr: std::net::SocketAddr) -> Config {
     let mut config = Config::default();
     config.edge.listen = addr;
