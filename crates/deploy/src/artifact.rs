@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 
 use globset::{Glob, GlobSet, GlobSetBuilder};
 use sha2::{Digest as _, Sha256};
-use walkdir::WalkDir;
+use walkdir::{DirEntry, WalkDir};
 
 /// Never part of an artifact: what tools leave behind, and what is large and of no use at run time.
 const NEVER: &[&str] = &[".git", ".hg", ".svn", ".atoll", "__pycache__", ".DS_Store"];
@@ -93,10 +93,12 @@ impl Selection {
             .is_none_or(|patterns| patterns.is_match(relative))
     }
 
-    /// Whether the walk goes into a folder of this name.
-    fn enters(&self, name: &std::ffi::OsStr) -> bool {
-        let skipped = |names: &[&str]| names.iter().any(|skip| name == *skip);
-        !skipped(NEVER) && (self.patterns.is_some() || !skipped(NOT_BY_DEFAULT))
+    /// Whether the walk goes into a folder. Build folders are left out at the top only: deeper, the
+    /// name may mean something else.
+    fn enters(&self, entry: &DirEntry) -> bool {
+        let skipped = |names: &[&str]| names.iter().any(|skip| entry.file_name() == *skip);
+        let built = self.patterns.is_none() && entry.depth() == 1 && skipped(NOT_BY_DEFAULT);
+        !skipped(NEVER) && !built
     }
 }
 
@@ -134,7 +136,8 @@ pub fn verify(home: &Path, digest: &Digest) -> Result<bool, Failure> {
     Ok(hex(hasher) == digest.0)
 }
 
-/// A cheap sign of whether a folder has changed: names, sizes and times of its files. Build output
+/// A cheap sign of whether a folder has changed: names, sizes, modes and times of its
+/// files. Build output
 /// (`target`, `node_modules`) is left out, as it changes without meaning.
 pub fn fingerprint(source: &Path) -> Result<String, Failure> {
     let mut hasher = Sha256::new();
@@ -142,13 +145,9 @@ pub fn fingerprint(source: &Path) -> Result<String, Failure> {
         .sort_by_file_name()
         .into_iter()
         .filter_entry(|entry| {
-            let name = entry.file_name();
-            entry.depth() == 0
-                || !NEVER
-                    .iter()
-                    .chain(NOT_BY_DEFAULT)
-                    .chain(&["node_modules"])
-                    .any(|skip| name == *skip)
+            let named = |names: &[&str]| names.iter().any(|skip| entry.file_name() == *skip);
+            let built = entry.depth() == 1 && named(NOT_BY_DEFAULT);
+            entry.depth() == 0 || !(named(NEVER) || named(&["node_modules"]) || built)
         });
     for entry in walk {
         let entry = entry.map_err(|error| walk_failure(source, error))?;
@@ -212,7 +211,7 @@ fn copy_into(entries: &[Entry], staging: &Path) -> Result<Digest, Failure> {
 fn entries(source: &Path, selection: &Selection) -> Result<Vec<Entry>, Failure> {
     let mut found = Vec::new();
     let walk = WalkDir::new(source).sort_by_file_name().into_iter();
-    let walk = walk.filter_entry(|entry| entry.depth() == 0 || selection.enters(entry.file_name()));
+    let walk = walk.filter_entry(|entry| entry.depth() == 0 || selection.enters(entry));
     for entry in walk {
         let entry = entry.map_err(|error| walk_failure(source, error))?;
         let path = entry.path().to_owned();

@@ -285,8 +285,14 @@ impl History {
             .sql
             .call(move |t| {
                 t.query_row(
-                    "SELECT max(revision) FROM deployments
-                     WHERE service = ?1 AND revision < ?2 AND outcome = 'succeeded'",
+                    // One that another has succeeded has served, even if it came up late and its own
+                    // deployment counts as failed.
+                    "SELECT max(number) FROM (
+                         SELECT revision AS number FROM deployments
+                         WHERE service = ?1 AND outcome = 'succeeded'
+                         UNION SELECT previous FROM deployments
+                         WHERE service = ?1 AND outcome = 'succeeded'
+                     ) WHERE number < ?2",
                     (service.as_str(), current.0),
                     |row| row.get::<_, Option<u32>>(0),
                 )

@@ -61,7 +61,7 @@ pub enum Command {
 pub enum Action {
     /// Start an instance.
     Start(InstanceId),
-    /// The revision takes over: record it as current, and publish its routes with the next `Admit`.
+    /// The revision takes over: record it as current; its routes hold from the next `Serve` on.
     Commit(RevisionNumber),
     /// Let these, and no others of the service, have requests.
     Serve(Vec<InstanceId>),
@@ -166,6 +166,19 @@ impl Fleet {
     /// The instances that may have requests now.
     pub fn serving(&self) -> &[InstanceId] {
         &self.serving
+    }
+
+    /// The instances that are ready to serve again should all others fail: the old ones, while the
+    /// new ones are watched.
+    pub fn standby(&self) -> Vec<InstanceId> {
+        match &self.rollout {
+            Some(Rollout {
+                stage: Stage::Watching { .. },
+                old,
+                ..
+            }) => old.iter().filter(|id| self.is_ready(id)).cloned().collect(),
+            Some(_) | None => Vec::new(),
+        }
     }
 
     /// When [`Command::Tick`] is due.
@@ -358,11 +371,12 @@ impl Fleet {
             return;
         };
         if !rollout.old.is_empty() {
-            if let (Stage::Watching { .. }, Some(previous)) = (rollout.stage, rollout.previous) {
-                self.current = Some(previous);
-                actions.push(Action::Commit(previous));
-            }
+            let went_over = matches!(rollout.stage, Stage::Watching { .. });
+            let back = rollout.previous.filter(|_| went_over);
+            self.current = back.or(self.current);
+            // The old ones serve again before anything is written to disk.
             self.retire(&rollout.new, rollout.goal.drain, now, actions);
+            actions.extend(back.map(Action::Commit));
         }
         let deployment = rollout.goal.deployment;
         actions.push(Action::Finish {

@@ -41,8 +41,9 @@ pub trait Ground: Send + Sync + 'static {
     fn start(&self, id: &InstanceId, revision: &Revision);
 
     /// Lets `ids` of the service, and no others, have requests, by the routes of `revision`. In
-    /// force when it returns.
-    fn serve(&self, revision: &Revision, ids: &[InstanceId]);
+    /// force when it returns. Should none of them answer any more, those in `standby` take over at
+    /// once, without being asked.
+    fn serve(&self, revision: &Revision, ids: &[InstanceId], standby: &[InstanceId]);
 
     /// Completes when an instance that does not serve any more has no request left.
     fn drained(&self, id: &InstanceId) -> BoxFuture<()>;
@@ -159,8 +160,13 @@ struct Shared {
     history: History,
     artifacts: PathBuf,
     tasks: Tasks,
-    actors: Mutex<HashMap<ServiceName, mpsc::Sender<Message>>>,
+    /// None once the node is stopping.
+    actors: Mutex<Option<Actors>>,
+    /// Held for reading while an artifact is made that no revision names yet.
+    sweeping: tokio::sync::RwLock<()>,
 }
+
+type Actors = HashMap<ServiceName, mpsc::Sender<Message>>;
 
 impl Service {
     /// Starts with no service; actors are made as services are first asked for by
@@ -171,17 +177,18 @@ impl Service {
         artifacts: PathBuf,
         tasks: Tasks,
     ) -> Result<Handle, Error> {
-        prepare::sweep(&history, &artifacts).await;
-        let actors = Mutex::new(HashMap::new());
-        Ok(Handle {
-            shared: Arc::new(Shared {
-                ground,
-                history,
-                artifacts,
-                tasks,
-                actors,
-            }),
-        })
+        let actors = Mutex::new(Some(HashMap::new()));
+        let sweeping = tokio::sync::RwLock::new(());
+        let shared = Arc::new(Shared {
+            ground,
+            history,
+            artifacts,
+            tasks,
+            actors,
+            sweeping,
+        });
+        prepare::sweep(&shared).await;
+        Ok(Handle { shared })
     }
 }
 
@@ -199,6 +206,7 @@ impl Handle {
         let actor = match self.actor(service) {
             Some(actor) => actor,
             None if known => self.add(service).await?,
+            None if self.lock().is_none() => return Err(Error::Stopping),
             None => return Err(Error::NoService(service.clone())),
         };
         let (begun, answer) = oneshot::channel();
@@ -223,7 +231,12 @@ impl Handle {
 
     /// How each service is deployed, by name.
     pub async fn list(&self) -> Vec<ServiceView> {
-        let actors: Vec<_> = self.lock().values().cloned().collect();
+        let actors: Vec<_> = self
+            .lock()
+            .iter()
+            .flatten()
+            .map(|(_, actor)| actor.clone())
+            .collect();
         let mut views = Vec::with_capacity(actors.len());
         for actor in actors {
             let (view, seen) = oneshot::channel();
@@ -242,8 +255,8 @@ impl Handle {
 
     /// Stops every instance of every service, all at once, and the actors. Gives up after `limit`.
     pub async fn stop_all(&self, limit: Duration) {
-        let actors: Vec<_> = self.lock().drain().map(|(_, actor)| actor).collect();
-        let stopping = actors.into_iter().map(|actor| async move {
+        let actors = self.lock().take().unwrap_or_default().into_values();
+        let stopping = actors.map(|actor| async move {
             let (done, stopped) = oneshot::channel();
             if actor.send(Message::StopAll(done)).await.is_ok() {
                 // An actor that ended early has nothing left to stop.
@@ -257,12 +270,13 @@ impl Handle {
     }
 
     fn actor(&self, service: &ServiceName) -> Option<mpsc::Sender<Message>> {
-        self.lock().get(service).cloned()
+        self.lock().as_ref()?.get(service).cloned()
     }
 
     async fn add(&self, service: &ServiceName) -> Result<mpsc::Sender<Message>, Error> {
         let (current, scale) = self.shared.history.current(service).await?;
         let mut actors = self.lock();
+        let actors = actors.as_mut().ok_or(Error::Stopping)?;
         if let Some(actor) = actors.get(service) {
             return Ok(actor.clone());
         }
@@ -279,7 +293,7 @@ impl Handle {
         Ok(sender)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<ServiceName, mpsc::Sender<Message>>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Actors>> {
         self.shared
             .actors
             .lock()

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use atoll_base::{Coded, InstanceId, RevisionNumber, ServiceName, Timestamp, clock};
 use tokio::sync::{mpsc, oneshot};
 
-use super::prepare::Prepare;
+use super::prepare::{self, Prepare};
 use super::{BoxFuture, InstanceNews, Progress, Request, ServiceView, Shared};
 use crate::Error;
 use crate::history::{Deployment, Outcome, Revision};
@@ -21,7 +21,8 @@ pub(super) enum Message {
         why: String,
         begun: oneshot::Sender<Begun>,
     },
-    Prepared(i64, Result<Revision, Error>),
+    Prepared(i64, Result<Revision, Error>, Option<BoxFuture<()>>),
+    GateOpen(i64),
     News(InstanceId, InstanceNews),
     Drained(InstanceId),
     Stopped(InstanceId),
@@ -35,6 +36,8 @@ struct Pending {
     done: oneshot::Sender<Result<Deployment, Error>>,
     /// The revision it wants to serve, once that is known.
     target: Option<RevisionNumber>,
+    /// The revision that is ready to start and waits for its gate.
+    at_gate: Option<Revision>,
 }
 
 pub(super) struct Actor {
@@ -117,7 +120,8 @@ impl Actor {
                 // Whoever asked may have gone; the deployment goes on.
                 let _ = begun.send(outcome);
             }
-            Message::Prepared(id, prepared) => self.on_prepared(id, prepared).await,
+            Message::Prepared(id, prepared, gate) => self.on_prepared(id, prepared, gate).await,
+            Message::GateOpen(id) => self.on_gate_open(id).await,
             Message::News(id, InstanceNews::Ready) => self.apply(Command::Ready(id)).await,
             Message::News(id, InstanceNews::Lost(reason)) => {
                 self.apply(Command::Lost(id, reason)).await;
@@ -149,6 +153,11 @@ impl Actor {
     }
 
     async fn begin(&mut self, request: Request, who: String, why: String) -> Begun {
+        if let Some(pending) = self.pending.take_if(|pending| pending.at_gate.is_some()) {
+            // It would wait for ever for what never comes; whoever asks now knows better.
+            self.interrupt(pending, "another deployment took its place")
+                .await;
+        }
         if let Some(pending) = &self.pending {
             return Err(Error::Busy {
                 service: self.service.clone(),
@@ -179,6 +188,7 @@ impl Actor {
             id,
             done,
             target: None,
+            at_gate: None,
         });
         match request {
             Request::Scale(count) => self.scale(id, count).await,
@@ -216,13 +226,19 @@ impl Actor {
     }
 
     /// Finds or makes the revision, beside the actor.
-    fn prepare(&self, id: i64, request: Request) {
+    fn prepare(&self, id: i64, mut request: Request) {
+        let gate = match &mut request {
+            Request::Up { gate, .. } => Some(std::mem::replace(gate, Box::pin(async {}))),
+            _ => None,
+        };
         let work = self.preparation(id, request);
-        let own = self.own.clone();
+        let (own, tasks) = (self.own.clone(), self.shared.tasks.clone());
         self.shared.tasks.spawn("prepare", async move {
-            let prepared = work.await;
-            // An actor that has ended needs no revision.
-            let _ = own.send(Message::Prepared(id, prepared)).await;
+            tokio::select! {
+                // An actor that has ended needs no revision.
+                prepared = work => drop(own.send(Message::Prepared(id, prepared, gate)).await),
+                () = tasks.stopping() => {}
+            }
         });
     }
 
@@ -237,20 +253,7 @@ impl Actor {
             deployment: id,
         };
         match request {
-            Request::Up {
-                source,
-                build,
-                gate,
-            } => {
-                let ground = Arc::clone(&self.shared.ground);
-                let service = self.service.clone();
-                Box::pin(async move {
-                    let revision = prepare.up(current, source, build).await?;
-                    ground.progress(&service, id, Progress::Waiting);
-                    gate.await;
-                    Ok(revision)
-                })
-            }
+            Request::Up { source, build, .. } => Box::pin(prepare.up(current, source, build)),
             Request::Deploy(source) => Box::pin(prepare.make(source)),
             Request::Rollback(wanted) => {
                 Box::pin(prepare.earlier(current.map(|revision| revision.number), wanted))
@@ -261,15 +264,39 @@ impl Actor {
         }
     }
 
-    async fn on_prepared(&mut self, id: i64, prepared: Result<Revision, Error>) {
+    async fn on_prepared(
+        &mut self,
+        id: i64,
+        prepared: Result<Revision, Error>,
+        gate: Option<BoxFuture<()>>,
+    ) {
         let revision = match prepared {
             Ok(revision) => revision,
             Err(error) => return self.finish(id, Err(error)).await,
         };
-        let number = revision.number;
-        if let Err(error) = self.shared.history.set_target(id, number).await {
+        if let Err(error) = self.shared.history.set_target(id, revision.number).await {
             return self.finish(id, Err(error)).await;
         }
+        match (gate, &mut self.pending) {
+            (Some(gate), Some(pending)) => {
+                pending.at_gate = Some(revision);
+                self.progress(id, Progress::Waiting);
+                self.then(gate, Message::GateOpen(id));
+            }
+            _ => self.launch(id, revision).await,
+        }
+    }
+
+    async fn on_gate_open(&mut self, id: i64) {
+        let pending = self.pending.as_mut().filter(|pending| pending.id == id);
+        if let Some(revision) = pending.and_then(|pending| pending.at_gate.take()) {
+            self.launch(id, revision).await;
+        }
+    }
+
+    /// The revision is there: its instances start.
+    async fn launch(&mut self, id: i64, revision: Revision) {
+        let number = revision.number;
         let goal = self.goal(id, &revision);
         self.revisions.insert(number, revision);
         if let Some(pending) = &mut self.pending {
@@ -283,6 +310,18 @@ impl Actor {
             },
         );
         self.apply(Command::Begin(goal)).await;
+    }
+
+    async fn interrupt(&self, pending: Pending, why: &str) {
+        let history = &self.shared.history;
+        let ended = history
+            .end(pending.id, Outcome::Interrupted, why.to_owned(), None)
+            .await;
+        if let Err(error) = ended {
+            tracing::warn!(%error, "the history is incomplete");
+        }
+        // Whoever asked may have gone.
+        let _ = pending.done.send(Err(Error::Stopping));
     }
 
     async fn scale(&mut self, id: i64, count: u32) {
@@ -331,7 +370,9 @@ impl Actor {
             Action::Commit(number) => self.commit(number).await,
             Action::Serve(ids) => {
                 if let Some(current) = self.fleet.current().and_then(|r| self.revisions.get(&r)) {
-                    self.shared.ground.serve(current, &ids);
+                    self.shared
+                        .ground
+                        .serve(current, &ids, &self.fleet.standby());
                 }
             }
             Action::AwaitDrain(id) => {
@@ -392,6 +433,10 @@ impl Actor {
             // Whoever asked may have gone.
             let _ = pending.done.send(result);
         }
+        let shared = Arc::clone(&self.shared);
+        self.shared
+            .tasks
+            .spawn("sweep", async move { prepare::sweep(&shared).await });
     }
 
     async fn ended(&self, id: i64, written: Result<(), Error>) -> Result<Deployment, Error> {
@@ -418,17 +463,7 @@ impl Actor {
     /// Ends every instance at once; the node is stopping.
     async fn stop_all(&mut self) {
         if let Some(pending) = self.pending.take() {
-            let detail = "the node was stopped".to_owned();
-            let ended = self
-                .shared
-                .history
-                .end(pending.id, Outcome::Interrupted, detail, None)
-                .await;
-            if let Err(error) = ended {
-                tracing::warn!(%error, "the history is incomplete");
-            }
-            // Whoever asked may have gone.
-            let _ = pending.done.send(Err(Error::Stopping));
+            self.interrupt(pending, "the node was stopped").await;
         }
         let stops = self
             .instances
@@ -438,9 +473,12 @@ impl Actor {
     }
 
     fn then(&self, work: BoxFuture<()>, message: Message) {
-        let own = self.own.clone();
+        let (own, tasks) = (self.own.clone(), self.shared.tasks.clone());
         self.shared.tasks.spawn("deploy-wait", async move {
-            work.await;
+            tokio::select! {
+                () = work => {}
+                () = tasks.stopping() => return,
+            }
             // An actor that has ended waits for nothing.
             let _ = own.send(message).await;
         });

@@ -1,6 +1,5 @@
 //! From what is asked to the revision that is to serve: building, copying, looking up.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use atoll_base::{RevisionNumber, ServiceName, Timestamp};
@@ -8,7 +7,7 @@ use atoll_base::{RevisionNumber, ServiceName, Timestamp};
 use super::{Progress, Shared, Source};
 use crate::Error;
 use crate::artifact::{self, Failure, Selection};
-use crate::history::{History, Revision};
+use crate::history::Revision;
 
 /// Revisions of each service whose files are kept for a rollback.
 const REVISIONS_KEPT: u32 = 10;
@@ -38,14 +37,22 @@ impl Prepare {
             .history
             .last_fingerprint(&self.service, folder)
             .await?;
-        let unchanged = !build && last == Some(fingerprint);
-        if let Some(current) = current.filter(|_| unchanged) {
-            if self.is_whole(&current).await? {
-                return Ok(current);
-            }
-            tracing::warn!(service = %self.service, "the artifact was damaged; making it again");
+        let unchanged = !build && last.as_ref() == Some(&fingerprint);
+        let Some(current) = current.filter(|_| unchanged) else {
+            return self.make(source).await;
+        };
+        if self.is_whole(&current).await? {
+            return Ok(current);
         }
-        self.make(source).await
+        if current.fingerprint == fingerprint {
+            tracing::warn!(service = %self.service, "the artifact was damaged; making it again");
+            return self.make(source).await;
+        }
+        // The folder holds something else, which was rolled back: better nothing than that.
+        Err(Error::Pruned {
+            service: self.service.clone(),
+            revision: current.number,
+        })
     }
 
     /// A new revision of the folder.
@@ -59,6 +66,7 @@ impl Prepare {
             })?;
         }
         self.progress(Progress::Copying);
+        let _unswept = self.shared.sweeping.read().await;
         // Taken before the copy: a change while copying is then noticed by the next start.
         let dir = source.dir.clone();
         let fingerprint = self.blocking(move || artifact::fingerprint(&dir)).await?;
@@ -150,12 +158,13 @@ impl Prepare {
     }
 }
 
-/// Removes artifacts that no kept revision needs. Only at the start of a node, when no copy is on
-/// its way; a failure costs disk space and nothing else.
-pub(super) async fn sweep(history: &History, artifacts: &Path) {
-    let swept = match history.live_digests(REVISIONS_KEPT).await {
+/// Removes artifacts that no kept revision needs, while none is being made. A failure costs disk
+/// space and nothing else.
+pub(super) async fn sweep(shared: &Shared) {
+    let _alone = shared.sweeping.write().await;
+    let swept = match shared.history.live_digests(REVISIONS_KEPT).await {
         Ok(live) => {
-            let artifacts = artifacts.to_owned();
+            let artifacts = shared.artifacts.clone();
             tokio::task::spawn_blocking(move || artifact::sweep(&artifacts, &live)).await
         }
         Err(error) => {

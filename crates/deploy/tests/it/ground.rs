@@ -33,14 +33,14 @@ struct State {
 }
 
 /// A service, its folder, its node.
-pub struct World {
+pub(crate) struct World {
     dir: tempfile::TempDir,
     ground: Arc<FakeGround>,
     handle: Handle,
 }
 
 /// A runtime whose time is virtual.
-pub fn paused_runtime() -> tokio::runtime::Runtime {
+pub(crate) fn paused_runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .start_paused(true)
@@ -93,7 +93,7 @@ impl Ground for Shared {
         });
     }
 
-    fn serve(&self, _: &Revision, ids: &[InstanceId]) {
+    fn serve(&self, _: &Revision, ids: &[InstanceId], _: &[InstanceId]) {
         self.0.state.lock().unwrap().serving = ids.iter().map(ToString::to_string).collect();
     }
 
@@ -119,7 +119,7 @@ impl Ground for Shared {
 }
 
 impl World {
-    pub async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("folder")).unwrap();
         std::fs::create_dir(dir.path().join("artifacts")).unwrap();
@@ -128,7 +128,7 @@ impl World {
     }
 
     /// The same state, after the node has died without a word.
-    pub async fn restarted(self) -> Self {
+    pub(crate) async fn restarted(self) -> Self {
         Self::open(self.dir).await
     }
 
@@ -158,7 +158,7 @@ impl World {
         }
     }
 
-    pub fn source(&self) -> Source {
+    pub(crate) fn source(&self) -> Source {
         Source {
             dir: self.dir.path().join("folder"),
             manifest: "name = \"orders\"".to_owned(),
@@ -167,7 +167,7 @@ impl World {
         }
     }
 
-    pub async fn up(&self) -> Result<Deployment, Error> {
+    pub(crate) async fn up(&self) -> Result<Deployment, Error> {
         let gate = Box::pin(async {});
         self.run(Request::Up {
             source: self.source(),
@@ -177,7 +177,7 @@ impl World {
         .await
     }
 
-    pub async fn begin(
+    pub(crate) async fn begin(
         &self,
         request: Request,
     ) -> Result<(i64, oneshot::Receiver<Result<Deployment, Error>>), Error> {
@@ -191,11 +191,11 @@ impl World {
             .await
     }
 
-    pub async fn run(&self, request: Request) -> Result<Deployment, Error> {
+    pub(crate) async fn run(&self, request: Request) -> Result<Deployment, Error> {
         self.begin(request).await?.1.await.unwrap()
     }
 
-    pub async fn news(&self, id: &str, news: InstanceNews) {
+    pub(crate) async fn news(&self, id: &str, news: InstanceNews) {
         let known = self
             .started()
             .into_iter()
@@ -204,11 +204,15 @@ impl World {
         self.handle.news(known, news).await;
     }
 
-    pub fn history(&self) -> &History {
+    pub(crate) async fn stop_all(&self) {
+        self.handle.stop_all(Duration::from_secs(60)).await;
+    }
+
+    pub(crate) fn history(&self) -> &History {
         self.handle.history()
     }
 
-    pub async fn newest(&self) -> Deployment {
+    pub(crate) async fn newest(&self) -> Deployment {
         let service = ServiceName::new("orders").unwrap();
         self.history()
             .deployments(&service, 1)
@@ -217,42 +221,42 @@ impl World {
             .remove(0)
     }
 
-    pub fn started(&self) -> Vec<InstanceId> {
+    pub(crate) fn started(&self) -> Vec<InstanceId> {
         self.ground.state.lock().unwrap().started.clone()
     }
 
-    pub fn serving(&self) -> Vec<String> {
+    pub(crate) fn serving(&self) -> Vec<String> {
         self.ground.state.lock().unwrap().serving.clone()
     }
 
-    pub fn fail_starts(&self) {
+    pub(crate) fn fail_starts(&self) {
         self.ground.state.lock().unwrap().starts = Starts::Fail;
     }
 
-    pub fn hold_starts(&self) {
+    pub(crate) fn hold_starts(&self) {
         self.ground.state.lock().unwrap().starts = Starts::Hold;
     }
 
-    pub fn let_starts(&self) {
+    pub(crate) fn let_starts(&self) {
         self.ground.state.lock().unwrap().starts = Starts::Succeed;
     }
 
-    pub fn write(&self, file: &str, text: &str) {
+    pub(crate) fn write(&self, file: &str, text: &str) {
         std::fs::write(self.dir.path().join("folder").join(file), text).unwrap();
     }
 
-    pub fn damage_artifacts(&self) {
+    pub(crate) fn damage_artifacts(&self) {
         for artifact in std::fs::read_dir(self.dir.path().join("artifacts")).unwrap() {
             let file: PathBuf = artifact.unwrap().path().join("main.py");
             std::fs::write(file, "print('damaged')").unwrap();
         }
     }
 
-    pub async fn until_serving(&self, count: usize) {
+    pub(crate) async fn until_serving(&self, count: usize) {
         self.until(|world| world.serving().len() == count).await;
     }
 
-    pub async fn until_stopped(&self, id: &str) {
+    pub(crate) async fn until_stopped(&self, id: &str) {
         self.until(|world| {
             world
                 .ground
@@ -267,7 +271,7 @@ impl World {
     }
 
     /// Waits, in virtual time, for what other tasks are about to do.
-    pub async fn until(&self, holds: impl Fn(&Self) -> bool) {
+    pub(crate) async fn until(&self, holds: impl Fn(&Self) -> bool) {
         let waited = tokio::time::timeout(Duration::from_secs(36_000), async {
             while !holds(self) {
                 tokio::time::sleep(Duration::from_millis(1)).await;

@@ -242,3 +242,47 @@ async fn a_start_waits_for_its_gate() {
     done.await.unwrap().unwrap();
     assert_eq!(world.serving(), ["orders-r1-1"]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_start_that_waits_in_vain_gives_way_to_a_deployment() {
+    let world = World::new().await;
+    let gate = Box::pin(std::future::pending());
+    let request = Request::Up {
+        source: world.source(),
+        build: false,
+        gate,
+    };
+    let (_, waiting) = world.begin(request).await.unwrap();
+    // The deployment is refused while the first one is being prepared, and taken at its gate.
+    let entry = loop {
+        match world.run(Request::Deploy(world.source())).await {
+            Err(Error::Busy { .. }) => tokio::time::sleep(Duration::from_millis(1)).await,
+            other => break other.unwrap(),
+        }
+    };
+    assert_eq!(entry.outcome, Some(Outcome::Succeeded));
+    assert!(waiting.await.unwrap().is_err());
+    assert_eq!(world.serving(), ["orders-r2-1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_first_revision_that_came_up_late_can_be_rolled_back_to() {
+    let world = World::new().await;
+    world.fail_starts();
+    world.up().await.unwrap_err();
+    world.news("orders-r1-1", InstanceNews::Ready).await;
+    world.until_serving(1).await;
+    world.let_starts();
+    world.run(Request::Deploy(world.source())).await.unwrap();
+    let back = world.run(Request::Rollback(None)).await.unwrap();
+    assert_eq!(back.revision, Some(RevisionNumber(1)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_deployed_once_the_node_stops() {
+    let world = World::new().await;
+    world.up().await.unwrap();
+    world.stop_all().await;
+    let refused = world.begin(Request::Restart).await.unwrap_err();
+    assert!(matches!(refused, Error::Stopping), "{refused}");
+}
