@@ -114,6 +114,9 @@ struct UpArgs {
     /// Build every service, even if nothing has changed.
     #[arg(long)]
     build: bool,
+    /// This is the process that `--detach` has left behind.
+    #[arg(long, hide = true)]
+    background: bool,
 }
 
 #[derive(Debug, Args)]

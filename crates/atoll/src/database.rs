@@ -101,23 +101,49 @@ impl Databases {
         }
     }
 
-    /// The address of the service's own database, which is made where it is missing.
+    /// What tells a service of its own database, which is made where it is missing: `DATABASE_URL`,
+    /// and for Redis `REDIS_PREFIX`, with which its keys begin.
     ///
     /// # Errors
     /// When the server is not there or refuses; asking again is safe.
-    pub async fn url(&self, service: &ServiceName, kind: DatabaseKind) -> Result<String, Error> {
-        match kind {
-            DatabaseKind::Postgres => self.postgres.lock().await.url(&self.context, service).await,
-            DatabaseKind::Redis => self.redis.lock().await.url(&self.context, service).await,
-            DatabaseKind::Sqlite => Err(Error::Server {
-                server: "SQLite",
-                reason: "it is a file in the service's folder and needs no server".to_owned(),
-            }),
+    pub async fn variables(
+        &self,
+        service: &ServiceName,
+        kind: DatabaseKind,
+    ) -> Result<Vec<(String, String)>, Error> {
+        let url = match kind {
+            DatabaseKind::Postgres => {
+                self.postgres
+                    .lock()
+                    .await
+                    .url(&self.context, service)
+                    .await?
+            }
+            DatabaseKind::Redis => self.redis.lock().await.url(&self.context, service).await?,
+            DatabaseKind::Sqlite => {
+                let reason = "it is a file in the service's folder and needs no server".to_owned();
+                return Err(Error::Server {
+                    server: "SQLite",
+                    reason,
+                });
+            }
+        };
+        let mut variables = vec![("DATABASE_URL".to_owned(), url)];
+        if kind == DatabaseKind::Redis {
+            let prefix = self.context.redis_prefix(service);
+            variables.push(("REDIS_PREFIX".to_owned(), prefix));
         }
+        Ok(variables)
     }
 }
 
 impl Context {
+    /// What the keys of a service begin with. On a server of its own it is a custom, on a shared
+    /// one a rule; so code that keeps to it runs on both.
+    pub(crate) fn redis_prefix(&self, service: &ServiceName) -> String {
+        format!("{}-{service}:", self.application)
+    }
+
     /// The password of `owner` on the servers of `kind`; made when first asked for.
     pub(crate) async fn password(&self, kind: &'static str, owner: &str) -> Result<String, Error> {
         let fresh = random_password().map_err(|error| Error::Server {

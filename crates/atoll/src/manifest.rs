@@ -30,9 +30,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use finding::Report;
-pub use load::{load, load_with, parse_stored};
+pub use load::{load, load_with, parse_stored, reload};
 pub use preflight::preflight;
 pub use schema::{application_schema, service_schema};
+pub use structure::nearest;
 
 /// The file that makes a folder an application.
 pub const APPLICATION_FILE: &str = "atoll.toml";

@@ -21,7 +21,7 @@ use anyhow::Context as _;
 use atoll_base::{ServiceName, Tasks, Timestamp};
 use atoll_deploy::{Deployment, History, Request, Source};
 use atoll_store::{Sql, StateDir};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 use crate::database::{self, Databases};
 use crate::manifest::{self, Application, ServiceManifest};
@@ -56,6 +56,7 @@ struct Parts {
     proxy: atoll_proxy::Handle,
     supervisor: atoll_supervisor::Handle,
     deploy: atoll_deploy::Handle,
+    ground: Arc<NodeGround>,
     telemetry: atoll_telemetry::Handle,
     traffic: Arc<Traffic>,
     events: Arc<Events>,
@@ -109,11 +110,16 @@ impl Node {
         self.stop_requested.notify_one();
     }
 
-    /// Completes when somebody has asked for a stop, or a task has panicked.
-    pub async fn stop_requested(&self) {
+    /// Completes when somebody has asked for a stop.
+    ///
+    /// # Errors
+    /// When a task has panicked, and the node must stop for that reason.
+    pub async fn stop_requested(&self) -> anyhow::Result<()> {
         tokio::select! {
-            () = self.stop_requested.notified() => {}
-            () = self.parts.tasks.stopping() => {}
+            () = self.stop_requested.notified() => Ok(()),
+            () = self.parts.tasks.stopping() => {
+                anyhow::bail!("a part of the node has failed; the lines above tell where")
+            }
         }
     }
 
@@ -136,6 +142,26 @@ impl Node {
             .collect()
     }
 
+    /// Whether the service's folder differs from what the last revision was made of.
+    pub async fn has_changed(&self, service: &ServiceName) -> bool {
+        let Some(dir) = self.service_folders().remove(service) else {
+            return false;
+        };
+        let source = dir.display().to_string();
+        let history = self.parts.deploy.history();
+        let last = history
+            .last_fingerprint(service, source)
+            .await
+            .ok()
+            .flatten();
+        let looked = tokio::task::spawn_blocking(move || atoll_deploy::artifact::fingerprint(&dir));
+        match looked.await {
+            Ok(Ok(now)) => last != Some(now),
+            // What cannot be read is told by the deployment.
+            Ok(Err(_)) | Err(_) => true,
+        }
+    }
+
     /// Begins a deployment.
     ///
     /// # Errors
@@ -148,7 +174,10 @@ impl Node {
         why: &str,
     ) -> Result<Begun, OrderError> {
         let request = match order {
-            Order::Deploy(dir) => Request::Deploy(self.source(service, dir.as_deref())?),
+            // A few small files are read.
+            Order::Deploy(dir) => Request::Deploy(tokio::task::block_in_place(|| {
+                self.source(service, dir.as_deref())
+            })?),
             Order::Rollback(revision) => Request::Rollback(revision),
             Order::Restart => Request::Restart,
             Order::Scale(count) => Request::Scale(count),
@@ -156,17 +185,24 @@ impl Node {
         Ok(self.parts.deploy.begin(service, request, who, why).await?)
     }
 
-    /// Reads the manifests anew: the service's from `dir`, and how it fits with the others.
+    /// Reads the service's manifest anew, from `dir` if one is named, and checks how it fits with
+    /// the others as they were last sound: a mistake in another team's file is not in the way. Only
+    /// for a service that is not known yet, everything is read.
     fn source(&self, service: &ServiceName, dir: Option<&Path>) -> Result<Source, OrderError> {
-        let home = self.application().dir.clone();
-        let application = manifest::load_with(&home, dir).map_err(OrderError::Manifest)?;
-        let Some(found) = application.services.get(service) else {
-            return Err(OrderError::Deploy(atoll_deploy::Error::NoService(
-                service.clone(),
-            )));
+        let known = self.application().clone();
+        let home = known
+            .services
+            .get(service)
+            .map(|service| service.dir.clone());
+        let application = match (dir.map(Path::to_owned).or(home.clone()), home) {
+            (Some(dir), Some(_)) => manifest::reload(known, &dir),
+            (dir, _) => manifest::load_with(&known.dir, dir.as_deref()),
         };
-        let from_elsewhere = dir.and_then(|dir| dir.canonicalize().ok());
-        if from_elsewhere.is_some_and(|dir| dir != found.dir) {
+        let application = application.map_err(OrderError::Manifest)?;
+        let found = application.services.get(service);
+        let found = found.ok_or_else(|| atoll_deploy::Error::NoService(service.clone()))?;
+        let wanted = dir.and_then(|dir| dir.canonicalize().ok());
+        if wanted.is_some_and(|dir| dir != found.dir) {
             return Err(OrderError::OtherService(service.clone()));
         }
         let source = source_of(found);
@@ -277,19 +313,22 @@ impl Parts {
         let events = Arc::new(Events::new(telemetry.clone()));
         let proxy = proxy(application, &telemetry)?;
         let traffic = Arc::new(Traffic::new(proxy.clone()));
-        let (news, heard) = mpsc::channel(sinks::NEWS_LENGTH);
+        let news = Arc::new(sinks::News::default());
         let own_ready = Arc::new(OwnReady::default());
         let warnings = Arc::new(Mutex::new(Vec::new()));
         let watch = sinks::InstanceWatch {
             traffic: Arc::clone(&traffic),
             events: Arc::clone(&events),
-            news,
+            news: Arc::clone(&news),
             own_ready: Arc::clone(&own_ready),
             warnings: Arc::clone(&warnings),
         };
-        let supervisor = supervisor(state, watch, &telemetry, &tasks)?;
+        let node_id = node_id(state.path())?;
+        let supervisor = supervisor(state, &node_id, watch, &telemetry, &tasks)?;
         state.subdir("data")?;
         let ground = Arc::new(NodeGround {
+            node_id,
+            application: application.file.name.to_string(),
             folders: Folders {
                 state: state.path().to_owned(),
             },
@@ -311,7 +350,7 @@ impl Parts {
         .await?;
         // The ground was made a moment ago; nobody else has set it.
         let _ = ground.deploy.set(deploy.clone());
-        let passing_on = pass_news_on(heard, deploy.clone());
+        let passing_on = pass_news_on(news, deploy.clone());
         let stopping = tasks.clone();
         tasks.spawn("news", async move {
             tokio::select! {
@@ -323,6 +362,7 @@ impl Parts {
             proxy,
             supervisor,
             deploy,
+            ground,
             telemetry,
             traffic,
             events,
@@ -359,26 +399,27 @@ fn proxy(
         mesh: application.file.mesh.clone(),
         threads: None,
     };
-    let spans = Arc::new(sinks::Spans2Log {
-        telemetry: telemetry.clone(),
-    });
+    let spans = Arc::new(sinks::Spans2Log::new(telemetry.clone()));
     Ok(atoll_proxy::Service::bind(config, spans)?.start())
 }
 
 /// The supervisor, after what an earlier node left has been ended.
 fn supervisor(
     state: &StateDir,
+    node_id: &str,
     watch: sinks::InstanceWatch,
     telemetry: &atoll_telemetry::Handle,
     tasks: &Tasks,
 ) -> anyhow::Result<atoll_supervisor::Handle> {
     let run_dir = state.subdir("run")?;
-    let node_id = node_id(state.path())?;
-    for ended in atoll_supervisor::recover(&run_dir, &node_id)?.ended {
+    for ended in atoll_supervisor::recover(&run_dir, node_id)?.ended {
         let message = format!("ended what an earlier run had left: {ended}");
         watch.events.node(atoll_telemetry::Level::Warn, message);
     }
-    let config = atoll_supervisor::Config { run_dir, node_id };
+    let config = atoll_supervisor::Config {
+        run_dir,
+        node_id: node_id.to_owned(),
+    };
     let output = Arc::new(sinks::Output2Log {
         telemetry: telemetry.clone(),
     });
@@ -390,12 +431,11 @@ fn supervisor(
     )?)
 }
 
-async fn pass_news_on(
-    mut heard: mpsc::Receiver<(atoll_base::InstanceId, atoll_deploy::InstanceNews)>,
-    deploy: atoll_deploy::Handle,
-) {
-    while let Some((id, news)) = heard.recv().await {
-        deploy.news(id, news).await;
+async fn pass_news_on(news: Arc<sinks::News>, deploy: atoll_deploy::Handle) {
+    loop {
+        for (id, item) in news.next().await {
+            deploy.news(id, item).await;
+        }
     }
 }
 

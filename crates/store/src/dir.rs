@@ -22,7 +22,10 @@ impl StateDir {
     /// Makes the folder where it is missing. Others may pass through it, because a database server
     /// of another user may live in it, but can list and read nothing.
     pub fn make(path: &Path) -> Result<(), Error> {
-        let made = fs::DirBuilder::new().recursive(true).mode(0o711).create(path);
+        let made = fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o711)
+            .create(path);
         made.map_err(|e| Error::unusable(path, e))
     }
 

@@ -82,15 +82,17 @@ fn trace_after_key(line: &[u8]) -> Option<TraceId> {
 
 /// The first word in capitals that names a level, as in `2026-11-21 ERROR cannot …` or `[WARN]`.
 fn level_in_text(line: &str) -> Option<Level> {
-    let words = line.split(|c: char| !c.is_ascii_alphabetic()).filter(|word| !word.is_empty());
+    let words = line
+        .split(|c: char| !c.is_ascii_alphabetic())
+        .filter(|word| !word.is_empty());
     words.take(6).find_map(|word| match word {
-            "TRACE" => Some(Level::Trace),
-            "DEBUG" => Some(Level::Debug),
-            "INFO" => Some(Level::Info),
-            "WARN" | "WARNING" => Some(Level::Warn),
-            "ERROR" | "CRITICAL" | "FATAL" | "PANIC" => Some(Level::Error),
-            _ => None,
-        })
+        "TRACE" => Some(Level::Trace),
+        "DEBUG" => Some(Level::Debug),
+        "INFO" => Some(Level::Info),
+        "WARN" | "WARNING" => Some(Level::Warn),
+        "ERROR" | "CRITICAL" | "FATAL" | "PANIC" => Some(Level::Error),
+        _ => None,
+    })
 }
 
 fn level_named(name: &str) -> Option<Level> {

@@ -25,10 +25,13 @@ pub const FLUSH_INTERVAL: Duration = Duration::from_millis(200);
 const RETENTION_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Lines that may wait for the thread.
-const QUEUE_LENGTH: usize = 64 << 10;
+const QUEUE_LENGTH: usize = 8 << 10;
 
 /// Bytes of lines that may wait for the thread. Beyond it, lines are dropped and counted.
 const QUEUE_BYTES_MAX: usize = 8 << 20;
+
+/// Records that a follower reads from the disk at once; the next ones when these were taken.
+const BATCH_LENGTH: usize = 1024;
 
 /// Records a follower may be behind before it reads from the disk instead.
 const FOLLOW_LENGTH: usize = 1024;
@@ -100,6 +103,8 @@ pub struct Follow {
     query: Query,
     live: broadcast::Receiver<Arc<LogRecord>>,
     backlog: VecDeque<LogRecord>,
+    /// The disk may have more than the backlog.
+    more: bool,
 }
 
 impl Service {
@@ -171,11 +176,13 @@ impl Handle {
     /// What `query` wants that is on disk, then what comes, with nothing lost or twice between.
     pub async fn follow(&self, query: Query) -> Result<Follow, Error> {
         let live = self.shared.live.subscribe();
+        let backlog = VecDeque::new();
         let mut follow = Follow {
             handle: self.clone(),
             query,
             live,
-            backlog: VecDeque::new(),
+            backlog,
+            more: false,
         };
         follow.read_disk().await?;
         Ok(follow)
@@ -222,6 +229,10 @@ impl Follow {
                 self.query.after = record.number;
                 return Some(record);
             }
+            if self.more {
+                self.read_disk().await.ok()?;
+                continue;
+            }
             match self.live.recv().await {
                 Ok(record) if self.query.wants(&record) => {
                     self.query.after = record.number;
@@ -235,18 +246,25 @@ impl Follow {
         }
     }
 
+    /// Reads the next batch from the disk.
     async fn read_disk(&mut self) -> Result<(), Error> {
-        let (records, mut found) = tokio::sync::mpsc::channel(256);
+        let (records, mut found) = tokio::sync::mpsc::channel(BATCH_LENGTH);
         let query = self.query.clone();
-        self.query.tail = None;
+        // A tail is a batch of its own; what comes after it is read by number.
+        let room = self.query.tail.take().unwrap_or(BATCH_LENGTH).max(1);
+        let mut taken = 0;
         let handle = self.handle.clone();
-        let read = handle.search(query, move |record| records.blocking_send(record).is_ok());
+        let read = handle.search(query, move |record| {
+            taken += 1;
+            records.blocking_send(record).is_ok() && taken < room
+        });
         let gather = async {
             while let Some(record) = found.recv().await {
                 self.backlog.push_back(record);
             }
         };
         let (outcome, ()) = tokio::join!(read, gather);
+        self.more = self.backlog.len() >= room;
         outcome
     }
 }
@@ -311,7 +329,7 @@ impl Thread {
             continued: new.continued,
             message: new.message,
         };
-        self.writer.append(&mut record);
+        self.writer.append(&mut record, clock::monotonic());
         if self.shared.live.receiver_count() > 0 {
             // Nobody may be following any more by now.
             let _ = self.shared.live.send(Arc::new(record));
@@ -325,14 +343,14 @@ impl Thread {
                 "{overflow} lines were dropped: they came faster than the disk takes them"
             ));
         }
-        self.writer.flush();
+        self.writer.flush(clock::monotonic());
         let lost = self.writer.take_lost();
         if lost > 0 {
             self.shared.dropped.fetch_add(lost, Ordering::Relaxed);
             self.tell(format!(
                 "{lost} lines were lost while the disk refused them"
             ));
-            self.writer.flush();
+            self.writer.flush(clock::monotonic());
         }
         let trouble = self.writer.trouble().map(str::to_owned);
         *self

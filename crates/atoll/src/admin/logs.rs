@@ -18,6 +18,9 @@ use crate::node::Node;
 /// Records that may wait for a slow reader.
 const QUEUE_LENGTH: usize = 256;
 
+/// The most that `tail` gives: they are gathered in memory.
+const TAIL_MAX: usize = 100_000;
+
 /// Which records are wanted.
 #[derive(Debug, Default, Clone, Serialize, Deserialize, IntoParams)]
 pub struct LogsQuery {
@@ -108,7 +111,7 @@ fn parse(query: &LogsQuery) -> Result<LogQuery, Problem> {
         until: moment(query.until.as_deref())?,
         grep: grep.map_err(|error| refused(&error))?,
         trace: query.trace.as_deref().map(parse_trace).transpose()?,
-        tail: query.tail,
+        tail: query.tail.map(|tail| tail.min(TAIL_MAX)),
         ..LogQuery::default()
     })
 }

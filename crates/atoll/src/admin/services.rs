@@ -127,7 +127,8 @@ pub async fn deployment(
                 format!("there is no deployment {id}"),
             )
         })?;
-        if entry.outcome.is_some() || atoll_base::clock::monotonic() >= deadline {
+        let over = atoll_base::clock::monotonic() >= deadline || node.tasks().is_stopping();
+        if entry.outcome.is_some() || over {
             return Ok(Json(entry.into()));
         }
         tokio::time::sleep(WAIT_STEP).await;

@@ -53,7 +53,10 @@ pub(super) async fn run(client: &Client, command: Command, out: &Output) -> Resu
     let path = format!("/v1/services/{service}/deployments");
     let accepted: Accepted = client.post(&path, &new).await?;
     let ended = watch(client, &service, accepted.deployment, out).await?;
-    tell(&ended, out)
+    let serving = client
+        .get::<ServiceView>(&format!("/v1/services/{service}"))
+        .await;
+    tell(&ended, serving.is_ok_and(|view| view.serving > 0), out)
 }
 
 /// Waits for the end; on a terminal, with a picture of where it stands.
@@ -102,17 +105,19 @@ async fn watch(
     ended
 }
 
-fn tell(ended: &DeploymentView, out: &Output) -> Result<(), Failure> {
+fn tell(ended: &DeploymentView, serving: bool, out: &Output) -> Result<(), Failure> {
     if out.json {
         out.json(ended);
     }
     let service = &ended.service;
     if ended.outcome.as_deref() != Some("succeeded") {
         out.say(format!("{BAD}✗{BAD:#} {}", ended.detail));
-        if let (Some(previous), Some("ATL0305")) = (ended.previous, ended.code.as_deref()) {
-            out.say(format!(
-                "  {service} r{previous} goes on serving; `atoll logs {service}` tells more"
-            ));
+        match ended.previous.filter(|_| serving) {
+            Some(previous) => out.say(format!("  {service} r{previous} goes on serving")),
+            None => out.say(format!("  nothing of {service} serves now")),
+        }
+        if ended.code.as_deref() == Some("ATL0305") {
+            out.say(format!("  `atoll logs {service}` tells more"));
         }
         if let Some(code) = &ended.code {
             out.say(format!("{FAINT}`atoll explain {code}` tells more{FAINT:#}"));

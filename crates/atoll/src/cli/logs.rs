@@ -1,18 +1,20 @@
 //! `atoll logs`
 
 use anstyle::{AnsiColor, Style};
-use atoll_base::{Timestamp, TraceId};
+use atoll_base::{ServiceName, Timestamp, TraceId};
 use atoll_telemetry::{Level, LogRecord, Stream};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::output::{BAD, FAINT, Output, WARN};
 use super::{Client, Failure, LogsArgs, moment};
+use crate::manifest::nearest;
+use crate::node::ServiceView;
 
 /// Lines shown when nothing narrows the question.
 const TAIL_DEFAULT: usize = 100;
 
 /// A hop, as the admin API tells it.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 struct HopView {
     time: Timestamp,
     duration: std::time::Duration,
@@ -29,15 +31,21 @@ pub(super) async fn run(client: &Client, args: LogsArgs, out: &Output) -> Result
     if let Some(grep) = &args.grep {
         regex::Regex::new(grep).map_err(anyhow::Error::from)?;
     }
+    let mut found = false;
     let mut hops = match args.trace {
         Some(trace) => hops(client, trace).await?,
         None => Vec::new(),
     };
+    if out.json {
+        for hop in &hops {
+            found = true;
+            out.data(serde_json::json!({ "hop": hop }));
+        }
+    }
     hops.reverse();
     let sorts = args.trace.is_some() && !args.follow && !out.json;
     let mut records = Vec::new();
     let mut lines = client.lines(&question(&args)?).await?;
-    let mut found = false;
     while let Some(line) = lines.next().await? {
         found = true;
         if out.json {
@@ -58,20 +66,58 @@ pub(super) async fn run(client: &Client, args: LogsArgs, out: &Output) -> Result
             show_hop(&hop, out);
         }
     }
-    if found { Ok(()) } else { nothing(&args, out) }
+    if found {
+        return Ok(());
+    }
+    no_such_service(client, &args.services, out).await;
+    nothing(&args, out)
 }
 
-/// A trace, in the order of time. A failure that a hop shows is not told again by the record of it,
-/// which is for the time when the hops are forgotten.
+/// A trace, in the order of time. The record of a failed request is not shown beside its hop; it is
+/// for the time when the hops are forgotten.
 fn show_way(mut records: Vec<LogRecord>, hops: &mut Vec<HopView>, out: &Output) {
-    let has_hops = !hops.is_empty();
+    let ends: Vec<(Option<String>, Timestamp)> = hops
+        .iter()
+        .map(|hop| (hop.instance.clone(), hop.end()))
+        .collect();
     records.sort_by_key(|record| record.time);
-    records.retain(|record| !(has_hops && record.stream == Stream::Platform));
+    records.retain(|record| {
+        let told = ends.iter().any(|(instance, end)| {
+            instance.as_deref().unwrap_or_default() == record.instance && *end == record.time
+        });
+        !(told && record.stream == Stream::Platform)
+    });
     for record in records {
         while let Some(hop) = hops.pop_if(|hop| hop.time <= record.time) {
             show_hop(&hop, out);
         }
         show(&record, out);
+    }
+}
+
+impl HopView {
+    /// When it was over, as the record of its failure has it.
+    fn end(&self) -> Timestamp {
+        let micros = i64::try_from(self.duration.as_micros()).unwrap_or(0);
+        Timestamp::from_micros(self.time.as_micros() + micros)
+    }
+}
+
+/// A service that is not there was perhaps meant to be another.
+async fn no_such_service(client: &Client, services: &[ServiceName], out: &Output) {
+    let Ok(views) = client.get::<Vec<ServiceView>>("/v1/services").await else {
+        return;
+    };
+    for name in services {
+        let known = || views.iter().map(|view| view.name.as_str());
+        if known().any(|known| known == name.as_str()) || name.as_str() == "atoll" {
+            continue;
+        }
+        let meant = nearest(name.as_str(), known());
+        let meant = meant
+            .map(|near| format!("; did you mean {near}?"))
+            .unwrap_or_default();
+        out.say(format!("there is no service called {name}{meant}"));
     }
 }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use atoll_store::StateDir;
 use atoll_telemetry::{Level, LogRecord, Stream};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::output::{FAINT, GOOD, Output, WARN};
 use super::{Client, Failure, UpArgs, application_dir, live, watch};
@@ -21,6 +21,9 @@ use crate::node::{Node, STATE_FOLDER};
 
 /// What a detached node says beside its log.
 const DETACHED_OUTPUT: &str = "node.out";
+
+/// A last word waits so long for a terminal that stands still.
+const SAY_WITHIN: Duration = Duration::from_millis(200);
 
 /// How often it is asked whether a detached node answers.
 const ASK_INTERVAL: Duration = Duration::from_millis(20);
@@ -60,52 +63,106 @@ async fn attached(
     client: &Client,
     out: &Output,
 ) -> Result<(), Failure> {
-    let mut interrupt = signal(SignalKind::interrupt()).context("no signals")?;
-    let mut terminate = signal(SignalKind::terminate()).context("no signals")?;
-    let mut hangup = signal(SignalKind::hangup()).context("no signals")?;
+    let mut signals = Signals::new().context("signals cannot be received")?;
     let socket = admin::path(&application.dir);
     let node = Node::open(application).await?;
-    let listener =
-        admin::bind(&socket).with_context(|| format!("cannot listen on {}", socket.display()))?;
-    node.tasks()
-        .spawn("admin", admin::serve(listener, Arc::clone(&node)));
-    if let Err(error) = node.start_services(args.build).await {
-        node.stop().await;
-        return Err(error.into());
-    }
-    if args.watch {
-        watch::spawn(&node, *out)?;
-    }
-    let picture = async {
-        if let Err(failure) = talk(client, out).await {
-            out.failure(&failure);
+    let ran = start(&node, &socket, args, out).await;
+    let why = match ran {
+        Ok(()) => {
+            talk_beside(client, args.background, *out);
+            tokio::select! {
+                why = node.stop_requested() => why,
+                () = signals.next() => Ok(()),
+            }
         }
-        std::future::pending::<()>().await;
+        Err(error) => Err(error),
     };
-    tokio::select! {
-        () = picture => {}
-        () = node.stop_requested() => {}
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
-        _ = hangup.recv() => {}
-    }
-    out.say(format!(
-        "{FAINT}stopping; once more Ctrl-C does not wait{FAINT:#}"
-    ));
+    say_beside(
+        *out,
+        format!("{FAINT}stopping; once more Ctrl-C does not wait{FAINT:#}"),
+    );
     tokio::select! {
         () = node.stop() => {}
         // The services die with this process; the next start looks for what is left.
-        _ = interrupt.recv() => return Err(anyhow::anyhow!("stopped without waiting").into()),
+        () = signals.next() => return Err(anyhow::anyhow!("stopped without waiting").into()),
     }
     // The lock on the folder guards the socket still.
     let _ = std::fs::remove_file(&socket);
-    out.say(format!("{GOOD}✓{GOOD:#} down"));
+    why?;
+    say_beside(*out, format!("{GOOD}✓{GOOD:#} down"));
     Ok(())
 }
 
-/// Shows the start, then whatever goes wrong.
-async fn talk(client: &Client, out: &Output) -> Result<(), Failure> {
+/// Everything that can fail comes before the first service starts.
+async fn start(node: &Arc<Node>, socket: &Path, args: &UpArgs, out: &Output) -> anyhow::Result<()> {
+    let listener =
+        admin::bind(socket).with_context(|| format!("cannot listen on {}", socket.display()))?;
+    if args.watch {
+        watch::spawn(node, *out).context("the folders cannot be watched")?;
+    }
+    node.tasks()
+        .spawn("admin", admin::serve(listener, Arc::clone(node)));
+    node.start_services(args.build).await
+}
+
+/// The signals that end the node.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+            _ = self.hangup.recv() => {}
+        }
+    }
+}
+
+/// Talks on a thread of its own: whoever reads may be slow or stand still, and the node must not.
+fn talk_beside(client: &Client, background: bool, out: Output) {
+    let client = client.clone();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build();
+        let Ok(runtime) = runtime else { return };
+        if let Err(failure) = runtime.block_on(talk(&client, background, &out)) {
+            out.failure(&failure);
+        }
+    });
+}
+
+/// Says one line, and goes on after a moment even if nobody reads it.
+fn say_beside(out: Output, line: String) {
+    let (said, waiting) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        out.say(line);
+        // Nobody waits any more if it took too long.
+        let _ = said.send(());
+    });
+    // Time is up, or it was said: the same to us.
+    let _ = waiting.recv_timeout(SAY_WITHIN);
+}
+
+/// Shows the start, then whatever goes wrong with services. Single requests that fail are in the
+/// log; there may be thousands. In the background all of it is in the log alone.
+async fn talk(client: &Client, background: bool, out: &Output) -> Result<(), Failure> {
     live::show(client, out).await?;
+    if background {
+        return Ok(());
+    }
     out.say(format!(
         "{FAINT}`atoll ps`, `atoll logs --follow`; Ctrl-C stops{FAINT:#}"
     ));
@@ -115,7 +172,7 @@ async fn talk(client: &Client, out: &Output) -> Result<(), Failure> {
             continue;
         };
         let grave = record.level.is_some_and(|level| level >= Level::Warn);
-        if record.stream == Stream::Platform && grave {
+        if record.stream == Stream::Platform && grave && record.trace.is_none() {
             let origin = if record.instance.is_empty() {
                 record.service.as_str()
             } else {
@@ -140,7 +197,11 @@ async fn detached(dir: &Path, build: bool, client: &Client, out: &Output) -> Res
         .open(&output)
         .with_context(|| format!("cannot write {}", output.display()))?;
     let mut command = Command::new(std::env::current_exe().context("where is atoll?")?);
-    command.arg("--color=never").arg("-C").arg(dir).arg("up");
+    command
+        .arg("--color=never")
+        .arg("-C")
+        .arg(dir)
+        .args(["up", "--background"]);
     if build {
         command.arg("--build");
     }

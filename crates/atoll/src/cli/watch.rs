@@ -1,6 +1,7 @@
 //! `atoll up --watch`: a change in a service's folder deploys that service, and no other.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,57 +26,93 @@ const IGNORED: &[&str] = &["target", "node_modules", ".git", ".atoll", "__pycach
 pub(super) fn spawn(node: &Arc<Node>, out: Output) -> anyhow::Result<()> {
     let folders = node.service_folders();
     let (changes, changed) = mpsc::channel(QUEUE_LENGTH);
-    let by_folder = folders.clone();
     let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
         let Ok(event) = event else { return };
-        if matches!(event.kind, notify::EventKind::Access(_)) {
-            return;
-        }
-        for service in event
-            .paths
-            .iter()
-            .filter_map(|path| service_of(&by_folder, path))
-        {
-            // A full queue holds this service already, or the next event will bring it.
-            let _ = changes.try_send(service);
+        if !matches!(event.kind, notify::EventKind::Access(_)) {
+            for path in event.paths {
+                // A full queue has changes of every service that is being worked on.
+                let _ = changes.try_send(path);
+            }
         }
     })?;
     for folder in folders.values() {
-        watcher.watch(folder, RecursiveMode::Recursive)?;
+        add(&mut watcher, folder)?;
     }
-    let node = Arc::clone(node);
     let tasks = node.tasks().clone();
+    let watch = Watch {
+        node: Arc::clone(node),
+        folders,
+        watcher,
+        out,
+    };
     tasks.clone().spawn("watch", async move {
-        let _watcher = watcher;
         tokio::select! {
-            () = follow(&node, changed, &out) => {}
+            () = watch.follow(changed) => {}
             () = tasks.stopping() => {}
         }
     });
     Ok(())
 }
 
-fn service_of(folders: &BTreeMap<ServiceName, PathBuf>, path: &Path) -> Option<ServiceName> {
-    let (name, folder) = folders
-        .iter()
-        .find(|(_, folder)| path.starts_with(folder))?;
-    let inside = path.strip_prefix(folder).ok()?;
-    let ignored = inside
-        .components()
-        .any(|part| IGNORED.iter().any(|name| part.as_os_str() == *name));
-    (!ignored).then(|| name.clone())
+/// What the task has.
+struct Watch {
+    node: Arc<Node>,
+    folders: BTreeMap<ServiceName, PathBuf>,
+    watcher: notify::RecommendedWatcher,
+    out: Output,
 }
 
-async fn follow(node: &Arc<Node>, mut changed: mpsc::Receiver<ServiceName>, out: &Output) {
-    while let Some(first) = changed.recv().await {
-        let mut services = std::collections::BTreeSet::from([first]);
-        while let Ok(Some(next)) = tokio::time::timeout(QUIET, changed.recv()).await {
-            services.insert(next);
-        }
-        for service in services {
-            deploy(node, &service, out).await;
+impl Watch {
+    async fn follow(mut self, mut changed: mpsc::Receiver<PathBuf>) {
+        while let Some(first) = changed.recv().await {
+            let mut services = BTreeSet::from_iter(self.service_of(&first));
+            while let Ok(Some(next)) = tokio::time::timeout(QUIET, changed.recv()).await {
+                services.extend(self.service_of(&next));
+            }
+            for service in services {
+                // What a build writes into the folder is no change: it was there when the last
+                // revision was made.
+                if self.node.has_changed(&service).await {
+                    deploy(&self.node, &service, &self.out).await;
+                }
+            }
         }
     }
+
+    /// The service that a path is part of; a new folder is watched from now on.
+    fn service_of(&mut self, path: &Path) -> Option<ServiceName> {
+        let (name, folder) = self
+            .folders
+            .iter()
+            .find(|(_, folder)| path.starts_with(folder))?;
+        let inside = path.strip_prefix(folder).ok()?;
+        if inside.components().any(|part| is_ignored(part.as_os_str())) {
+            return None;
+        }
+        let name = name.clone();
+        // What cannot be watched is told by the next start.
+        let _ = add(&mut self.watcher, path);
+        Some(name)
+    }
+}
+
+/// Watches a folder and those within, one by one: a recursive watch would take thousands of the
+/// kernel's for what tools have installed and built.
+fn add(watcher: &mut notify::RecommendedWatcher, path: &Path) -> notify::Result<()> {
+    if !path.is_dir() || path.is_symlink() {
+        return Ok(());
+    }
+    watcher.watch(path, RecursiveMode::NonRecursive)?;
+    for entry in std::fs::read_dir(path)?.flatten() {
+        if !is_ignored(&entry.file_name()) {
+            add(watcher, &entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+fn is_ignored(name: &OsStr) -> bool {
+    IGNORED.iter().any(|ignored| name == *ignored)
 }
 
 async fn deploy(node: &Arc<Node>, service: &ServiceName, out: &Output) {

@@ -48,6 +48,12 @@ impl Postgres {
         let password = context.password("postgres", &role).await?;
         let client = connect(&admin).await?;
         provide(&client, &role, &password).await.map_err(refused)?;
+        if self.named.is_none() {
+            // On a server of somebody else's, these are not ours to close.
+            let close = "REVOKE CONNECT ON DATABASE postgres FROM PUBLIC;
+                         REVOKE CONNECT ON DATABASE template1 FROM PUBLIC";
+            client.batch_execute(close).await.map_err(refused)?;
+        }
         let own_database = {
             let mut config = admin.clone();
             config.dbname(&role);
@@ -140,10 +146,7 @@ async fn provide(client: &Client, role: &str, password: &str) -> Result<(), toki
         .await?;
     let verb = if known.is_some() { "ALTER" } else { "CREATE" };
     // The password is made of hexadecimal digits, so it needs no escaping.
-    let sql = format!(
-        "{verb} ROLE {name} LOGIN PASSWORD '{password}'
-             NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS"
-    );
+    let sql = format!("{verb} ROLE {name} LOGIN PASSWORD '{password}'");
     client.batch_execute(&sql).await?;
     let known = client
         .query_opt("SELECT 1 FROM pg_database WHERE datname = $1", &[&role])
@@ -158,11 +161,7 @@ async fn provide(client: &Client, role: &str, password: &str) -> Result<(), toki
             .await?;
     }
     client
-        .batch_execute(&format!(
-            "REVOKE ALL ON DATABASE {name} FROM PUBLIC;
-             REVOKE CONNECT ON DATABASE postgres FROM PUBLIC;
-             REVOKE CONNECT ON DATABASE template1 FROM PUBLIC"
-        ))
+        .batch_execute(&format!("REVOKE ALL ON DATABASE {name} FROM PUBLIC"))
         .await
 }
 
@@ -202,12 +201,21 @@ async fn init_database(
     password: &str,
     user: Option<User>,
 ) -> Result<(), Error> {
+    // Made beside and then renamed: a folder that initdb did not finish is never taken for a
+    // database.
+    let unfinished = home.join("data.new");
+    match fs::remove_dir_all(&unfinished) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(trouble(error.to_string()));
+        }
+        _ => {}
+    }
     let password_file = home.join("initial-password");
     write_secret(&password_file, password, user).map_err(|e| trouble(e.to_string()))?;
     let command = [
         bin.join("initdb").display().to_string(),
         "-D".to_owned(),
-        data.display().to_string(),
+        unfinished.display().to_string(),
         "-U".to_owned(),
         ADMIN.to_owned(),
         "--encoding=UTF8".to_owned(),
@@ -230,7 +238,10 @@ async fn init_database(
     .await;
     let removed = fs::remove_file(&password_file);
     match outcome {
-        Ok(reason) if reason.is_orderly() => removed.map_err(|e| trouble(e.to_string())),
+        Ok(reason) if reason.is_orderly() => {
+            let renamed = removed.and_then(|()| fs::rename(&unfinished, data));
+            renamed.map_err(|e| trouble(e.to_string()))
+        }
         Ok(reason) => Err(trouble(format!("initdb {reason}: {}", lines.join("; ")))),
         Err(error) => Err(trouble(error.to_string())),
     }

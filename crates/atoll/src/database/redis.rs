@@ -2,8 +2,9 @@
 //!
 //! Redis has no databases that a user could be confined to, only keys. So an own server per service
 //! (a few MiB each) is the sound default. On a named server a service gets a user that may touch
-//! only keys and channels that begin with its name; it learns the prefix as the path of nothing but
-//! its own manifest, so that keys are written `orders:…`.
+//! only keys and channels that begin with its prefix, `{application}-{service}:`, which it finds in
+//! `REDIS_PREFIX`. The user is made again at each start of an instance, as Redis forgets users when
+//! it is restarted, unless it has a file for them.
 
 use std::collections::HashMap;
 use std::fs;
@@ -139,12 +140,13 @@ async fn user_on(
         .await
         .map_err(refused)?;
     let user = format!("{}-{service}", context.application);
+    let prefix = context.redis_prefix(service);
     let rules = [
         "reset".to_owned(),
         "on".to_owned(),
         format!(">{password}"),
-        format!("~{service}:*"),
-        format!("&{service}:*"),
+        format!("~{prefix}*"),
+        format!("&{prefix}*"),
         "+@all".to_owned(),
         "-@admin".to_owned(),
         "-@dangerous".to_owned(),
@@ -152,6 +154,13 @@ async fn user_on(
     let mut command = ::redis::cmd("ACL");
     command.arg("SETUSER").arg(&user).arg(&rules[..]);
     command.exec_async(&mut connection).await.map_err(refused)?;
+    let saved = ::redis::cmd("ACL")
+        .arg("SAVE")
+        .exec_async(&mut connection)
+        .await;
+    if let Err(error) = saved {
+        tracing::debug!(%error, "the server keeps its users in memory only");
+    }
     Ok(format!("redis://{user}:{password}@{address}/0"))
 }
 

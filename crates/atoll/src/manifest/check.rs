@@ -164,6 +164,14 @@ fn values(member: &Member, report: &mut Report) {
             report.push(member.finding(WRONG_VALUE, &place, message, help));
         }
     }
+    if file.database.is_some() && file.needs.iter().any(|need| need.as_str() == "database") {
+        report.push(member.finding(
+            RESERVED,
+            &[Step::Key("needs")],
+            "the service `database` and `[database]` would both be DATABASE_URL".to_owned(),
+            "give that service another name, or do without `[database]`".to_owned(),
+        ));
+    }
     if file.scale.max.is_some_and(|max| max < file.scale.min) {
         report.push(member.finding(
             WRONG_VALUE,

@@ -1,12 +1,11 @@
 //! Reads the files of an application.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use atoll_base::{Code, ServiceName};
+use atoll_base::Code;
 use globset::Glob;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -114,26 +113,66 @@ pub fn load_with(dir: &Path, instead: Option<&Path>) -> Result<Application, Repo
         }
     }
     check::application(&document, &file, &members, &unread, &mut report);
+    finish(dir, file, members, report)
+}
+
+/// Reads one service anew, from the folder `dir`, and checks it against the rest of `application`
+/// as that was when it was last read.
+///
+/// # Errors
+/// The mistakes of this service, and those of how it fits with the others.
+pub fn reload(application: Application, dir: &Path) -> Result<Application, Report> {
+    let mut report = Report::default();
+    let home = application.dir.clone();
+    let dir = dir.canonicalize().unwrap_or_else(|_| dir.to_owned());
+    let Some(new) = read_member(&home, &dir, &mut report) else {
+        return Err(report.sorted());
+    };
+    let path = home.join(APPLICATION_FILE);
+    let text = fs::read_to_string(&path).unwrap_or_default();
+    let document = Document::new(path, &home, text.into());
+    let others = application.services.into_values();
+    let name = new.file.name.clone();
+    let others = others
+        .filter(|other| other.file.name != name)
+        .map(|other| Member {
+            document: Document::new(
+                other.dir.join(SERVICE_FILE),
+                &home,
+                other.text.as_str().into(),
+            ),
+            dir: other.dir,
+            file: other.file,
+        });
+    let members: Vec<Member> = others.chain([new]).collect();
+    check::application(&document, &application.file, &members, &[], &mut report);
+    finish(home, application.file, members, report)
+}
+
+/// The application, if nothing is wrong with it.
+fn finish(
+    dir: PathBuf,
+    file: ApplicationFile,
+    members: Vec<Member>,
+    report: Report,
+) -> Result<Application, Report> {
     if !report.is_empty() {
         return Err(report.sorted());
     }
-    let services: BTreeMap<ServiceName, ServiceManifest> = members
-        .into_iter()
-        .map(
-            |Member {
-                 dir,
-                 document,
-                 file,
-             }| {
-                let text = document.source.text.to_string();
-                (file.name.clone(), ServiceManifest { dir, text, file })
-            },
-        )
-        .collect();
+    let services = members.into_iter().map(
+        |Member {
+             dir,
+             document,
+             file,
+         }| {
+            let text = document.source.text.to_string();
+            (file.name.clone(), ServiceManifest { dir, text, file })
+        },
+    );
     Ok(Application {
         dir,
         file,
-        services,
+        services: services.collect(),
     })
 }
 

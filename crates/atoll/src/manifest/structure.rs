@@ -26,10 +26,7 @@ pub(super) struct Walk<'a> {
 }
 
 /// The closest of `known` to what was written, if it is close enough to be meant.
-pub(super) fn nearest<'k>(
-    written: &str,
-    known: impl IntoIterator<Item = &'k str>,
-) -> Option<&'k str> {
+pub fn nearest<'k>(written: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
     let best = known
         .into_iter()
         .map(|name| {

@@ -48,15 +48,16 @@ pub fn instance_spec(
     revision: &Revision,
     file: &ServiceFile,
     dependencies: &[DependencyUrl],
-    database_url: Option<String>,
+    application: &str,
+    database: Vec<(String, String)>,
 ) -> InstanceSpec {
     let dir = folders.artifact(revision);
     let data = folders.data(id.service());
-    let mut env = own_variables(id, revision, &data);
+    let mut env = own_variables(id, revision, application, &data);
     for DependencyUrl { callee, url } in dependencies {
         env.push((format!("{}_URL", callee.env_prefix()), url.clone()));
     }
-    env.extend(database_url.map(|url| ("DATABASE_URL".to_owned(), url)));
+    env.extend(database);
     env.extend(file.env.clone());
     InstanceSpec {
         id: id.clone(),
@@ -82,10 +83,15 @@ pub fn sqlite_url(data: &Path) -> String {
     format!("sqlite:///{}", data.join("db.sqlite3").display())
 }
 
-fn own_variables(id: &InstanceId, revision: &Revision, data: &Path) -> Vec<(String, String)> {
+fn own_variables(
+    id: &InstanceId,
+    revision: &Revision,
+    application: &str,
+    data: &Path,
+) -> Vec<(String, String)> {
     let service = id.service();
     let attributes = format!(
-        "service.instance.id={id},service.version={},service.namespace=atoll",
+        "service.instance.id={id},service.version={},service.namespace={application}",
         revision.number
     );
     [

@@ -27,6 +27,8 @@ const BUILD_LINES_SHOWN: usize = 20;
 /// The ground of this node.
 pub struct NodeGround {
     pub folders: Folders,
+    /// The application's name.
+    pub application: String,
     pub supervisor: Supervisor,
     pub traffic: Arc<Traffic>,
     pub databases: Arc<Databases>,
@@ -36,7 +38,17 @@ pub struct NodeGround {
     /// Set once the deployments run.
     pub deploy: OnceLock<atoll_deploy::Handle>,
     /// Instances whose environment is still being prepared, and the way to give that up.
-    pub preparing: Mutex<HashMap<InstanceId, watch::Sender<bool>>>,
+    pub preparing: Mutex<HashMap<InstanceId, Preparing>>,
+    /// Marks what the node runs besides instances (builds), so that it is found when the node dies.
+    pub node_id: String,
+}
+
+/// An instance whose environment is being prepared.
+pub struct Preparing {
+    /// Set when nobody wants the instance any more.
+    given_up: watch::Sender<bool>,
+    /// Why the last attempt did not succeed.
+    trouble: Option<String>,
 }
 
 /// The manifest of a revision. It was sound when the revision was made; one that this version of
@@ -60,14 +72,18 @@ impl NodeGround {
         tokio::fs::create_dir_all(&data)
             .await
             .map_err(|error| format!("cannot make {}: {error}", data.display()))?;
-        let database_url =
-            match file.database.as_ref().map(|database| database.kind) {
-                None => None,
-                Some(DatabaseKind::Sqlite) => Some(environment::sqlite_url(&data)),
-                Some(kind) => Some(self.databases.url(id.service(), kind).await.map_err(
-                    |error| format!("its database cannot be had: {error} ({})", error.code()),
-                )?),
-            };
+        let database = match file.database.as_ref().map(|database| database.kind) {
+            None => Vec::new(),
+            Some(DatabaseKind::Sqlite) => {
+                vec![("DATABASE_URL".to_owned(), environment::sqlite_url(&data))]
+            }
+            Some(kind) => {
+                let had = self.databases.variables(id.service(), kind).await;
+                had.map_err(|error| {
+                    format!("its database cannot be had: {error} ({})", error.code())
+                })?
+            }
+        };
         let dependencies: Vec<DependencyUrl> = file
             .needs
             .iter()
@@ -85,7 +101,8 @@ impl NodeGround {
             revision,
             &file,
             &dependencies,
-            database_url,
+            &self.application,
+            database,
         ))
     }
 
@@ -117,15 +134,28 @@ impl NodeGround {
             .preparing
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        let given_up = preparing.get(id)?.subscribe();
+        let entry = preparing.get_mut(id)?;
         match prepared {
             Ok(spec) => {
                 self.supervisor.start(spec);
                 preparing.remove(id);
                 None
             }
-            Err(reason) => Some((given_up, reason)),
+            Err(reason) => {
+                entry.trouble = Some(reason.clone());
+                Some((entry.given_up.subscribe(), reason))
+            }
         }
+    }
+
+    /// Why instances of the service cannot be started, while that is so.
+    pub fn trouble(&self, service: &ServiceName) -> Option<String> {
+        let preparing = self
+            .preparing
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let mut own = preparing.iter().filter(|(id, _)| id.service() == service);
+        own.find_map(|(_, preparing)| preparing.trouble.clone())
     }
 
     fn settings_of(&self, revision: &Revision) -> (ScaleConfig, DeployConfig) {
@@ -164,7 +194,14 @@ impl Ground for SharedGround {
             .preparing
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        preparing.insert(id.clone(), watch::channel(false).0);
+        let given_up = watch::channel(false).0;
+        preparing.insert(
+            id.clone(),
+            Preparing {
+                given_up,
+                trouble: None,
+            },
+        );
         drop(preparing);
         let (id, revision) = (id.clone(), revision.clone());
         self.0.tasks.spawn("start", async move {
@@ -172,9 +209,12 @@ impl Ground for SharedGround {
         });
     }
 
-    fn serve(&self, revision: &Revision, ids: &[InstanceId]) {
+    fn serve(&self, revision: &Revision, ids: &[InstanceId], standby: &[InstanceId]) {
         match file_of(revision) {
-            Ok(file) => self.0.traffic.serve(&revision.service, Arc::new(file), ids),
+            Ok(file) => {
+                let file = Arc::new(file);
+                self.0.traffic.serve(&revision.service, file, ids, standby);
+            }
             Err(reason) => self
                 .0
                 .events
@@ -195,8 +235,8 @@ impl Ground for SharedGround {
                 .unwrap_or_else(PoisonError::into_inner);
             preparing.remove(id)
         };
-        if let Some(given_up) = given_up {
-            given_up.send_replace(true);
+        if let Some(preparing) = given_up {
+            preparing.given_up.send_replace(true);
         }
         let (supervisor, id) = (self.0.supervisor.clone(), id.clone());
         Box::pin(async move { supervisor.stop(&id).await })
@@ -221,7 +261,8 @@ impl NodeGround {
             drop(lines);
             telemetry.log(build_line(&name, line));
         };
-        super::build::run(source, on_line).await.map_err(|ending| {
+        let built = super::build::run(source, &self.node_id, on_line).await;
+        built.map_err(|ending| {
             let lines = last_lines.lock().unwrap_or_else(PoisonError::into_inner);
             let shown: Vec<&str> = lines.iter().map(String::as_str).collect();
             format!(

@@ -1,27 +1,54 @@
 //! What the supervisor and the proxy tell, brought to those who need to know.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use atoll_base::{InstanceId, Timestamp};
+use atoll_base::{InstanceId, ServiceName, Timestamp};
 use atoll_deploy::InstanceNews;
 use atoll_proxy::{ErrorKind, Side, SpanBatch, SpanRef, SpanSink};
-use atoll_supervisor::{Event, Observer, OutputLine, OutputSink, Stream as Output};
+use atoll_supervisor::{Event, ExitReason, Observer, OutputLine, OutputSink, Stream as Output};
 use atoll_telemetry::{Handle as Telemetry, Hop, HopOutcome, Level, NewRecord, Stream};
-use tokio::sync::mpsc;
 
 use super::events::Events;
 use super::traffic::Traffic;
 
-/// News of instances that may wait for the deployments. More than this in one moment means that
-/// something is very wrong; then news is told late, never lost.
-pub const NEWS_LENGTH: usize = 4096;
+/// News of instances on its way to the deployments: for each instance the last of it, in the order
+/// in which it came. Bounded by the number of instances, so nothing waits and nothing is lost.
+#[derive(Default)]
+pub struct News {
+    pending: Mutex<Vec<(InstanceId, InstanceNews)>>,
+    came: tokio::sync::Notify,
+}
+
+impl News {
+    fn put(&self, id: InstanceId, news: InstanceNews) {
+        let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        pending.retain(|(known, _)| *known != id);
+        pending.push((id, news));
+        drop(pending);
+        self.came.notify_one();
+    }
+
+    /// What has come since the last call; waits until there is something.
+    pub async fn next(&self) -> Vec<(InstanceId, InstanceNews)> {
+        loop {
+            let pending = {
+                let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+                std::mem::take(&mut *pending)
+            };
+            if !pending.is_empty() {
+                return pending;
+            }
+            self.came.notified().await;
+        }
+    }
+}
 
 /// Hears the supervisor. Traffic is changed at once, within the call; everything else is passed on.
 pub struct InstanceWatch {
     pub traffic: Arc<Traffic>,
     pub events: Arc<Events>,
-    pub news: mpsc::Sender<(InstanceId, InstanceNews)>,
+    pub news: Arc<News>,
     /// Instances of Atoll's own (database servers), which no deployment knows.
     pub own_ready: Arc<OwnReady>,
     pub warnings: Arc<Mutex<Vec<String>>>,
@@ -66,14 +93,6 @@ impl OwnReady {
 }
 
 impl InstanceWatch {
-    fn tell(&self, id: InstanceId, news: InstanceNews) {
-        if let Err(mpsc::error::TrySendError::Full(item)) = self.news.try_send((id, news)) {
-            let news = self.news.clone();
-            // Off the supervisor's task, which must not wait.
-            std::thread::spawn(move || news.blocking_send(item));
-        }
-    }
-
     fn gone(&self, id: &InstanceId) {
         self.traffic.lost(id);
         self.own_ready.set(id, false);
@@ -81,16 +100,12 @@ impl InstanceWatch {
 
     fn lost(&self, id: InstanceId, reason: String, last_lines: &[String]) {
         self.gone(&id);
-        let mut message = reason.clone();
-        if let Some(last) = last_lines.last() {
-            message = format!("{message}; its last line: {last}");
-        }
-        self.events.instance(&id, Level::Error, message);
         let reason = match last_lines.last() {
             Some(last) => format!("{reason}; its last line: {last}"),
             None => reason,
         };
-        self.tell(id, InstanceNews::Lost(reason));
+        self.events.instance(&id, Level::Error, reason.clone());
+        self.news.put(id, InstanceNews::Lost(reason));
     }
 }
 
@@ -107,21 +122,16 @@ impl Observer for InstanceWatch {
                 let millis = after.as_millis();
                 self.events
                     .instance(&id, Level::Info, format!("ready after {millis} ms"));
-                self.tell(id, InstanceNews::Ready);
+                self.news.put(id, InstanceNews::Ready);
             }
             Event::Unready { id, reason } => self.lost(id, reason, &[]),
             Event::Leaving { id } => self.gone(&id),
-            Event::Exited {
-                id,
-                reason,
-                last_lines,
-            } if reason.is_orderly() => {
+            // Why it was ended has been told: it was never ready, it was ill, or somebody asked.
+            Event::Exited { id, reason, .. }
+                if matches!(reason, ExitReason::Asked | ExitReason::Killed { .. }) =>
+            {
                 self.gone(&id);
                 self.events.instance(&id, Level::Info, reason.to_string());
-                self.tell(
-                    id,
-                    InstanceNews::Lost(ended(&reason.to_string(), &last_lines)),
-                );
             }
             Event::Exited {
                 id,
@@ -165,13 +175,6 @@ impl Observer for InstanceWatch {
     }
 }
 
-fn ended(reason: &str, last_lines: &[String]) -> String {
-    match last_lines.last() {
-        Some(last) => format!("{reason}; its last line: {last}"),
-        None => reason.to_owned(),
-    }
-}
-
 /// Takes what instances print.
 pub struct Output2Log {
     pub telemetry: Telemetry,
@@ -196,16 +199,61 @@ impl OutputSink for Output2Log {
     }
 }
 
+/// Failed requests of one service that are logged in one second. In an outage they would push out
+/// of the log what tells its cause.
+const FAILURES_PER_SECOND_MAX: u32 = 50;
+
 /// Takes the proxy's spans: all as hops; a failure also as a log record, which stays on disk.
 pub struct Spans2Log {
-    pub telemetry: Telemetry,
+    telemetry: Telemetry,
+    failures: Mutex<HashMap<ServiceName, Failures>>,
+}
+
+/// Failures of one service in one second.
+#[derive(Default)]
+struct Failures {
+    second: i64,
+    count: u32,
+}
+
+impl Spans2Log {
+    /// Writes to `telemetry`.
+    pub fn new(telemetry: Telemetry) -> Self {
+        Self {
+            telemetry,
+            failures: Mutex::default(),
+        }
+    }
+
+    /// Logs a failure if there were not too many in its second; of the others, how many there were.
+    fn failed(&self, record: NewRecord) {
+        let mut all = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        let seen = all.entry(record.service.clone()).or_default();
+        let second = record.time.as_micros() / 1_000_000;
+        if second != seen.second {
+            let more = seen.count.saturating_sub(FAILURES_PER_SECOND_MAX);
+            *seen = Failures { second, count: 0 };
+            if more > 0 {
+                let message = format!("{more} more requests failed in the second before");
+                self.telemetry.log(NewRecord {
+                    message,
+                    trace: None,
+                    ..record.clone()
+                });
+            }
+        }
+        seen.count += 1;
+        if seen.count <= FAILURES_PER_SECOND_MAX {
+            self.telemetry.log(record);
+        }
+    }
 }
 
 impl SpanSink for Spans2Log {
     fn spans(&self, batch: SpanBatch) {
         self.telemetry.hops(batch.iter().map(|span| hop(&span)));
         for span in batch.iter().filter(|span| is_failure(span)) {
-            self.telemetry.log(failure(&span));
+            self.failed(failure(&span));
         }
     }
 }
@@ -254,9 +302,7 @@ fn word(error: ErrorKind) -> &'static str {
 fn caller<'a>(span: &SpanRef<'a>) -> &'a str {
     match span.side {
         Side::Edge => "edge",
-        Side::Mesh => span
-            .caller
-            .map_or("unknown", atoll_base::ServiceName::as_str),
+        Side::Mesh => span.caller.map_or("unknown", ServiceName::as_str),
     }
 }
 
@@ -273,7 +319,7 @@ fn failure(span: &SpanRef<'_>) -> NewRecord {
         caller(span),
         span.status,
     );
-    let edge = || atoll_base::ServiceName::new("edge").expect("a valid name");
+    let edge = || ServiceName::new("edge").expect("a valid name");
     NewRecord {
         time: Timestamp::from_micros(
             span.start.as_micros() + i64::try_from(span.duration.as_micros()).unwrap_or(0),

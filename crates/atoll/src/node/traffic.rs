@@ -40,6 +40,8 @@ struct Board {
 struct Served {
     file: Arc<ServiceFile>,
     instances: Vec<InstanceId>,
+    /// Those that take over when none of `instances` answers.
+    standby: Vec<InstanceId>,
 }
 
 impl Traffic {
@@ -68,17 +70,31 @@ impl Traffic {
         }
     }
 
-    /// Those instances of the service, and no others, should serve, by the routes of `file`.
-    pub fn serve(&self, service: &ServiceName, file: Arc<ServiceFile>, ids: &[InstanceId]) {
+    /// Those instances of the service, and no others, should serve, by the routes of `file`. When
+    /// none of them answers, those in `standby` take over in the same moment.
+    pub fn serve(
+        &self,
+        service: &ServiceName,
+        file: Arc<ServiceFile>,
+        ids: &[InstanceId],
+        standby: &[InstanceId],
+    ) {
         let mut board = self.lock();
-        board.services.insert(
-            service.clone(),
-            Served {
-                file,
-                instances: ids.to_vec(),
-            },
-        );
+        let served = Served {
+            file,
+            instances: ids.to_vec(),
+            standby: standby.to_vec(),
+        };
+        board.services.insert(service.clone(), served);
         self.publish(&mut board);
+    }
+
+    /// The manifest by which the service serves.
+    pub fn file_of(&self, service: &ServiceName) -> Option<Arc<ServiceFile>> {
+        self.lock()
+            .services
+            .get(service)
+            .map(|served| Arc::clone(&served.file))
     }
 
     /// Completes when the service has an instance that may have requests.
@@ -127,7 +143,7 @@ impl Traffic {
         let mut clusters = HashMap::with_capacity(board.services.len());
         for (service, served) in &board.services {
             let mut endpoints = Vec::with_capacity(served.instances.len());
-            for id in &served.instances {
+            for id in served.who_serves(&board.addresses) {
                 let Some(addr) = board.addresses.get(id) else {
                     continue;
                 };
@@ -173,6 +189,17 @@ impl Traffic {
 
     fn lock(&self) -> MutexGuard<'_, Board> {
         self.board.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Served {
+    fn who_serves(&self, addresses: &HashMap<InstanceId, SocketAddr>) -> &[InstanceId] {
+        let some_answer = self.instances.iter().any(|id| addresses.contains_key(id));
+        if some_answer {
+            &self.instances
+        } else {
+            &self.standby
+        }
     }
 }
 

@@ -192,12 +192,15 @@ impl Node {
             .services
             .get(&deployed.service)
             .map(|service| &service.file);
+        // What serves is told by the revision that serves, not by the folder.
+        let served = self.parts.traffic.file_of(&deployed.service);
         let progress = step.as_ref().map(|step| &step.progress);
         let failure = match progress {
             Some(Progress::Failed { reason }) => Some(reason.clone()),
             _ => None,
         };
         let ill = statuses.iter().find_map(|status| status.reason.clone());
+        let ill = ill.or_else(|| self.parts.ground.trouble(&deployed.service));
         let state = state(deployed, progress, serving as u32);
         ServiceView {
             name: deployed.service.clone(),
@@ -228,7 +231,7 @@ impl Node {
             p99_ms: stats.map_or(0.0, |s| s.p99.as_secs_f64() * 1e3),
             requests: stats.map_or(0, |s| s.requests),
             errors: stats.map_or(0, |s| s.errors),
-            routes: file
+            routes: served
                 .map(|f| f.route.iter().map(route).collect())
                 .unwrap_or_default(),
         }

@@ -367,14 +367,13 @@ impl Actor {
                     self.instances.push(id);
                 }
             }
-            Action::Commit(number) => self.commit(number).await,
-            Action::Serve(ids) => {
-                if let Some(current) = self.fleet.current().and_then(|r| self.revisions.get(&r)) {
-                    self.shared
-                        .ground
-                        .serve(current, &ids, &self.fleet.standby());
-                }
+            Action::Commit(number) => {
+                // The routes are there from the start, so that a caller is told that nobody is
+                // ready, and not that there is no such path.
+                self.serve();
+                self.commit(number).await;
             }
+            Action::Serve(_) => self.serve(),
             Action::AwaitDrain(id) => {
                 let drained = self.shared.ground.drained(&id);
                 self.then(drained, Message::Drained(id));
@@ -393,6 +392,13 @@ impl Actor {
                 };
                 self.finish(deployment, outcome).await;
             }
+        }
+    }
+
+    fn serve(&self) {
+        if let Some(current) = self.fleet.current().and_then(|r| self.revisions.get(&r)) {
+            let ground = &self.shared.ground;
+            ground.serve(current, self.fleet.serving(), &self.fleet.standby());
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -52,7 +53,11 @@ impl Worker {
 
     pub(super) fn run(mut self, mut queue: mpsc::Receiver<Request>) {
         while let Some(request) = queue.blocking_recv() {
-            request(&mut self);
+            let done = catch_unwind(AssertUnwindSafe(|| request(&mut self)));
+            if done.is_err() {
+                tracing::error!("a change of the state panicked; no change is accepted any more");
+                self.poison = Some("a change of the state panicked".into());
+            }
         }
     }
 
@@ -61,7 +66,8 @@ impl Worker {
         work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
     ) -> Result<T, Error> {
         if let Some(reason) = &self.poison {
-            return Err(Error::Poisoned(Arc::clone(reason)));
+            let reason = Arc::clone(reason);
+            return self.read_only(work).map_err(|_| Error::Poisoned(reason));
         }
         let outcome = self.connection.transaction().and_then(|transaction| {
             let value = work(&transaction)?;
@@ -69,6 +75,16 @@ impl Worker {
             Ok(value)
         });
         outcome.map_err(|error| self.judge(error))
+    }
+
+    /// What is there can still be read when nothing can be written any more.
+    fn read_only<T>(
+        &mut self,
+        work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
+    ) -> rusqlite::Result<T> {
+        self.connection.pragma_update(None, "query_only", true)?;
+        let transaction = self.connection.transaction()?;
+        work(&transaction)
     }
 
     /// An error of the disk poisons; an error of the statement does not.

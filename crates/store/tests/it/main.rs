@@ -74,6 +74,11 @@ async fn a_full_disk_poisons_the_state() {
     assert!(matches!(full, Err(Error::Poisoned(_))), "{full:?}");
     let after = write(&sql, "after").await.unwrap_err();
     assert_eq!(after.code().0, "ATL0805");
+    assert_eq!(count(&sql).await, 1, "what is there can be read");
+    assert!(
+        write(&sql, "after all").await.is_err(),
+        "and reading changes nothing about it"
+    );
 }
 
 #[tokio::test]

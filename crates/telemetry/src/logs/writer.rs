@@ -9,6 +9,7 @@ use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use atoll_base::Timestamp;
 
@@ -19,6 +20,9 @@ use crate::{Error, Query};
 
 /// A buffer this full is written at once.
 const BUFFER_BYTES_MAX: usize = 256 << 10;
+
+/// A disk that refuses is tried again this often.
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Where records go.
 #[derive(Debug)]
@@ -33,6 +37,8 @@ pub(crate) struct Writer {
     lost: u64,
     /// Why, while it lasts.
     trouble: Option<String>,
+    /// When the disk is tried again, while it refuses.
+    retry_at: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -55,11 +61,12 @@ impl Writer {
             next,
             lost: 0,
             trouble: None,
+            retry_at: None,
         })
     }
 
     /// Numbers `record` and puts it into the buffer.
-    pub(crate) fn append(&mut self, record: &mut LogRecord) {
+    pub(crate) fn append(&mut self, record: &mut LogRecord, now: Instant) {
         record.number = self.next;
         self.next += 1;
         let before = self.buffer.len();
@@ -76,25 +83,29 @@ impl Writer {
             }
         }
         if self.buffer.len() >= BUFFER_BYTES_MAX {
-            self.flush();
+            self.flush(now);
         }
     }
 
-    /// Writes the buffer to the segment.
-    pub(crate) fn flush(&mut self) {
+    /// Writes the buffer to the segment. While the disk refuses, it is tried again once in
+    /// [`RETRY_INTERVAL`]; what comes in between is lost.
+    pub(crate) fn flush(&mut self, now: Instant) {
         if self.buffer.is_empty() {
             return;
         }
-        match self.write_buffer() {
-            Ok(()) => self.trouble = None,
-            Err(error) => {
-                self.lost += self.buffered;
-                self.active = None;
-                if self.trouble.is_none() {
-                    tracing::error!(%error, "logs cannot be written; lines are being lost");
-                }
-                self.trouble = Some(error.to_string());
+        if self.retry_at.is_some_and(|at| now < at) {
+            self.lost += self.buffered;
+        } else if let Err(error) = self.write_buffer() {
+            self.lost += self.buffered;
+            self.active = None;
+            self.retry_at = Some(now + RETRY_INTERVAL);
+            if self.trouble.is_none() {
+                tracing::error!(%error, "logs cannot be written; lines are being lost");
             }
+            self.trouble = Some(error.to_string());
+        } else {
+            self.trouble = None;
+            self.retry_at = None;
         }
         self.buffer.clear();
         self.buffered = 0;
@@ -120,7 +131,9 @@ impl Writer {
         let mut active = match self.active.take().filter(|active| active.bytes < full) {
             Some(active) => active,
             None => {
-                self.drop_old(Timestamp::now())?;
+                if let Err(error) = self.drop_old(Timestamp::now()) {
+                    tracing::warn!(%error, "old logs cannot be removed");
+                }
                 Active::create(Segment::new(&self.dir, first))?
             }
         };
@@ -168,8 +181,12 @@ impl Active {
             file,
             bytes: 0,
         };
-        active.append(FORMAT_LINE.as_bytes())?;
-        Ok(active)
+        let begun = active.append(FORMAT_LINE.as_bytes());
+        if begun.is_err() {
+            // An empty file would stay for days, and one would come with each attempt.
+            let _ = std::fs::remove_file(&active.segment.path);
+        }
+        begun.map(|()| active)
     }
 
     fn append(&mut self, bytes: &[u8]) -> Result<(), Error> {
