@@ -54,7 +54,7 @@ impl Redis {
                 port
             }
         };
-        Ok(format!("redis://:{password}@127.0.0.1:{port}/0"))
+        Ok(format!("redis://default:{password}@127.0.0.1:{port}/0"))
     }
 }
 

@@ -1,3 +1,5 @@
+//! The text of limits, and counters, on files that look like the kernel's.
+
 use super::files::{self, Dialect};
 use super::find::{own_dir, parse_mount};
 use super::*;
@@ -80,4 +82,43 @@ fn the_own_cgroup_is_found_in_every_kind_of_mount() {
     let other = "35 31 0:32 / /sys/fs/cgroup/freezer rw - cgroup cgroup rw,freezer";
     assert_eq!(parse_mount(other), None);
     assert_eq!(parse_mount("35 31 0:32 / /proc rw - proc proc rw"), None);
+}
+
+/// A group in an ordinary folder, where a folder in place of a file is what refuses to be written.
+fn group_refusing(dir: &Path, refused: &str) -> Group {
+    fs::create_dir(dir.join(refused)).unwrap();
+    Group {
+        parts: vec![Base {
+            dir: dir.to_owned(),
+            dialect: Dialect::V1,
+            controllers: vec![Controller::Memory, Controller::Cpu, Controller::Pids],
+        }],
+        memory_limited: false,
+    }
+}
+
+#[test]
+fn a_refused_limit_does_not_drop_the_others() {
+    let resources = Resources {
+        memory: Some(ByteCount::mib(200)),
+        cpu: Some(2.0),
+        pids: Some(50),
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let read = |name: &str| fs::read_to_string(dir.path().join(name)).unwrap();
+    let mut group = group_refusing(dir.path(), "cpu.cfs_quota_us");
+    let problem = group.limit(&resources).unwrap_err();
+    assert!(problem.contains("cpu.cfs_quota_us to 200000"), "{problem}");
+    assert_eq!(read("memory.limit_in_bytes"), "209715200");
+    assert_eq!(read("pids.max"), "50");
+    assert!(group.limits_memory());
+
+    let dir = tempfile::tempdir().unwrap();
+    let mut group = group_refusing(dir.path(), "memory.limit_in_bytes");
+    let problem = group.limit(&resources).unwrap_err();
+    assert!(problem.contains("memory.limit_in_bytes"), "{problem}");
+    assert!(
+        !group.limits_memory(),
+        "so that RLIMIT_DATA takes its place"
+    );
 }

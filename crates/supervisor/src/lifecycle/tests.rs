@@ -1,3 +1,5 @@
+//! The life of an instance, in virtual time.
+
 use super::*;
 
 const HALF: f64 = 0.5;

@@ -1,3 +1,5 @@
+//! Lines out of bytes, however they are cut.
+
 use proptest::prelude::*;
 
 use super::*;
