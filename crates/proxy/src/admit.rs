@@ -171,6 +171,12 @@ impl Candidate<'_, '_, '_> {
     }
 
     fn route(&self, local: &Local) -> Result<(Rc<Target>, Duration, u64), Rejection> {
+        if self.head.method == "TRACE" {
+            // It would show a page what the browser keeps from it: cookies, credentials.
+            let mut rejection = self.reject(ErrorKind::WrongMethod, "TRACE is not served here");
+            rejection.allow = Some("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS".to_owned());
+            return Err(rejection);
+        }
         let found = local.snapshot.routes.find(
             self.host().unwrap_or_default(),
             self.head.method.as_bytes(),
@@ -248,7 +254,7 @@ impl Candidate<'_, '_, '_> {
         }
         let at_edge = self.origin.side() == Side::Edge;
         if at_edge {
-            without |= self.facts.forwarded;
+            without |= self.facts.forwarded | self.facts.aliases;
         }
         if !at_edge || self.target.authority.is_some() {
             without |= self.facts.host_set;

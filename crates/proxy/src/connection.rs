@@ -158,7 +158,7 @@ impl Connection<'_> {
         .await
     }
 
-    fn too_slow(&self, seen: usize) -> Read {
+    fn too_slow(&mut self, seen: usize) -> Read {
         if seen == 0 {
             return Read::Ended;
         }
@@ -169,7 +169,9 @@ impl Connection<'_> {
         self.label_nothing(&refusal)
     }
 
-    fn label_nothing(&self, refusal: &Refusal) -> Read {
+    /// A refusal of what has neither method nor path: the label is still that of the request before.
+    fn label_nothing(&mut self, refusal: &Refusal) -> Read {
+        self.label.clear();
         Read::Rejected(Rejection::refusal(refusal, self.worker))
     }
 
@@ -179,10 +181,7 @@ impl Connection<'_> {
         let head = match request::parse(self.client.input.bytes(), &mut storage) {
             Ok(Some(head)) => head,
             Ok(None) => return None,
-            Err(refusal) => {
-                self.label.clear();
-                return Some(self.label_nothing(&refusal));
-            }
+            Err(refusal) => return Some(self.label_nothing(&refusal)),
         };
         let length = head.length;
         if self.request.capacity() == 0 {
@@ -234,7 +233,8 @@ impl Connection<'_> {
                 mut upstream,
                 lease,
             }) => {
-                tunnel::run(self.worker, &self.timer, &mut self.client, &mut upstream).await;
+                let (side, timer) = (plan.side, &self.timer);
+                tunnel::run(self.worker, side, timer, &mut self.client, &mut upstream).await;
                 drop(lease);
                 self.worker.record(&visit, &self.label);
                 Next::Close

@@ -32,8 +32,7 @@ use crate::clock::millis;
 use crate::clockwork::Timer;
 use crate::http::Body;
 use crate::limits::{
-    CONNECT_TIMEOUT, CONTINUE_AFTER, RESPONSE_IDLE, RETRIES_AFTER_BREAK_MAX, RETRIES_MAX,
-    SUSPECT_FOR,
+    CONNECT_TIMEOUT, CONTINUE_AFTER, RETRIES_AFTER_BREAK_MAX, RETRIES_MAX, SUSPECT_FOR,
 };
 use crate::pool::{Lease, Pool};
 use crate::recorder::Visit;
@@ -54,6 +53,8 @@ pub(crate) struct Exchange<'a> {
     download: Download,
     /// Bytes were moved since the deadline was last set.
     moved: bool,
+    /// A stream of events was given less time, as the proxy is stopping.
+    hurried: bool,
 }
 
 /// An exchange that came to its end.
@@ -106,6 +107,7 @@ impl<'a> Exchange<'a> {
             upload: Upload::new(body),
             download: Download::default(),
             moved: false,
+            hurried: false,
         }
     }
 
@@ -145,7 +147,11 @@ impl<'a> Exchange<'a> {
         self.upload.restart();
         let pool = lease.pool();
         let idle = if first {
-            pool.take(!self.plan.idempotent)
+            pool.take(
+                !self
+                    .upload
+                    .survives_a_stale_connection(self.plan.idempotent),
+            )
         } else {
             None
         };
@@ -182,7 +188,7 @@ impl<'a> Exchange<'a> {
         self.moved = true;
         std::future::poll_fn(|cx| self.poll_head(upstream, cx)).await?;
         self.visit.status = self.download.status();
-        self.timer.arm(RESPONSE_IDLE);
+        self.timer.arm(self.pause_max());
         std::future::poll_fn(|cx| self.poll_answer(upstream, cx)).await
     }
 
@@ -227,7 +233,7 @@ impl<'a> Exchange<'a> {
             }
             if !self.download.has_head() {
                 self.client.prepare_output(&self.worker.buffers);
-                let close = self.plan.close || !self.upload.is_done() || self.worker.stopping.get();
+                let close = self.plan.close || !self.upload.is_done() || self.is_stopping();
                 let taken = self
                     .download
                     .take_head(upstream, self.client, self.plan, close);
@@ -267,11 +273,15 @@ impl<'a> Exchange<'a> {
         }
         self.watch_client(cx)?;
         let client_is_slow = self.download.waits_for(self.client);
+        if !self.hurried && self.is_stopping() && self.download.is_event_stream() {
+            self.hurried = true;
+            self.moved = true;
+        }
         if std::mem::take(&mut self.moved) {
             self.timer.arm(if client_is_slow {
                 self.worker.patience(self.plan.side).body
             } else {
-                RESPONSE_IDLE
+                self.pause_max()
             });
         }
         if !self.timer.poll(cx) {
@@ -321,6 +331,16 @@ impl<'a> Exchange<'a> {
                 Poll::Ready(Ok(_)) => {}
             }
         }
+    }
+
+    /// How long the service may pause within its answer.
+    fn pause_max(&self) -> Duration {
+        self.download
+            .pause_max(self.plan.timeout, self.is_stopping())
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.worker.is_stopping(self.plan.side)
     }
 
     /// How long the next step may take while there is no head.

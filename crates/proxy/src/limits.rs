@@ -15,6 +15,9 @@ pub const HEAD_BYTES_MAX: usize = 32 << 10;
 /// The first line of a request, in bytes (RFC 9112 recommends at least 8000).
 pub const REQUEST_LINE_BYTES_MAX: usize = 8 << 10;
 
+/// Empty lines before a request that are passed over. RFC 9112, 2.2, asks for one.
+pub const EMPTY_LINES_MAX: usize = 4;
+
 /// The number of header fields of a message: what Apache and most servers take.
 pub const FIELDS_MAX: usize = 100;
 
@@ -41,11 +44,15 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a service may take until the head of its answer, unless it or the route says else.
 pub const DEFAULT_RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long a service may pause within the body of its answer.
+/// How long a service may pause within the body of its answer, unless the route's timeout is longer.
 pub const RESPONSE_IDLE: Duration = Duration::from_secs(60);
 
-/// How long an upgraded connection (WebSocket) may stay silent in both directions.
+/// How long an upgraded connection (WebSocket) may stay silent in both directions, and a stream of
+/// events (`text/event-stream`) in its one. Both are silent by nature.
 pub const UPGRADED_IDLE: Duration = Duration::from_secs(3600);
+
+/// The same once the proxy is stopping: they have no end of their own to be waited for.
+pub const STOPPING_IDLE: Duration = Duration::from_secs(1);
 
 /// An instance that refused or broke a connection is avoided for this long if there are others.
 pub const SUSPECT_FOR: Duration = Duration::from_millis(100);

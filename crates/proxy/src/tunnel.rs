@@ -5,7 +5,8 @@ use std::task::{Context, Poll};
 
 use crate::buffer::Buffers;
 use crate::clockwork::Timer;
-use crate::limits::UPGRADED_IDLE;
+use crate::limits::{STOPPING_IDLE, UPGRADED_IDLE};
+use crate::span::Side;
 use crate::wire::Wire;
 use crate::worker::Worker;
 
@@ -17,9 +18,17 @@ struct Direction {
     moved: bool,
 }
 
-/// Passes bytes on until both ends have ended, one fails, or nothing moves for too long.
-pub(crate) async fn run(worker: &Worker, timer: &Timer, client: &mut Wire, upstream: &mut Wire) {
+/// Passes bytes on until both ends have ended, one fails, or nothing moves for too long: an hour, or
+/// a second once `side` is stopping.
+pub(crate) async fn run(
+    worker: &Worker,
+    side: Side,
+    timer: &Timer,
+    client: &mut Wire,
+    upstream: &mut Wire,
+) {
     let (mut up, mut down) = (Direction::default(), Direction::default());
+    let mut hurried = false;
     timer.arm(UPGRADED_IDLE);
     std::future::poll_fn(|cx| {
         let failed = up.poll(cx, client, upstream, &worker.buffers).is_err()
@@ -28,8 +37,14 @@ pub(crate) async fn run(worker: &Worker, timer: &Timer, client: &mut Wire, upstr
             return Poll::Ready(());
         }
         let moved = std::mem::take(&mut up.moved) | std::mem::take(&mut down.moved);
-        if moved {
-            timer.arm(UPGRADED_IDLE);
+        let stopping = worker.is_stopping(side);
+        let hurry = stopping && !std::mem::replace(&mut hurried, stopping);
+        if moved || hurry {
+            timer.arm(if stopping {
+                STOPPING_IDLE
+            } else {
+                UPGRADED_IDLE
+            });
         }
         if timer.poll(cx) {
             Poll::Ready(())

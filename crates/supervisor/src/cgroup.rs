@@ -57,6 +57,8 @@ struct Base {
 #[derive(Debug)]
 pub(crate) struct Group {
     parts: Vec<Base>,
+    /// The limit of memory was asked for and the kernel took it.
+    memory_limited: bool,
 }
 
 impl Tree {
@@ -131,7 +133,10 @@ impl Tree {
                 parts.push(part);
             }
         }
-        (!parts.is_empty()).then_some(Group { parts })
+        (!parts.is_empty()).then_some(Group {
+            parts,
+            memory_limited: false,
+        })
     }
 
     /// Removes the node's own folders, if no instance is left in them.
@@ -149,19 +154,30 @@ impl Base {
 }
 
 impl Group {
-    /// Sets the limits. Tells which could not be set, for people.
-    pub(crate) fn limit(&self, resources: &Resources) -> Result<(), String> {
+    /// Sets the limits, each whether or not the others could be set. Tells all that could not, for
+    /// people.
+    pub(crate) fn limit(&mut self, resources: &Resources) -> Result<(), String> {
+        let mut refused = Vec::new();
         for part in &self.parts {
             for setting in files::limits(part.dialect, &part.controllers, resources) {
-                setting.write(&part.dir)?;
+                match setting.write(&part.dir) {
+                    Ok(()) => {
+                        self.memory_limited |=
+                            setting.limits_memory() && resources.memory.is_some();
+                    }
+                    Err(problem) => refused.push(problem),
+                }
             }
         }
-        Ok(())
+        if refused.is_empty() {
+            return Ok(());
+        }
+        Err(refused.join("; "))
     }
 
-    /// Whether a limit of memory is enforced.
+    /// Whether a limit of memory is enforced: the kernel took it, not only could have.
     pub(crate) fn limits_memory(&self) -> bool {
-        self.part(Controller::Memory).is_some()
+        self.memory_limited
     }
 
     /// The files into which a process writes "0" to enter.

@@ -21,6 +21,12 @@ use rustix::process::{Pid, Resource, Rlimit, Signal};
 use crate::sandbox::Cover;
 use crate::spec::User;
 
+/// How many files a child may have open unless it raises that itself (it may, up to Atoll's own
+/// hard limit). Atoll's own soft limit is not passed on: it is raised as far as it goes, and where
+/// that is a billion, programs that close every possible descriptor at their start (older Pythons,
+/// shells, daemons) take minutes to begin. The 1024 of old is too few for a server.
+const FILES_MAX: u64 = 65_536;
+
 /// Everything that a child needs, allocated before the fork.
 pub(crate) struct Setup {
     /// The process that forks.
@@ -29,6 +35,8 @@ pub(crate) struct Setup {
     pub(crate) doors: Vec<File>,
     /// A limit of memory for where there is no cgroup.
     pub(crate) data_limit: Option<u64>,
+    /// See [`file_limit`].
+    pub(crate) file_limit: Rlimit,
     pub(crate) sandbox: Option<Cover>,
     pub(crate) dir: CString,
     pub(crate) user: Option<User>,
@@ -43,6 +51,7 @@ pub(crate) enum Step {
     Session = 1,
     Cgroup,
     DataLimit,
+    FileLimit,
     Namespace,
     UserMap,
     Private,
@@ -60,11 +69,21 @@ pub(crate) enum Step {
 /// How many bytes one report in the pipe has: the step, then the error number, little endian.
 pub(crate) const REPORT_LENGTH: usize = 5;
 
+/// The limit of open files for children: [`FILES_MAX`], or the hard limit where that is lower.
+pub(crate) fn file_limit() -> Rlimit {
+    let maximum = rustix::process::getrlimit(Resource::Nofile).maximum;
+    Rlimit {
+        current: Some(maximum.map_or(FILES_MAX, |hard| hard.min(FILES_MAX))),
+        maximum,
+    }
+}
+
 impl Step {
-    const ALL: [Self; 15] = [
+    const ALL: [Self; 16] = [
         Self::Session,
         Self::Cgroup,
         Self::DataLimit,
+        Self::FileLimit,
         Self::Namespace,
         Self::UserMap,
         Self::Private,
@@ -93,6 +112,7 @@ impl Step {
             Self::Session => "beginning a session",
             Self::Cgroup => "entering its cgroup",
             Self::DataLimit => "limiting its memory",
+            Self::FileLimit => "limiting its open files",
             Self::Namespace => "getting its own view of the files (namespace)",
             Self::UserMap => "getting its own view of the files (user map)",
             Self::Private => "getting its own view of the files (propagation)",
@@ -132,6 +152,10 @@ impl Setup {
                 rustix::process::setrlimit(Resource::Data, limit),
             )?;
         }
+        self.step(
+            Step::FileLimit,
+            rustix::process::setrlimit(Resource::Nofile, self.file_limit),
+        )?;
         if let Some(cover) = &mut self.sandbox
             && let Err((step, error)) = cover.put_on()
         {

@@ -24,6 +24,25 @@ const PAUSE_UNHEARD_MAX: Duration = Duration::from_millis(25);
 /// The longest pause once somebody listens: each check is work for a service that starts.
 const PAUSE_MAX: Duration = Duration::from_millis(250);
 
+/// What came of a check.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Checked {
+    /// It can serve.
+    Good,
+    /// It did not answer as it should.
+    Bad,
+    /// Atoll lacked what a check takes: this says nothing about the instance.
+    Unknown,
+}
+
+/// Why a check did not succeed.
+enum Failure {
+    /// The instance did not answer as it should; in words.
+    Its(String),
+    /// There was no file descriptor, port or memory to ask it with; in words.
+    Ours(String),
+}
+
 /// Checks one process, again and again.
 #[derive(Debug)]
 pub(crate) struct Prober {
@@ -61,16 +80,16 @@ impl Prober {
         self.last.as_deref()
     }
 
-    /// Waits until the next check is due and makes it. Tells whether it succeeded. A call that is
-    /// dropped before it completed is made up for by the next.
-    pub(crate) async fn next(&mut self) -> bool {
+    /// Waits until the next check is due and makes it. A call that is dropped before it completed is
+    /// made up for by the next.
+    pub(crate) async fn next(&mut self) -> Checked {
         sleep_until(self.due).await;
         let limit = self.health.timeout.0;
         let mut heard = false;
         let asking = probe(&self.health.check, self.addr, &mut heard);
         let result = match timeout(limit, asking).await {
             Ok(result) => result,
-            Err(_) => Err(format!("no answer within {}", Rough(limit))),
+            Err(_) => Err(Failure::Its(format!("no answer within {}", Rough(limit)))),
         };
         self.due = Instant::from_std(atoll_base::clock::monotonic()) + self.pause;
         if !self.ready {
@@ -78,24 +97,45 @@ impl Prober {
             let growth = if heard { 1.5 } else { 1.25 };
             self.pause = self.pause.mul_f64(growth).min(longest);
         }
-        self.last = result.err();
-        self.last.is_none()
+        let (checked, last) = match result {
+            Ok(()) => (Checked::Good, None),
+            Err(Failure::Its(what)) => (Checked::Bad, Some(what)),
+            Err(Failure::Ours(what)) => {
+                if self.last.as_ref() != Some(&what) {
+                    tracing::warn!(what, "an instance could not be checked");
+                }
+                (Checked::Unknown, Some(what))
+            }
+        };
+        self.last = last;
+        checked
     }
 }
 
 /// Makes one check. Leaves in `heard` whether anybody listens.
-async fn probe(check: &Check, addr: SocketAddr, heard: &mut bool) -> Result<(), String> {
-    let stream = TcpStream::connect(addr)
-        .await
-        .map_err(|error| match error.kind() {
-            std::io::ErrorKind::ConnectionRefused => format!("nothing listens on {addr}"),
-            _ => format!("cannot connect to {addr}: {error}"),
-        })?;
+async fn probe(check: &Check, addr: SocketAddr, heard: &mut bool) -> Result<(), Failure> {
+    let connected = TcpStream::connect(addr).await;
+    let stream = connected.map_err(|error| Failure::to_connect(addr, &error))?;
     *heard = true;
-    match check {
+    let answered = match check {
         Check::Tcp => Ok(()),
         Check::Http { path } => http::ask(stream, path).await,
         Check::Grpc { service } => grpc::ask(stream, service).await,
+    };
+    answered.map_err(Failure::Its)
+}
+
+impl Failure {
+    fn to_connect(addr: SocketAddr, error: &std::io::Error) -> Self {
+        let errno = error.raw_os_error();
+        let what = format!("cannot connect to {addr}: {error}");
+        match errno {
+            Some(libc::ECONNREFUSED) => Self::Its(format!("nothing listens on {addr}")),
+            Some(
+                libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM | libc::EADDRNOTAVAIL,
+            ) => Self::Ours(what),
+            _ => Self::Its(what),
+        }
     }
 }
 

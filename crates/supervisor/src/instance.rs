@@ -22,6 +22,7 @@ use crate::cgroup::Group;
 use crate::error::{NO_SANDBOX, WILL_NOT_END};
 use crate::event::{Event, ExitReason};
 use crate::explain::explain;
+use crate::health::Checked;
 use crate::kill::Belongings;
 use crate::lifecycle::{Action, Input, Lifecycle, Limits};
 use crate::output::Tail;
@@ -59,7 +60,7 @@ pub(crate) struct Instance {
 enum Wake {
     Stop,
     Ended(Ended),
-    Checked(bool),
+    Checked(Checked),
     Deadline,
 }
 
@@ -123,8 +124,8 @@ impl Instance {
             () = self.shared.tasks.stopping(), if !self.stop_seen => Wake::Stop,
             () = async { sleep_until(deadline.expect("checked by the guard")).await },
                 if deadline.is_some() => Wake::Deadline,
-            good = async { prober.expect("checked by the guard").next().await },
-                if wants_checks && process.is_some() => Wake::Checked(good),
+            checked = async { prober.expect("checked by the guard").next().await },
+                if wants_checks && process.is_some() => Wake::Checked(checked),
         };
         match wake {
             Wake::Stop => {
@@ -132,8 +133,10 @@ impl Instance {
                 Input::Stop
             }
             Wake::Ended(ended) => self.on_ended(ended).await,
-            Wake::Checked(true) => Input::Healthy,
-            Wake::Checked(false) => Input::Unhealthy,
+            Wake::Checked(Checked::Good) => Input::Healthy,
+            Wake::Checked(Checked::Bad) => Input::Unhealthy,
+            // Nothing was learnt; a deadline may have come meanwhile, as always.
+            Wake::Checked(Checked::Unknown) => Input::Tick,
             Wake::Deadline => Input::Tick,
         }
     }
@@ -179,6 +182,8 @@ impl Instance {
         let attempt = match started {
             Ok(attempt) => attempt,
             Err(error) => {
+                // A process that was started and could not be kept may have left others.
+                self.end_all(None).await;
                 let error = Arc::new(error);
                 self.cause = Some(error.to_string());
                 let id = self.spec.id.clone();

@@ -9,10 +9,10 @@
 
 use std::collections::BTreeSet;
 use std::hash::{BuildHasher, RandomState};
+use std::io;
 use std::net::{Ipv4Addr, TcpListener};
 use std::sync::{Arc, Mutex};
 
-use crate::error::Error;
 use crate::service::lock;
 
 const FIRST: u16 = 20_000;
@@ -48,19 +48,20 @@ impl Ports {
         })))
     }
 
-    /// Takes a free port.
-    pub(crate) fn take(self: &Arc<Self>) -> Result<Lease, Error> {
+    /// Takes a free port; none when each is taken. Fails when it cannot be found out, as for want of
+    /// file descriptors: that would be so for every port.
+    pub(crate) fn take(self: &Arc<Self>) -> io::Result<Option<Lease>> {
         let mut inner = lock(&self.0);
         for _ in 0..COUNT {
             let port = FIRST + inner.next;
             inner.next = (inner.next + 1) % COUNT;
-            if !inner.taken.contains(&port) && is_free(port) {
+            if !inner.taken.contains(&port) && is_free(port)? {
                 inner.taken.insert(port);
                 let ports = self.clone();
-                return Ok(Lease { ports, port });
+                return Ok(Some(Lease { ports, port }));
             }
         }
-        Err(Error::NoFreePort)
+        Ok(None)
     }
 }
 
@@ -83,8 +84,12 @@ pub(crate) fn random() -> f64 {
     RandomState::new().hash_one(0u8) as f64 / u64::MAX as f64
 }
 
-fn is_free(port: u16) -> bool {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
+fn is_free(port: u16) -> io::Result<bool> {
+    match TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 #[cfg(test)]
@@ -94,15 +99,15 @@ mod tests {
     #[test]
     fn live_leases_never_share_a_port_and_taken_ones_are_passed_over() {
         let ports = Ports::starting_at(11_990);
-        let foreign = ports.take().unwrap();
+        let foreign = ports.take().unwrap().unwrap();
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, foreign.port())).unwrap();
         let busy = foreign.port();
         drop(foreign);
-        let leases: Vec<_> = (0..200).map(|_| ports.take().unwrap()).collect();
+        let leases: Vec<_> = (0..200).map(|_| ports.take().unwrap().unwrap()).collect();
         let distinct: BTreeSet<_> = leases.iter().map(Lease::port).collect();
         assert_eq!(distinct.len(), 200);
         assert!(distinct.iter().all(|port| (20_000..32_000).contains(port)));
-        let again = Ports::starting_at(busy - FIRST).take().unwrap();
+        let again = Ports::starting_at(busy - FIRST).take().unwrap().unwrap();
         assert_ne!(again.port(), busy, "somebody listens there");
         drop(listener);
     }
@@ -110,7 +115,7 @@ mod tests {
     #[test]
     fn a_port_is_not_used_again_at_once() {
         let ports = Ports::new();
-        let first = ports.take().unwrap().port();
-        assert_ne!(ports.take().unwrap().port(), first);
+        let first = ports.take().unwrap().unwrap().port();
+        assert_ne!(ports.take().unwrap().unwrap().port(), first);
     }
 }

@@ -24,6 +24,11 @@ pub(crate) struct Process {
     reaped: bool,
 }
 
+/// A child, leading a session and a process group, that nobody watches yet. Dropped, it is killed
+/// with its group and reaped: what nobody would ever end must not run.
+#[derive(Debug)]
+pub(crate) struct Unwatched(Option<Child>);
+
 /// How a process ended, as the kernel tells it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Ended {
@@ -35,25 +40,17 @@ pub(crate) enum Ended {
 
 impl Process {
     /// Takes charge of a child that was forked at `started`. On a failure the child is killed.
-    pub(crate) fn adopt(mut child: Child, started: Instant) -> io::Result<Self> {
-        let group = Pid::from_child(&child);
-        let pidfd = pidfd_open(group, PidfdFlags::empty())
-            .map_err(io::Error::from)
-            .and_then(crate::sys::watch);
-        match pidfd {
-            Ok(pidfd) => Ok(Self {
-                child,
-                group,
-                pidfd,
-                started,
-                reaped: false,
-            }),
-            Err(error) => {
-                let _ = kill_process_group(group, Signal::KILL);
-                let _ = child.wait();
-                Err(error)
-            }
-        }
+    pub(crate) fn adopt(child: Unwatched, started: Instant) -> io::Result<Self> {
+        let group = child.group();
+        let pidfd = pidfd_open(group, PidfdFlags::empty()).map_err(io::Error::from)?;
+        let pidfd = crate::sys::watch(pidfd)?;
+        Ok(Self {
+            child: child.into_child(),
+            group,
+            pidfd,
+            started,
+            reaped: false,
+        })
     }
 
     /// Its number.
@@ -107,9 +104,72 @@ impl Process {
     }
 }
 
+impl Unwatched {
+    /// A child that was just forked.
+    pub(crate) fn new(child: Child) -> Self {
+        Self(Some(child))
+    }
+
+    /// Its number.
+    pub(crate) fn pid(&self) -> u32 {
+        self.held().id()
+    }
+
+    fn group(&self) -> Pid {
+        Pid::from_child(self.held())
+    }
+
+    fn held(&self) -> &Child {
+        self.0.as_ref().expect("taken out only by into_child")
+    }
+
+    fn into_child(mut self) -> Child {
+        self.0.take().expect("taken out only here")
+    }
+}
+
+impl Drop for Unwatched {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.0.take() {
+            let _ = kill_process_group(Pid::from_child(&child), Signal::KILL);
+            let _ = child.wait();
+        }
+    }
+}
+
 impl Drop for Process {
     fn drop(&mut self) {
         self.signal_group(Signal::KILL);
         self.reap();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::CommandExt;
+    use std::process::Command;
+
+    use super::*;
+
+    #[test]
+    fn a_child_that_nobody_watches_is_killed_with_its_group_and_reaped() {
+        let mut command = Command::new("sh");
+        command.args(["-c", "sleep 1004 & echo $!; wait"]);
+        command
+            .process_group(0)
+            .stdout(std::process::Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut forked = String::new();
+        let mut lines = io::BufReader::new(child.stdout.take().unwrap());
+        io::BufRead::read_line(&mut lines, &mut forked).unwrap();
+        let child = Unwatched::new(child);
+        let pid = child.pid();
+        drop(child);
+        assert!(crate::proc::stat(pid).is_none(), "it was not reaped");
+        // The pipe ends when the last of the group is gone.
+        let mut rest = Vec::new();
+        io::Read::read_to_end(&mut lines, &mut rest).unwrap();
+        let forked = forked.trim().parse().unwrap();
+        assert!(!crate::kill::is_alive(forked), "its group lives on");
     }
 }

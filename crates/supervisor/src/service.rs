@@ -4,11 +4,12 @@
 //! table of them and the last status of each. There is no central loop: one would put twenty
 //! instances that start at once behind each other.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use atoll_base::{InstanceId, Tasks, Timestamp};
+use atoll_base::{Code, InstanceId, Tasks, Timestamp};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -20,6 +21,9 @@ use crate::port::Ports;
 use crate::record::Records;
 use crate::spawn::Spawner;
 use crate::spec::{InstanceSpec, State, Status, Usage};
+
+/// How many different warnings are remembered as told.
+const TOLD_MAX: usize = 256;
 
 /// What the supervisor needs to know of its node.
 #[derive(Debug, Clone)]
@@ -46,10 +50,16 @@ pub(crate) struct Shared {
     pub(crate) ports: Arc<Ports>,
     pub(crate) records: Records,
     pub(crate) spawner: Spawner,
-    pub(crate) told: Mutex<Vec<atoll_base::Code>>,
+    told: Mutex<Told>,
     runtime: tokio::runtime::Handle,
     entries: Mutex<BTreeMap<InstanceId, Entry>>,
+    /// Nothing is started any more. Changed only while `entries` is locked.
+    closed: AtomicBool,
 }
+
+/// The warnings that were told, oldest first. Bounded: what falls out may be told again.
+#[derive(Debug, Default)]
+struct Told(VecDeque<(Code, String)>);
 
 struct Entry {
     slot: Arc<Slot>,
@@ -101,13 +111,19 @@ impl Handle {
             told: Mutex::default(),
             runtime: tokio::runtime::Handle::current(),
             entries: Mutex::default(),
+            closed: AtomicBool::new(false),
         })))
     }
 
     /// Starts an instance and keeps it running until [`Handle::stop`]. Returns at once; what comes
     /// of it is told to the observer. An instance whose id is in use already is left as it is.
+    /// After [`Handle::stop_all`] nothing is started any more.
     pub fn start(&self, spec: InstanceSpec) {
         let mut entries = lock(&self.0.entries);
+        if self.0.closed.load(Ordering::Relaxed) {
+            tracing::warn!(instance = %spec.id, "not started: all instances are being stopped");
+            return;
+        }
         if entries.contains_key(&spec.id) {
             tracing::warn!(instance = %spec.id, "started twice; the first one stays");
             return;
@@ -135,25 +151,33 @@ impl Handle {
     pub async fn stop(&self, id: &InstanceId) {
         let found = lock(&self.0.entries)
             .get(id)
-            .map(|entry| (entry.stop.clone(), entry.gone.clone()));
-        let Some((stop, mut gone)) = found else {
+            .map(|entry| (entry.slot.clone(), entry.stop.clone(), entry.gone.clone()));
+        let Some((slot, stop, mut gone)) = found else {
             return;
         };
         stop.cancel();
         // An error means that the task is gone without a word: a panic, which `Tasks` reports.
         let _ = gone.wait_for(|gone| *gone).await;
-        lock(&self.0.entries).remove(id);
+        let mut entries = lock(&self.0.entries);
+        // Two may stop it at once, and a third start the next one of that id in between.
+        let same = entries.get(id).is_some_and(|e| Arc::ptr_eq(&e.slot, &slot));
+        if same {
+            entries.remove(id);
+        }
     }
 
-    /// Stops all instances, at the same time.
+    /// Stops all instances, at the same time. From now on none is started: what decides on starts
+    /// may not have heard yet, and an instance started now would be stopped by nobody.
     pub async fn stop_all(&self) {
-        let ids: Vec<InstanceId> = lock(&self.0.entries)
-            .iter()
-            .map(|(id, entry)| {
+        let ids: Vec<InstanceId> = {
+            let entries = lock(&self.0.entries);
+            self.0.closed.store(true, Ordering::Relaxed);
+            let all = entries.iter().map(|(id, entry)| {
                 entry.stop.cancel();
                 id.clone()
-            })
-            .collect();
+            });
+            all.collect()
+        };
         for id in ids {
             self.stop(&id).await;
         }
@@ -209,14 +233,26 @@ impl Drop for Shared {
 }
 
 impl Shared {
-    /// Tells a warning of which one is enough.
-    pub(crate) fn warn_once(&self, code: atoll_base::Code, message: String) {
-        let mut told = lock(&self.told);
-        if !told.contains(&code) {
-            told.push(code);
-            drop(told);
+    /// Tells a warning, unless the same was told before.
+    pub(crate) fn warn_once(&self, code: Code, message: String) {
+        let fresh = lock(&self.told).is_fresh(code, &message);
+        if fresh {
             self.observer.event(Event::Warning { code, message });
         }
+    }
+}
+
+impl Told {
+    /// Whether a warning is new; remembers it.
+    fn is_fresh(&mut self, code: Code, message: &str) -> bool {
+        if self.0.iter().any(|(c, m)| *c == code && m == message) {
+            return false;
+        }
+        if self.0.len() == TOLD_MAX {
+            self.0.pop_front();
+        }
+        self.0.push_back((code, message.to_owned()));
+        true
     }
 }
 
@@ -258,4 +294,23 @@ impl Slot {
 /// spoil it.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_warning_is_told_once_and_another_of_the_same_code_too() {
+        let mut told = Told::default();
+        let (code, other) = (Code("ATL0220"), Code("ATL0221"));
+        assert!(told.is_fresh(code, "cpu"));
+        assert!(!told.is_fresh(code, "cpu"));
+        assert!(told.is_fresh(code, "memory"));
+        assert!(told.is_fresh(other, "cpu"));
+        for number in 0..10 * TOLD_MAX {
+            told.is_fresh(code, &number.to_string());
+        }
+        assert_eq!(told.0.len(), TOLD_MAX);
+    }
 }

@@ -10,16 +10,18 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Instant;
 
 use tokio::sync::{mpsc, oneshot};
 
-use crate::child::{REPORT_LENGTH, Setup, Step};
+use crate::child::{REPORT_LENGTH, Setup, Step, file_limit};
 use crate::error::Error;
+use crate::process::Unwatched;
 use crate::program::resolve_program;
 use crate::sandbox::{Cover, c_string};
 use crate::service::lock;
@@ -50,10 +52,10 @@ pub(crate) struct Launch<'a> {
     pub(crate) data_limit: Option<u64>,
 }
 
-/// What was started. Not waited for by anybody yet.
+/// What was started. Nobody watches it yet; dropped, it is killed.
 #[derive(Debug)]
 pub(crate) struct Launched {
-    pub(crate) child: Child,
+    pub(crate) child: Unwatched,
     /// When it was forked.
     pub(crate) started: Instant,
     pub(crate) stdout: OwnedFd,
@@ -84,7 +86,7 @@ impl Spawner {
                     loop {
                         let job = lock(&queue).blocking_recv();
                         match job {
-                            Some(job) => job(),
+                            Some(job) => perform(job),
                             None => return,
                         }
                     }
@@ -104,7 +106,19 @@ impl Spawner {
             let _ = answer.send(job());
         });
         self.jobs.send(job).await.map_err(|_| Error::ShuttingDown)?;
-        result.await.map_err(|_| Error::ShuttingDown)
+        // The threads live as long as this; only a panic drops a job.
+        result.await.map_err(|_| Error::Spawn {
+            program: "atoll".to_owned(),
+            step: "preparing it",
+            source: io::Error::other("a thread that starts processes panicked"),
+        })
+    }
+}
+
+/// Performs a job. A panic in it must not end the thread: all that it ever started would die.
+fn perform(job: Job) {
+    if catch_unwind(AssertUnwindSafe(job)).is_err() {
+        tracing::error!("starting a process panicked; it counts as not started");
     }
 }
 
@@ -147,6 +161,7 @@ pub(crate) fn launch(launch: Launch<'_>) -> Result<Launched, Refusal> {
         parent: rustix::process::getpid(),
         doors: launch.doors,
         data_limit: launch.data_limit,
+        file_limit: file_limit(),
         sandbox,
         dir: c_string(launch.dir.as_os_str()).map_err(|error| failed("preparing", error))?,
         user: launch.user,
@@ -165,7 +180,7 @@ pub(crate) fn launch(launch: Launch<'_>) -> Result<Launched, Refusal> {
     let mut steps = read_reports(&reports);
     match spawned {
         Ok(child) => Ok(Launched {
-            child,
+            child: Unwatched::new(child),
             started,
             stdout,
             stderr,
@@ -196,4 +211,19 @@ fn read_reports(pipe: &OwnedFd) -> Vec<(Step, io::Error)> {
         all.extend(Step::parse(report));
     }
     all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_job_that_panics_takes_no_thread_with_it() {
+        let spawner = Spawner::start().unwrap();
+        for _ in 0..2 * THREADS {
+            let result = spawner.run(|| panic!("on purpose")).await;
+            assert!(matches!(result, Err::<(), _>(Error::Spawn { .. })));
+        }
+        assert_eq!(spawner.run(|| 7).await.unwrap(), 7);
+    }
 }

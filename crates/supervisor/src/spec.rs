@@ -9,7 +9,8 @@ use serde::Serialize;
 
 use crate::config::{Health, Resources};
 
-/// Everything needed to run one instance, and to run it again after it ended.
+/// Everything needed to run one instance, and to run it again after it ended. Its soft limit of open
+/// files is 65536, or the hard limit where that is lower; it may raise it to the hard limit.
 #[derive(Debug, Clone)]
 pub struct InstanceSpec {
     /// Its id; names its cgroup and its record.

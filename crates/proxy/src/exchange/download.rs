@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use crate::admit::Plan;
 use crate::buffer::Buffers;
@@ -9,7 +10,9 @@ use crate::http::chunk::Piece;
 use crate::http::field::{FieldSet, storage};
 use crate::http::response::{BadHead, ResponseFacts, ResponseHead};
 use crate::http::{BadChunk, Body, response};
-use crate::limits::{BUFFER_BYTES, HEAD_BYTES_MAX, HOLD_BYTES_MAX};
+use crate::limits::{
+    BUFFER_BYTES, HEAD_BYTES_MAX, HOLD_BYTES_MAX, RESPONSE_IDLE, STOPPING_IDLE, UPGRADED_IDLE,
+};
 use crate::span::{ErrorKind, Side};
 use crate::wire::Wire;
 
@@ -38,6 +41,7 @@ struct Head {
     body: Body,
     form: Form,
     upgrade: bool,
+    event_stream: bool,
     leaves_connection_open: bool,
     closes_client: bool,
 }
@@ -105,6 +109,20 @@ impl Download {
             head.form == Form::OutOfChunks
                 || (head.form == Form::Same && head.body == Body::UntilClose)
         })
+    }
+
+    /// Whether it is a stream of events.
+    pub(super) fn is_event_stream(&self) -> bool {
+        self.head.as_ref().is_some_and(|head| head.event_stream)
+    }
+
+    /// How long the service may pause within it; `timeout` is that of the route.
+    pub(super) fn pause_max(&self, timeout: Duration, stopping: bool) -> Duration {
+        match (self.is_event_stream(), stopping) {
+            (true, true) => STOPPING_IDLE,
+            (true, false) => UPGRADED_IDLE,
+            (false, _) => RESPONSE_IDLE.max(timeout),
+        }
     }
 
     /// Whether there is something that the client has not taken.
@@ -346,6 +364,7 @@ impl Head {
             body: facts.body,
             form,
             upgrade,
+            event_stream: facts.event_stream,
             leaves_connection_open: !facts.close && !upgrade,
             closes_client,
         })
@@ -377,4 +396,32 @@ fn out_of_chunks(body: &mut Body, input: &[u8], out: &mut Vec<u8>) -> Result<usi
         };
     }
     Ok(at)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn silence_is_judged_by_the_kind_of_the_answer() {
+        let (short, long) = (Duration::from_secs(5), Duration::from_secs(600));
+        let mut download = Download::default();
+        assert_eq!(download.pause_max(short, false), RESPONSE_IDLE);
+        assert_eq!(
+            download.pause_max(long, true),
+            long,
+            "the route asks for more"
+        );
+        download.head = Some(Head {
+            status: 200,
+            body: Body::UntilClose,
+            form: Form::Same,
+            upgrade: false,
+            event_stream: true,
+            leaves_connection_open: false,
+            closes_client: false,
+        });
+        assert_eq!(download.pause_max(short, false), UPGRADED_IDLE);
+        assert_eq!(download.pause_max(short, true), STOPPING_IDLE);
+    }
 }

@@ -71,6 +71,12 @@ impl Upload {
         self.body.is_done() && self.ready == 0
     }
 
+    /// Whether the request can be sent again after a kept connection turns out to be dead: it may be
+    /// (`idempotent`), and nothing of it is still to be streamed from the client.
+    pub(super) fn survives_a_stale_connection(&self, idempotent: bool) -> bool {
+        idempotent && self.is_read()
+    }
+
     /// Whether nothing more will be written.
     pub(super) fn is_over(&self) -> bool {
         self.done || self.given_up
@@ -146,5 +152,19 @@ impl Upload {
             Body::Chunked(decoder) if decoder.announced() > max_body => Err(ErrorKind::TooLarge),
             _ => Ok(length),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_idempotent_and_all_there_is_trusted_to_a_kept_connection() {
+        let whole = Upload::new(Body::NONE);
+        assert!(whole.survives_a_stale_connection(true));
+        assert!(!whole.survives_a_stale_connection(false));
+        let streamed = Upload::new(Body::Length(5));
+        assert!(!streamed.survives_a_stale_connection(true));
     }
 }

@@ -61,13 +61,15 @@ enum State {
     Done,
 }
 
-/// The longest forbidden trailer's name has 19 letters.
+/// One more than the longest forbidden trailer's name could have: a longer name is none of them.
 const NAME_BYTES: usize = 20;
 const DIGITS_MAX: u8 = 15;
 const EXTRA_BYTES_MAX: u32 = 16 << 10;
 
-/// Fields that must not arrive after the body: they decide on framing, routing or access.
-const FORBIDDEN_TRAILERS: [&[u8]; 12] = [
+/// Fields that must not arrive after the body: they decide on framing, routing or access, are of one
+/// hop only, or are set by the proxy itself. A service may merge trailers into the fields of the
+/// head. With `-` for `_`, which many servers do not tell apart.
+const FORBIDDEN_TRAILERS: [&[u8]; 20] = [
     b"authorization",
     b"connection",
     b"content-encoding",
@@ -75,12 +77,23 @@ const FORBIDDEN_TRAILERS: [&[u8]; 12] = [
     b"content-range",
     b"content-type",
     b"cookie",
+    b"expect",
+    b"forwarded",
     b"host",
-    b"proxy-authorization",
+    b"keep-alive",
     b"set-cookie",
+    b"te",
+    b"traceparent",
+    b"tracestate",
     b"trailer",
     b"transfer-encoding",
+    b"upgrade",
+    b"x-real-ip",
+    b"x-trace-id",
 ];
+
+/// The beginnings of others.
+const FORBIDDEN_PREFIXES: [&[u8]; 2] = [b"proxy-", b"x-forwarded-"];
 
 impl Default for ChunkDecoder {
     fn default() -> Self {
@@ -205,8 +218,9 @@ impl ChunkDecoder {
         self.extra(BadChunk::Trailer)?;
         let length = usize::from(self.count);
         if byte == b':' && length > 0 {
-            let name = self.name.get(..length).unwrap_or_default();
-            let forbidden = FORBIDDEN_TRAILERS.contains(&name);
+            let name = self.name.get(..length).unwrap_or(&self.name);
+            let forbidden = FORBIDDEN_TRAILERS.contains(&name)
+                || FORBIDDEN_PREFIXES.iter().any(|p| name.starts_with(p));
             return if forbidden {
                 Err(BadChunk::Trailer)
             } else {
@@ -217,7 +231,10 @@ impl ChunkDecoder {
             return Err(BadChunk::Trailer);
         }
         if let Some(slot) = self.name.get_mut(length) {
-            *slot = byte.to_ascii_lowercase();
+            *slot = match byte {
+                b'_' => b'-',
+                _ => byte.to_ascii_lowercase(),
+            };
         }
         self.count = self.count.saturating_add(1);
         Ok(State::TrailerName)

@@ -29,11 +29,15 @@ pub struct Fields<'h, 'b> {
     list: &'h [Header<'b>],
 }
 
-/// A field that the proxy cares about.
+/// A field that the proxy cares about. An *alias* is the name of one with `_` for `-`: CGI, WSGI and
+/// PHP give both the same variable, so that a service would take one for the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Name {
+    /// An alias of a field that frames the message or that the edge sets itself.
+    Alias,
     Connection,
     ContentLength,
+    ContentType,
     Expect,
     /// `Forwarded`, `X-Forwarded-*` and `X-Real-IP`.
     Forwarded,
@@ -132,25 +136,42 @@ impl<'h, 'b> Fields<'h, 'b> {
 pub(super) fn classify(name: &str) -> Name {
     let is = |other: &str| name.eq_ignore_ascii_case(other);
     let name = name.as_bytes();
+    // The same, or an alias of it.
+    let meant = |other: &str, as_name: Name| {
+        let start = &name[..other.len()];
+        if start.eq_ignore_ascii_case(other.as_bytes()) {
+            return Some(as_name);
+        }
+        let mut pairs = start.iter().zip(other.as_bytes());
+        let alias = pairs.all(|(a, b)| a.eq_ignore_ascii_case(b) || (*a == b'_' && *b == b'-'));
+        alias.then_some(Name::Alias)
+    };
     let Some(first) = name.first() else {
         return Name::Other;
     };
+    let found = match (first | 0x20, name.len()) {
+        (b'c', 14) => meant("content-length", Name::ContentLength),
+        (b'k', 10) => meant("keep-alive", Name::Hop),
+        (b'p', 6..) => meant("proxy-", Name::Hop),
+        (b't', 17) => meant("transfer-encoding", Name::TransferEncoding),
+        (b'x', 9) => meant("x-real-ip", Name::Forwarded),
+        (b'x', 12..) => meant("x-forwarded-", Name::Forwarded),
+        _ => None,
+    };
+    if let Some(found) = found {
+        return found;
+    }
     match (first | 0x20, name.len()) {
         (b'c', 10) if is("connection") => Name::Connection,
-        (b'c', 14) if is("content-length") => Name::ContentLength,
+        (b'c', 12) if is("content-type") => Name::ContentType,
         (b'e', 6) if is("expect") => Name::Expect,
         (b'f', 9) if is("forwarded") => Name::Forwarded,
         (b'h', 4) if is("host") => Name::Host,
-        (b'k', 10) if is("keep-alive") => Name::Hop,
-        (b'p', 6..) if name[..6].eq_ignore_ascii_case(b"proxy-") => Name::Hop,
         (b't', 2) if is("te") => Name::Te,
         (b't', 10) if is("tracestate") => Name::Tracestate,
         (b't', 11) if is("traceparent") => Name::Traceparent,
-        (b't', 17) if is("transfer-encoding") => Name::TransferEncoding,
         (b'u', 7) if is("upgrade") => Name::Upgrade,
-        (b'x', 9) if is("x-real-ip") => Name::Forwarded,
         (b'x', 10) if is("x-trace-id") => Name::TraceId,
-        (b'x', 12..) if name[..12].eq_ignore_ascii_case(b"x-forwarded-") => Name::Forwarded,
         _ => Name::Other,
     }
 }

@@ -5,7 +5,7 @@ use httparse::Status;
 
 use super::field::{FieldSet, Fields, Framing, Name, Storage, classify, tokens};
 use super::{Body, ChunkDecoder, Refusal, Version};
-use crate::limits::{HEAD_BYTES_MAX, REQUEST_LINE_BYTES_MAX};
+use crate::limits::{EMPTY_LINES_MAX, HEAD_BYTES_MAX, REQUEST_LINE_BYTES_MAX};
 
 /// The head of a request.
 #[derive(Debug, Clone, Copy)]
@@ -41,6 +41,9 @@ pub struct RequestFacts<'b> {
     pub traceparent: Option<&'b [u8]>,
     /// Fields that are never passed on.
     pub hop: FieldSet,
+    /// Fields that a service could take for one that frames the message or that the edge sets:
+    /// their names have `_` for `-`.
+    pub aliases: FieldSet,
     /// `Host`.
     pub host_set: FieldSet,
     /// `Forwarded`, `X-Forwarded-*`.
@@ -60,6 +63,9 @@ pub fn parse<'h, 'b>(
     let mut skipped = 0;
     while input[skipped..].starts_with(b"\r\n") {
         skipped += 2;
+        if skipped > 2 * EMPTY_LINES_MAX {
+            return Err(Refusal::bad("there is no request, only empty lines"));
+        }
     }
     let rest = &input[skipped..];
     let mut request = httparse::Request::new(&mut []);
@@ -147,7 +153,8 @@ impl<'b> RequestHead<'_, 'b> {
         for (at, (name, value)) in self.fields.iter().enumerate() {
             let bit: FieldSet = 1 << at;
             match classify(name) {
-                Name::Other | Name::TraceId => {}
+                Name::Other | Name::ContentType | Name::TraceId => {}
+                Name::Alias => facts.aliases |= bit,
                 Name::Host if facts.host.is_some() => {
                     return Err(Refusal::bad("the request names several hosts"));
                 }
@@ -243,6 +250,7 @@ impl RequestFacts<'_> {
             upgrade: false,
             traceparent: None,
             hop: 0,
+            aliases: 0,
             host_set: 0,
             forwarded: 0,
             traceparent_set: 0,

@@ -41,6 +41,8 @@ pub struct ResponseFacts {
     pub length: FieldSet,
     /// `X-Trace-Id`, which the edge sets itself.
     pub trace_id: FieldSet,
+    /// It is a stream of events, which may be silent for long.
+    pub event_stream: bool,
 }
 
 /// Parses the head at the start of `input`; none if it is not complete yet.
@@ -93,6 +95,7 @@ impl ResponseHead<'_, '_> {
     pub fn facts(&self, to_head: bool) -> Result<ResponseFacts, BadHead> {
         let mut framing = Framing::default();
         let mut connection = Connection::default();
+        let mut event_stream = false;
         let (mut hop, mut length, mut trace_id): (FieldSet, FieldSet, FieldSet) = (0, 0, 0);
         for (at, (name, value)) in self.fields.iter().enumerate() {
             let bit: FieldSet = 1 << at;
@@ -111,6 +114,7 @@ impl ResponseHead<'_, '_> {
                 }
                 Name::Hop | Name::Te | Name::Upgrade => hop |= bit,
                 Name::TraceId => trace_id |= bit,
+                Name::ContentType => event_stream = is_event_stream(value),
                 _ => {}
             }
         }
@@ -139,6 +143,15 @@ impl ResponseHead<'_, '_> {
             hop,
             length,
             trace_id,
+            event_stream,
         })
     }
+}
+
+/// Whether a media type, with or without parameters, is that of server-sent events.
+fn is_event_stream(value: &[u8]) -> bool {
+    let end = memchr::memchr(b';', value).unwrap_or(value.len());
+    value[..end]
+        .trim_ascii()
+        .eq_ignore_ascii_case(b"text/event-stream")
 }

@@ -332,3 +332,20 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_stream_of_events_is_known_by_its_media_type() {
+    for (value, expected) in [
+        ("text/event-stream", true),
+        ("Text/Event-Stream ; charset=utf-8", true),
+        ("text/event-streams", false),
+        ("text/plain; x=text/event-stream", false),
+    ] {
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Type: {value}\r\n\r\n");
+        let mut storage = storage();
+        let head = response::parse(head.as_bytes(), &mut storage)
+            .unwrap()
+            .unwrap();
+        assert_eq!(head.facts(false).unwrap().event_stream, expected, "{value}");
+    }
+}

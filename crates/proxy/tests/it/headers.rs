@@ -164,3 +164,29 @@ async fn head_and_bodiless_answers_have_no_body() {
     assert_eq!(client.get("/").await.text(), "body");
     assert_eq!(toy.connections(), 1, "one connection served them all");
 }
+
+/// CGI, WSGI and PHP read `_` and `-` as the same.
+#[tokio::test]
+async fn outsiders_cannot_forge_fields_with_underscores() {
+    let seen = seen_by_service(
+        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nX_Forwarded_For: 6.6.6.6\r\n\
+         X_FORWARDED-Host: evil\r\nX-Forwarded_Proto: https\r\nX_Real_IP: 6.6.6.6\r\n\
+         Transfer_Encoding: chunked\r\nContent_Length: 666\r\nProxy_Authorization: x\r\n\
+         X_Custom_Field: kept\r\nX_Trace_Id: kept\r\n\r\nbody",
+    )
+    .await;
+    let head = seen.head.to_lowercase();
+    assert!(
+        !head.contains("6.6.6.6") && !head.contains("evil"),
+        "{head}"
+    );
+    assert!(!head.contains("https") && !head.contains("666"), "{head}");
+    assert!(
+        !head.contains("transfer") && !head.contains("proxy_"),
+        "{head}"
+    );
+    assert_eq!(seen.field("content-length"), Some("4"));
+    assert_eq!(seen.field("x-forwarded-for"), Some("127.0.0.1"));
+    assert_eq!(seen.field("x_custom_field"), Some("kept"));
+    assert_eq!(seen.field("x_trace_id"), Some("kept"));
+}

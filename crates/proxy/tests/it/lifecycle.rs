@@ -247,3 +247,30 @@ async fn before_the_first_snapshot_nothing_is_there() {
     client.read_to_end().await;
     assert!(client.buffer.is_empty());
 }
+
+/// It has no end of its own that could be waited for.
+#[tokio::test]
+async fn a_silent_stream_of_events_does_not_hold_up_the_stop() {
+    let toy = Toy::raw(|mut client| async move {
+        client.read_request().await;
+        client
+            .send(
+                b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\n\
+                  Transfer-Encoding: chunked\r\n\r\n9\r\ndata: 1\n\n\r\n",
+            )
+            .await;
+        client.read_to_end().await;
+    })
+    .await;
+    let proxy = Proxy::start().forward_to(&[toy.endpoint()]);
+    let mut client = proxy.client().await;
+    client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    client.read_head().await.unwrap();
+    let begun = std::time::Instant::now();
+    proxy.handle.stop_edge(PATIENCE).await;
+    assert!(
+        begun.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        begun.elapsed()
+    );
+}

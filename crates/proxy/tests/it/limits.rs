@@ -92,6 +92,7 @@ async fn malformed_requests_are_refused_and_end_the_connection() {
         (505, "PRI * HTTP/2.0\r\n\r\n"),
         (505, "GET / HTTP/3.0\r\nHost: a\r\n\r\n"),
         (400, "\x16\x03\x01\x02\r\n"),
+        (400, "\r\n\r\n\r\n\r\n\r\n"),
     ] {
         let answer = refused(&proxy, format!("{head}{smuggled}").as_bytes()).await;
         assert_eq!(answer.status, status, "{head:?}: {}", answer.text());
@@ -116,6 +117,16 @@ async fn bad_chunks_end_the_request() {
         "fffffffffffffffff\r\n",
         "5;\x01\r\nhello",
         "0\r\nContent-Length: 5\r\n\r\n",
+        "0\r\ncontent_length: 5\r\n\r\n",
+        "0\r\nX-Forwarded-For: 6.6.6.6\r\n\r\n",
+        "0\r\nX_Forwarded_Some-Very-Long-Name: 1\r\n\r\n",
+        "0\r\nX-Real-IP: 6.6.6.6\r\n\r\n",
+        "0\r\nForwarded: for=6.6.6.6\r\n\r\n",
+        "0\r\nTraceparent: 1\r\n\r\n",
+        "0\r\nHost: a\r\n\r\n",
+        "0\r\nConnection: close\r\n\r\n",
+        "0\r\nAuthorization: x\r\n\r\n",
+        "0\r\nProxy-Some-Very-Long-Name-Indeed: 1\r\n\r\n",
         "0\r\nbad name: 1\r\n\r\n",
         "0\r\n\n",
     ] {
@@ -234,4 +245,27 @@ async fn a_head_may_come_in_pieces() {
         tokio::time::sleep(Duration::from_micros(300)).await;
     }
     assert_eq!(client.answer().await.text(), "a");
+}
+
+/// Empty lines count against no limit of a head's size.
+#[tokio::test]
+async fn a_flood_of_empty_lines_is_refused() {
+    let proxy = Proxy::start();
+    let answer = refused(&proxy, "\r\n".repeat(40_000).as_bytes()).await;
+    assert_eq!(answer.status, 400, "{}", answer.text());
+}
+
+#[tokio::test]
+async fn trace_is_not_served_at_the_edge() {
+    let toy = Toy::echo().await;
+    let proxy = Proxy::start().forward_to(&[toy.endpoint()]);
+    let mut client = proxy.client().await;
+    let answer = client
+        .request("TRACE / HTTP/1.1\r\nHost: a\r\nCookie: secret\r\n\r\n")
+        .await;
+    assert_eq!(answer.status, 405);
+    assert!(answer.field("allow").unwrap().contains("GET"));
+    assert!(!answer.text().contains("secret"));
+    assert_eq!(client.get("/").await.status, 200, "the connection goes on");
+    assert_eq!(toy.requests(), 1);
 }

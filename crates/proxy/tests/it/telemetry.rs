@@ -88,3 +88,16 @@ async fn stats_count_requests_and_errors() {
     let json = serde_json::to_value(&stats).unwrap();
     assert_eq!(json["service"], "orders");
 }
+
+#[tokio::test]
+async fn a_request_that_never_came_whole_has_not_the_name_of_the_one_before() {
+    let toy = Toy::named("a").await;
+    let proxy = Proxy::with(|config| config.edge.head_timeout = "200ms".parse().unwrap())
+        .forward_to(&[toy.endpoint()]);
+    let mut client = proxy.client().await;
+    assert_eq!(client.get("/before").await.status, 200);
+    client.send(b"GET /aft").await;
+    assert_eq!(client.answer().await.status, 408);
+    let span = proxy.spans.find(|span| span.status == 408).await;
+    assert_eq!((span.method.as_str(), span.path.as_str()), ("", ""));
+}

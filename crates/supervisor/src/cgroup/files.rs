@@ -87,6 +87,13 @@ fn cpu_limits(dialect: Dialect, resources: &Resources) -> Vec<Setting> {
     }
 }
 
+impl Setting {
+    /// Whether this is the limit of memory itself, and not one of those beside it.
+    pub(super) fn limits_memory(&self) -> bool {
+        matches!(self.file, "memory.max" | "memory.limit_in_bytes")
+    }
+}
+
 fn needed(file: &'static str, value: String) -> Setting {
     Setting {
         file,

@@ -64,7 +64,7 @@ impl Order {
     fn start(&self, group: &mut Option<Arc<Group>>) -> Result<Raw, Error> {
         let lease = match self.spec.port {
             Some(_) => None,
-            None => Some(self.shared.ports.take()?),
+            None => Some(self.take_port()?),
         };
         let port = lease.as_ref().map(Lease::port).or(self.spec.port);
         let port = port.ok_or(Error::NoFreePort)?;
@@ -85,7 +85,7 @@ impl Order {
             other => other,
         };
         let launched = launched.map_err(|refusal| refusal.into_error(&self.spec.command))?;
-        self.record(Some(launched.child.id()), group.as_deref())?;
+        self.record(Some(launched.child.pid()), group.as_deref())?;
         Ok(Raw {
             launched,
             lease,
@@ -94,10 +94,22 @@ impl Order {
         })
     }
 
+    fn take_port(&self) -> Result<Lease, Error> {
+        let lease = self.shared.ports.take().map_err(|source| Error::Spawn {
+            program: self.spec.command.first().cloned().unwrap_or_default(),
+            step: "looking for a free port",
+            source,
+        })?;
+        lease.ok_or(Error::NoFreePort)
+    }
+
     fn create_group(&self) -> Option<Arc<Group>> {
-        let group = self.shared.tree.create(self.spec.id.as_str())?;
+        let mut group = self.shared.tree.create(self.spec.id.as_str())?;
         if let Err(problem) = group.limit(&self.spec.resources) {
-            self.warn(format!("a limit is not enforced: {problem}"));
+            let service = self.spec.id.service();
+            self.warn(format!(
+                "not all limits of {service} are enforced: {problem}"
+            ));
         }
         Some(Arc::new(group))
     }

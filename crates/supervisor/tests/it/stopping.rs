@@ -1,5 +1,7 @@
 //! Asking an instance to leave.
 
+use std::future::{Future, poll_fn};
+use std::task::Poll;
 use std::time::Duration;
 
 use atoll_base::clock;
@@ -112,5 +114,33 @@ async fn all_are_stopped_at_the_same_time() {
     bed.handle.stop_all().await;
     let took = clock::monotonic() - began;
     assert!(took < Duration::from_secs(2), "{took:?}");
+    bed.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_stop_does_not_forget_the_next_one_of_that_name() {
+    let bed = Bed::new();
+    let spec = bed.sh("exec sleep 1000");
+    let id = bed.start(spec.clone());
+    let handle = bed.handle.clone();
+    let mut late = Box::pin(handle.stop(&id));
+    let begun = poll_fn(|cx| Poll::Ready(late.as_mut().poll(cx))).await;
+    assert!(begun.is_pending());
+    bed.handle.stop(&id).await;
+    bed.start(spec);
+    late.await;
+    drop(handle);
+    assert!(bed.handle.status(&id).is_some(), "it runs, so it is listed");
+    bed.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_starts_once_all_are_stopped() {
+    let bed = Bed::new();
+    let before = bed.start(bed.sh("exec sleep 1000"));
+    bed.handle.stop_all().await;
+    let after = bed.start(bed.sh("exec sleep 1000"));
+    assert!(bed.handle.status(&before).is_none());
+    assert!(bed.handle.status(&after).is_none());
     bed.end().await;
 }
