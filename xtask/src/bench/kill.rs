@@ -17,10 +17,6 @@ const CONNECTIONS: usize = 8;
 /// Requests per second and connection.
 const RATE: u32 = 125;
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a benchmark reads the real clock"
-)]
 pub(super) fn run() -> anyhow::Result<()> {
     let atoll = atoll(true)?;
     let app = application()?;
