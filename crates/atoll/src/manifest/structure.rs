@@ -51,7 +51,7 @@ pub(super) fn listed<'k>(names: impl IntoIterator<Item = &'k str>) -> String {
 }
 
 impl Walk<'_> {
-    /// Holds a table against an object schema; `at` names it for messages, such as "[health]".
+    /// Holds a table against an object schema; `at` names it for messages, such as `health`.
     pub(super) fn table(
         &mut self,
         table: &DeTable<'_>,
