@@ -181,6 +181,8 @@ impl Handle {
         for id in ids {
             self.stop(&id).await;
         }
+        // What could not be ended keeps its cgroup, and with it the node's.
+        self.0.tree.remove();
     }
 
     /// What is known about an instance; None when it was never started or is stopped and gone.

@@ -1,0 +1,26 @@
+//! The real `atoll` from outside: one application in a folder of its own for each test.
+//!
+//! A test writes manifests, runs the binary as a person would, and looks at exit codes, at what was
+//! printed, and at answers of the edge. Nothing in here uses a crate of Atoll for what it asserts.
+//! Services are a few lines of `sh` or the one fixture `server.py`; ports are chosen by the system;
+//! tests wait for a state, never for a time.
+#![expect(clippy::unwrap_used, reason = "a test, and what helps it, may fail")]
+
+mod bad_requests;
+mod databases;
+mod deploying;
+mod faults;
+mod full_disk;
+mod house;
+mod killing;
+mod life;
+mod logs;
+mod manifests;
+mod ordering;
+mod ports;
+mod routing;
+mod scaffold;
+mod signals;
+mod testkit;
+mod watching;
+mod zero_loss;
