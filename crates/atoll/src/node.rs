@@ -194,11 +194,11 @@ impl Node {
             .services
             .get(service)
             .map(|service| service.dir.clone());
-        let application = match (dir.map(Path::to_owned).or(home.clone()), home) {
-            (Some(dir), Some(_)) => manifest::reload(known, &dir),
-            (dir, _) => manifest::load_with(&known.dir, dir.as_deref()),
+        let application = match (dir.or(home.as_deref()), &home) {
+            (Some(dir), Some(_)) => manifest::reload(known, dir),
+            (dir, _) => manifest::load_with(&known.dir, dir),
         };
-        let application = application.map_err(OrderError::Manifest)?;
+        let mut application = application.map_err(OrderError::Manifest)?;
         let found = application.services.get(service);
         let found = found.ok_or_else(|| atoll_deploy::Error::NoService(service.clone()))?;
         let wanted = dir.and_then(|dir| dir.canonicalize().ok());
@@ -206,6 +206,10 @@ impl Node {
             return Err(OrderError::OtherService(service.clone()));
         }
         let source = source_of(found);
+        // A folder that was named is for this once; the service's own stays where it is.
+        if let (Some(service), Some(home)) = (application.services.get_mut(service), home) {
+            service.dir = home;
+        }
         *self.application() = application;
         Ok(source)
     }

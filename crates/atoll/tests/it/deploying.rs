@@ -83,6 +83,9 @@ fn a_folder_elsewhere_can_be_deployed_if_it_holds_the_same_service() {
     let said = app.cli(&["deploy", "a", "/no/such/folder"]).ended(1);
     holds(&said.err, "/no/such/folder cannot be used");
     assert_eq!(serving(&app), is("2", "from elsewhere"));
+    // That was for once: without a folder, the service's own is meant again.
+    app.cli(&["deploy", "a"]).succeeded();
+    assert_eq!(serving(&app), is("3", "one"));
 }
 
 #[test]
