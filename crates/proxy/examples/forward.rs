@@ -11,8 +11,8 @@ use std::sync::Arc;
 
 use atoll_base::{InstanceId, RevisionNumber, ServiceName};
 use atoll_proxy::{
-    Cluster, Config, DEFAULT_RESPONSE_TIMEOUT, Endpoint, MeshConfig, RouteConfig, RouteTable,
-    Service, Snapshot, SpanBatch, SpanSink,
+    Cluster, Config, DEFAULT_RESPONSE_TIMEOUT, Endpoint, MeshConfig, Protocol, RouteConfig,
+    RouteTable, Service, Snapshot, SpanBatch, SpanSink,
 };
 
 struct Nowhere;
@@ -49,6 +49,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let name = ServiceName::new("upstream")?;
     let routes = [(name.clone(), RouteConfig::new("/**"))];
     let cluster = Cluster {
+        protocol: Protocol::Http1,
         service: name.clone(),
         endpoints: vec![Endpoint::new(
             InstanceId::new(name.clone(), RevisionNumber(1), 1),

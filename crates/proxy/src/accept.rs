@@ -13,6 +13,7 @@ use crate::connection::{self, Origin};
 use crate::limits::TICK;
 use crate::service::{Listeners, Shared};
 use crate::span::Side;
+use crate::transport::Transport;
 use crate::worker::Worker;
 
 /// Starts accepting on both listeners.
@@ -87,7 +88,7 @@ fn open(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr, side: Side) {
         return;
     }
     let guard = (side == Side::Edge).then(|| EdgeGuard::new(&worker.shared));
-    let serving = connection::serve(Rc::clone(worker), stream, origin);
+    let serving = connection::serve(Rc::clone(worker), Transport::Tcp(stream), origin);
     tokio::task::spawn_local(async move {
         serving.await;
         drop(guard);

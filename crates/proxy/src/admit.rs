@@ -9,6 +9,7 @@ use std::borrow::Cow;
 use std::rc::Rc;
 use std::time::Duration;
 
+use crate::answer::Form;
 use crate::connection::Origin;
 use crate::http::request::{RequestFacts, RequestHead, check_host};
 use crate::http::{Body, Refusal, Version};
@@ -31,6 +32,8 @@ pub(crate) struct Plan {
     /// The client understands chunks and interim answers.
     pub(crate) modern_client: bool,
     pub(crate) to_head: bool,
+    /// It is a call of gRPC.
+    pub(crate) grpc: bool,
     /// It may be sent twice without harm.
     pub(crate) idempotent: bool,
     pub(crate) upgrade: bool,
@@ -52,7 +55,7 @@ pub(crate) struct Rejection {
     pub(crate) service: Option<Rc<Known>>,
     pub(crate) trace: TraceContext,
     pub(crate) allow: Option<String>,
-    pub(crate) to_head: bool,
+    pub(crate) form: Form,
     /// What follows the head cannot be understood or is not wanted.
     pub(crate) close: bool,
 }
@@ -126,7 +129,7 @@ impl Rejection {
             service: None,
             trace: TraceContext::continue_or_begin(None, &worker.random),
             allow: None,
-            to_head: false,
+            form: Form::Problem,
             close: true,
         }
     }
@@ -160,6 +163,7 @@ impl Candidate<'_, '_, '_> {
             trace: self.trace,
             modern_client: self.head.version == Version::Http11,
             to_head: method == "HEAD",
+            grpc: self.facts.grpc,
             idempotent: is_idempotent(method),
             upgrade: self.facts.upgrade,
             expects_continue: self.facts.expects_continue,
@@ -226,7 +230,7 @@ impl Candidate<'_, '_, '_> {
             service: None,
             trace: self.trace,
             allow: None,
-            to_head: self.head.method == "HEAD",
+            form: Form::of(self.head.method == "HEAD", self.facts.grpc),
             // A body that nobody wants would have to be read before the next request.
             close: self.facts.close || !self.facts.body.is_done(),
         }

@@ -18,10 +18,30 @@ pub(crate) struct Problem<'a> {
     pub(crate) trace: TraceId,
     pub(crate) side: Side,
     pub(crate) allow: Option<&'a str>,
-    /// The request was HEAD: the answer has no body.
-    pub(crate) to_head: bool,
+    pub(crate) form: Form,
     /// The connection ends after this.
     pub(crate) close: bool,
+}
+
+/// How an answer of the proxy is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// As a problem.
+    Problem,
+    /// The same without its body: the request was HEAD.
+    HeadOnly,
+    /// As gRPC clients understand it: the status in a field, 200 as that of HTTP.
+    Grpc,
+}
+
+impl Form {
+    pub(crate) const fn of(to_head: bool, grpc: bool) -> Self {
+        match (to_head, grpc) {
+            (_, true) => Self::Grpc,
+            (true, false) => Self::HeadOnly,
+            (false, false) => Self::Problem,
+        }
+    }
 }
 
 /// The status of a failure that no earlier refusal gave one.
@@ -60,6 +80,9 @@ pub(crate) fn detail(kind: ErrorKind, service: Option<&ServiceName>) -> String {
 impl Problem<'_> {
     /// Appends the answer, head and body.
     pub(crate) fn write(&self, out: &mut Vec<u8>) {
+        if self.form == Form::Grpc {
+            return self.write_grpc(out);
+        }
         let body = self.body();
         let title = title(self.status);
         // Writing to memory does not fail.
@@ -84,9 +107,23 @@ impl Problem<'_> {
             out.extend_from_slice(b"Connection: close\r\n");
         }
         out.extend_from_slice(b"\r\n");
-        if !self.to_head {
+        if self.form == Form::Problem {
             out.extend_from_slice(body.as_bytes());
         }
+    }
+
+    /// An answer without messages: status and reason are fields ("Trailers-Only" in the protocol
+    /// text of gRPC over HTTP/2). It names the trace, as there is no body to do so.
+    fn write_grpc(&self, out: &mut Vec<u8>) {
+        // Every text here is printable ASCII without `%`: none needs the message's escapes.
+        let _ = write!(
+            out,
+            "HTTP/1.1 200 OK\r\nContent-Type: application/grpc\r\nContent-Length: 0\r\n\
+             grpc-status: {}\r\ngrpc-message: {} (trace {})\r\n\r\n",
+            grpc_status(self.kind),
+            self.detail,
+            self.trace,
+        );
     }
 
     fn body(&self) -> String {
@@ -120,6 +157,27 @@ const fn slug(kind: ErrorKind) -> &'static str {
         ErrorKind::Timeout => "timeout",
         ErrorKind::BadAnswer => "bad-answer",
         ErrorKind::AnswerCut => "answer-cut",
+    }
+}
+
+/// The status code of gRPC for a failure: what a gRPC library itself makes of the HTTP status, and
+/// closer where the proxy knows more.
+const fn grpc_status(kind: ErrorKind) -> u8 {
+    const DEADLINE_EXCEEDED: u8 = 4;
+    const RESOURCE_EXHAUSTED: u8 = 8;
+    const UNIMPLEMENTED: u8 = 12;
+    const INTERNAL: u8 = 13;
+    const UNAVAILABLE: u8 = 14;
+    match kind {
+        ErrorKind::NoRoute | ErrorKind::WrongMethod => UNIMPLEMENTED,
+        ErrorKind::BadRequest => INTERNAL,
+        ErrorKind::TooLarge => RESOURCE_EXHAUSTED,
+        ErrorKind::ClientTimeout | ErrorKind::Timeout => DEADLINE_EXCEEDED,
+        ErrorKind::ClientGone
+        | ErrorKind::NoInstance
+        | ErrorKind::Connect
+        | ErrorKind::BadAnswer
+        | ErrorKind::AnswerCut => UNAVAILABLE,
     }
 }
 
@@ -167,7 +225,7 @@ mod tests {
             trace: TraceId::new(0xabc).unwrap(),
             side: Side::Edge,
             allow: None,
-            to_head: false,
+            form: Form::Problem,
             close: true,
         };
         problem.write(&mut out);

@@ -14,6 +14,8 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use atoll_base::{InstanceId, ServiceName};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
 use crate::route::RouteTable;
@@ -40,9 +42,24 @@ pub struct Cluster {
     pub service: ServiceName,
     /// Its ready instances. May be empty: requests are then answered 503.
     pub endpoints: Vec<Arc<Endpoint>>,
+    /// What its instances speak.
+    pub protocol: Protocol,
     /// How long it may take until the head of an answer, unless the route says else. See
     /// [`crate::limits::DEFAULT_RESPONSE_TIMEOUT`].
     pub timeout: Duration,
+}
+
+/// What an instance speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// HTTP/1.1.
+    #[default]
+    Http1,
+    /// HTTP/2 without TLS, with prior knowledge (RFC 9113, 3.3).
+    H2c,
+    /// gRPC, which is spoken over the same.
+    Grpc,
 }
 
 /// One service may call another.
@@ -64,6 +81,13 @@ pub struct Snapshot {
     pub clusters: HashMap<ServiceName, Arc<Cluster>>,
     /// The meaning of each mesh address.
     pub mesh: HashMap<Ipv4Addr, Dependency>,
+}
+
+impl Protocol {
+    /// Whether it is HTTP/2.
+    pub const fn is_http2(self) -> bool {
+        matches!(self, Self::H2c | Self::Grpc)
+    }
 }
 
 impl Endpoint {

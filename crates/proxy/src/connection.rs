@@ -7,57 +7,70 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::rc::Rc;
 use std::task::Poll;
-use std::time::Duration;
-
-use atoll_base::clock::monotonic;
-use tokio::net::TcpStream;
 
 use crate::admit::{self, Plan, Rejection};
-use crate::answer::{self, Problem};
+use crate::answer::{self, Form, Problem};
 use crate::clockwork::Timer;
 use crate::config::Patience;
 use crate::exchange::{Exchange, Fault, Finished};
+use crate::h2;
 use crate::http::field::storage;
 use crate::http::request;
 use crate::http::{Body, Refusal};
 use crate::limits::{BUFFER_BYTES, HEAD_BYTES_MAX, LINGER};
 use crate::recorder::{Label, Visit};
 use crate::span::Side;
+use crate::transport::Transport;
 use crate::tunnel;
 use crate::wire::Wire;
 use crate::worker::Worker;
+use atoll_base::clock::monotonic;
 
 /// Where a connection comes from.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) enum Origin {
     /// Outside.
     Edge {
         /// The fields that tell the service about the client, but for the host.
-        forwarded: Vec<u8>,
+        forwarded: Rc<[u8]>,
     },
     /// A service, known by the address that it called.
     Mesh(Ipv4Addr),
 }
 
 /// Serves a connection until either side ends it.
-pub(crate) async fn serve(worker: Rc<Worker>, stream: TcpStream, origin: Origin) {
+pub(crate) async fn serve(worker: Rc<Worker>, transport: Transport, origin: Origin) {
     let _guard = PanicGuard;
     let mut connection = Connection {
         timer: worker.clockwork.timer(),
-        client: Wire::new(stream),
+        client: Wire::new(transport),
         label: Label::default(),
         request: Vec::new(),
+        is_new: true,
         worker: &worker,
         origin,
     };
-    loop {
+    let next = loop {
         match connection.serve_one().await {
             Next::Request => {}
-            Next::Linger => break connection.linger().await,
-            Next::Close => break,
+            Next::Linger => {
+                connection.linger().await;
+                break Next::Close;
+            }
+            next => break next,
         }
+    };
+    let Connection {
+        client,
+        origin,
+        timer,
+        ..
+    } = connection;
+    drop(timer);
+    if next == Next::Http2 {
+        let (transport, read) = (client.transport, client.input);
+        Box::pin(h2::serve(Rc::clone(&worker), transport, read, origin)).await;
     }
-    drop(connection);
     if worker.stopping.get() {
         worker.wake.notify_one();
     }
@@ -82,6 +95,8 @@ struct Connection<'w> {
     label: Label,
     /// The head for the service, and what of the body came with it.
     request: Vec<u8>,
+    /// Nothing has been read yet.
+    is_new: bool,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -90,6 +105,8 @@ enum Next {
     /// Close once the client surely has its answer.
     Linger,
     Close,
+    /// The client speaks HTTP/2.
+    Http2,
 }
 
 /// What reading a head came to.
@@ -98,6 +115,8 @@ enum Read {
     Rejected(Rejection),
     /// Nothing to answer.
     Ended,
+    /// The client speaks HTTP/2.
+    Http2,
 }
 
 impl Connection<'_> {
@@ -108,6 +127,7 @@ impl Connection<'_> {
             Read::Admitted(plan, body) => self.forward(plan, body).await,
             Read::Rejected(rejection) => self.refuse(rejection).await,
             Read::Ended => Next::Close,
+            Read::Http2 => return Next::Http2,
         };
         let spare = &self.worker.buffers;
         spare.return_output(std::mem::take(&mut self.request));
@@ -177,12 +197,19 @@ impl Connection<'_> {
 
     /// Parses what there is; none if the head is not complete.
     fn try_head(&mut self) -> Option<Read> {
+        if self.is_new
+            && !self.client.transport.is_single()
+            && self.client.input.bytes().starts_with(&h2::PREFACE[..16])
+        {
+            return Some(Read::Http2);
+        }
         let mut storage = storage();
         let head = match request::parse(self.client.input.bytes(), &mut storage) {
             Ok(Some(head)) => head,
             Ok(None) => return None,
             Err(refusal) => return Some(self.label_nothing(&refusal)),
         };
+        self.is_new = false;
         let length = head.length;
         if self.request.capacity() == 0 {
             self.request = self.worker.buffers.output();
@@ -252,11 +279,7 @@ impl Connection<'_> {
                 visit.status = answer::status(fault.kind);
             }
             if fault.answer_begun && fault.end_would_look_clean {
-                let reset =
-                    socket2::SockRef::from(&self.client.stream).set_linger(Some(Duration::ZERO));
-                if let Err(error) = reset {
-                    tracing::debug!(%error, "a cut answer could not be marked as such");
-                }
+                self.client.transport.break_off();
             }
             self.worker.record(&visit, &self.label);
             return Next::Close;
@@ -270,7 +293,7 @@ impl Connection<'_> {
             trace: plan.trace.trace,
             side: plan.side,
             allow: None,
-            to_head: plan.to_head,
+            form: Form::of(plan.to_head, plan.grpc),
             close: plan.close || !fault.request_read || self.worker.is_stopping(self.origin.side()),
         };
         self.send(&problem, visit).await
@@ -296,7 +319,7 @@ impl Connection<'_> {
             trace: rejection.trace.trace,
             side: self.origin.side(),
             allow: rejection.allow.as_deref(),
-            to_head: rejection.to_head,
+            form: rejection.form,
             close: rejection.close || self.worker.is_stopping(self.origin.side()),
         };
         self.send(&problem, visit).await
@@ -373,7 +396,7 @@ impl Origin {
             "X-Forwarded-For: {peer}\r\nX-Forwarded-Proto: http\r\nForwarded: for={node};proto=http"
         );
         Self::Edge {
-            forwarded: forwarded.into_bytes(),
+            forwarded: forwarded.into_bytes().into(),
         }
     }
 

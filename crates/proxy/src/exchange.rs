@@ -30,6 +30,7 @@ use self::upload::Upload;
 use crate::admit::Plan;
 use crate::clock::millis;
 use crate::clockwork::Timer;
+use crate::h2::Link;
 use crate::http::Body;
 use crate::limits::{
     CONNECT_TIMEOUT, CONTINUE_AFTER, RETRIES_AFTER_BREAK_MAX, RETRIES_MAX, SUSPECT_FOR,
@@ -37,6 +38,7 @@ use crate::limits::{
 use crate::pool::{Lease, Pool};
 use crate::recorder::Visit;
 use crate::span::ErrorKind;
+use crate::transport::Transport;
 use crate::wire::Wire;
 use crate::worker::Worker;
 
@@ -146,27 +148,14 @@ impl<'a> Exchange<'a> {
     async fn attempt(&mut self, lease: &Lease, first: bool) -> Result<Wire, Fault> {
         self.upload.restart();
         let pool = lease.pool();
-        let idle = if first {
-            pool.take(
-                !self
-                    .upload
-                    .survives_a_stale_connection(self.plan.idempotent),
-            )
-        } else {
-            None
+        let (transport, reused) = match self.reach(pool, first).await {
+            Ok(reached) => reached,
+            Err(_) => {
+                self.suspect(pool);
+                return Err(self.fault(ErrorKind::Connect, !self.upload.has_passed_request()));
+            }
         };
-        let reused = idle.is_some();
-        let stream = match idle {
-            Some(stream) => stream,
-            None => match self.connect(pool).await {
-                Ok(stream) => stream,
-                Err(_) => {
-                    self.suspect(pool);
-                    return Err(self.fault(ErrorKind::Connect, !self.upload.has_passed_request()));
-                }
-            },
-        };
-        let mut upstream = Wire::new(stream);
+        let mut upstream = Wire::new(transport);
         let outcome = self.converse(&mut upstream).await;
         if let Err(fault) = &outcome {
             if fault.retry {
@@ -181,6 +170,33 @@ impl<'a> Exchange<'a> {
             upstream.release(&self.worker.buffers);
         }
         outcome.map(|()| upstream)
+    }
+
+    /// A way to the instance, and whether others have used it before. Only a first attempt trusts a
+    /// kept connection.
+    async fn reach(&self, pool: &Pool, first: bool) -> io::Result<(Transport, bool)> {
+        if self.plan.target.protocol.is_http2() {
+            if first && let Some(call) = pool.links.take() {
+                return Ok((Transport::Call(Box::new(call)), true));
+            }
+            let _making = pool.links.begin().await;
+            if first && let Some(call) = pool.links.take() {
+                return Ok((Transport::Call(Box::new(call)), true));
+            }
+            let link = Link::begin(self.connect(pool).await?).await?;
+            let call = link.call();
+            pool.links.add(link);
+            return Ok((Transport::Call(Box::new(call)), false));
+        }
+        if first {
+            let safe = self
+                .upload
+                .survives_a_stale_connection(self.plan.idempotent);
+            if let Some(stream) = pool.take(!safe) {
+                return Ok((Transport::Tcp(stream), true));
+            }
+        }
+        Ok((Transport::Tcp(self.connect(pool).await?), false))
     }
 
     /// Sends the request and passes the answer on.
@@ -226,6 +242,11 @@ impl<'a> Exchange<'a> {
         loop {
             match upstream.poll_fill(cx, &self.worker.buffers) {
                 Poll::Pending => return Poll::Pending,
+                Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                    // An HTTP/2 service says that it has not begun with it.
+                    let untouched = !self.upload.has_passed_request();
+                    return Poll::Ready(Err(self.fault(ErrorKind::BadAnswer, untouched)));
+                }
                 Poll::Ready(Ok(0) | Err(_)) => {
                     return Poll::Ready(Err(self.broken_before_answer()));
                 }
@@ -402,10 +423,8 @@ impl<'a> Exchange<'a> {
         let done = self.upload.is_done();
         let reusable = done && self.download.leaves_connection_open() && upstream.input.is_empty();
         upstream.release(&self.worker.buffers);
-        if reusable {
-            lease
-                .pool()
-                .put(upstream.stream, self.worker.clockwork.now());
+        if reusable && let Some(stream) = upstream.transport.into_tcp() {
+            lease.pool().put(stream, self.worker.clockwork.now());
         }
         Finished::Answered {
             close: self.download.closes_client() || !done,

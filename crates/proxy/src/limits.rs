@@ -71,6 +71,24 @@ pub const CONTINUE_AFTER: Duration = Duration::from_secs(1);
 /// instead of being destroyed by a reset (RFC 9112, 9.6).
 pub const LINGER: Duration = Duration::from_secs(2);
 
+/// Streams that a client may have open on one HTTP/2 connection: what nginx takes, above the 100
+/// that RFC 9113 recommends at least.
+pub const H2_STREAMS_MAX: u32 = 128;
+
+/// How far a sender of HTTP/2 may be ahead of us on one stream, in bytes. On one machine there is
+/// no distance to fill; this is enough for a fast link of 20 ms.
+pub const H2_STREAM_WINDOW: u32 = 256 << 10;
+
+/// The same for all streams of a connection together: what one client can make us hold.
+pub const H2_CONNECTION_WINDOW: u32 = 1 << 20;
+
+/// How much of an answer is kept for a stream of a slow client, in bytes.
+pub const H2_SEND_BUFFER: usize = 64 << 10;
+
+/// Streams that a client began and reset and that are still remembered. More of them is a flood
+/// ("rapid reset", CVE-2023-44487) and ends the connection.
+pub const H2_RESETS_MAX: usize = 32;
+
 /// The period of a worker's clockwork: deadlines are met to within this.
 pub const TICK: Duration = Duration::from_millis(100);
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use atoll_base::ServiceName;
 
-use crate::cluster::{Cluster, Endpoint, Snapshot};
+use crate::cluster::{Cluster, Endpoint, Protocol, Snapshot};
 use crate::limits::DEFAULT_RESPONSE_TIMEOUT;
 use crate::pool::Pool;
 use crate::span::NameIndex;
@@ -31,6 +31,7 @@ pub(crate) struct Local {
 pub(crate) struct Target {
     pub(crate) service: Rc<Known>,
     pub(crate) timeout: Duration,
+    pub(crate) protocol: Protocol,
     /// One for each endpoint that was ready when the snapshot was made.
     pub(crate) pools: Vec<Rc<Pool>>,
 }
@@ -81,6 +82,7 @@ impl Local {
                 Rc::new(Target {
                     service: service(name),
                     timeout: cluster.map_or(DEFAULT_RESPONSE_TIMEOUT, |cluster| cluster.timeout),
+                    protocol: cluster.map_or(Protocol::Http1, |cluster| cluster.protocol),
                     pools: endpoints.iter().map(&mut pool).collect(),
                 })
             });

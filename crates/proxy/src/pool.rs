@@ -11,6 +11,7 @@ use tokio::net::TcpStream;
 
 use crate::clock::millis;
 use crate::cluster::Endpoint;
+use crate::h2::Links;
 use crate::limits::{IDLE_PER_ENDPOINT_MAX, UPSTREAM_IDLE};
 use crate::span::NameIndex;
 
@@ -19,6 +20,8 @@ use crate::span::NameIndex;
 pub(crate) struct Pool {
     pub(crate) endpoint: Arc<Endpoint>,
     idle: RefCell<Vec<Idle>>,
+    /// Connections that many requests share, if the service speaks HTTP/2.
+    pub(crate) links: Links,
     /// Nothing is kept any more.
     closed: Cell<bool>,
     /// The instance's index in the batch of this number.
@@ -40,6 +43,7 @@ impl Pool {
         Self {
             endpoint,
             idle: RefCell::new(Vec::new()),
+            links: Links::default(),
             closed: Cell::new(false),
             span_name: Cell::new((0, 0)),
         }
@@ -69,6 +73,7 @@ impl Pool {
     /// Closes all that are idle now: one of them was found broken.
     pub(crate) fn clear(&self) {
         self.idle.borrow_mut().clear();
+        self.links.clear();
     }
 
     /// Closes all, and every connection that comes back later.

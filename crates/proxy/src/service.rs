@@ -61,6 +61,8 @@ pub(crate) struct Shared {
     pub(crate) edge_busy: AtomicUsize,
     /// More edge connections than this are left waiting in the kernel's queue.
     pub(crate) edge_connections_max: usize,
+    /// HTTP/2 connections that were ended because the client flooded them.
+    pub(crate) floods: AtomicU64,
     /// No new connections; those in use finish their request.
     pub(crate) stop: CancellationToken,
     /// The time for that is over.
@@ -103,6 +105,7 @@ impl Service {
             edge_stop: CancellationToken::new(),
             edge_busy: AtomicUsize::new(count),
             edge_connections_max: limits::edge_connections_max(),
+            floods: AtomicU64::new(0),
             stop: CancellationToken::new(),
             abort: CancellationToken::new(),
             alive: watch::Sender::new(0),
@@ -189,6 +192,12 @@ impl Handle {
                     .stats(name, in_flight, now)
             })
             .collect()
+    }
+
+    /// HTTP/2 connections that were ended because the client flooded them with frames that carry
+    /// nothing, since the start.
+    pub fn floods(&self) -> u64 {
+        self.shared.floods.load(Ordering::Relaxed)
     }
 
     /// Where the edge listens.

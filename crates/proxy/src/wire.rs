@@ -5,15 +5,15 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
 use crate::buffer::{Buffer, Buffers};
 use crate::limits::{BUFFER_BYTES, LARGE_BUFFER_BYTES};
+use crate::transport::Transport;
 
 /// A connection, what was read from it and not used, and what is to be written to it.
 #[derive(Debug)]
 pub(crate) struct Wire {
-    pub(crate) stream: TcpStream,
+    pub(crate) transport: Transport,
     pub(crate) input: Buffer,
     pub(crate) output: Vec<u8>,
     /// How much of the output has been written.
@@ -23,9 +23,9 @@ pub(crate) struct Wire {
 }
 
 impl Wire {
-    pub(crate) fn new(stream: TcpStream) -> Self {
+    pub(crate) fn new(transport: Transport) -> Self {
         Self {
-            stream,
+            transport,
             input: Buffer::default(),
             output: Vec::new(),
             sent: 0,
@@ -44,7 +44,7 @@ impl Wire {
     ) -> Poll<io::Result<usize>> {
         if !self.input.has_memory() {
             // Don't take a buffer only to find that there is nothing to read.
-            ready!(self.stream.poll_read_ready(cx))?;
+            ready!(self.transport.poll_readable(cx))?;
             self.input = spare.input();
         } else if self.in_flood && self.input.is_empty() && self.input.capacity() == BUFFER_BYTES {
             spare.return_input(std::mem::take(&mut self.input));
@@ -52,7 +52,7 @@ impl Wire {
         }
         let mut buffer = ReadBuf::new(self.input.room());
         let room = buffer.remaining();
-        ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer))?;
+        ready!(Pin::new(&mut self.transport).poll_read(cx, &mut buffer))?;
         let length = buffer.filled().len();
         self.input.filled(length);
         self.in_flood = length == room;
@@ -79,7 +79,7 @@ impl Wire {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        match ready!(Pin::new(&mut self.stream).poll_write(cx, bytes))? {
+        match ready!(Pin::new(&mut self.transport).poll_write(cx, bytes))? {
             0 => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
             written => Poll::Ready(Ok(written)),
         }
@@ -92,7 +92,7 @@ impl Wire {
             .get(self.sent..)
             .filter(|bytes| !bytes.is_empty())
         {
-            let written = ready!(Pin::new(&mut self.stream).poll_write(cx, bytes))?;
+            let written = ready!(Pin::new(&mut self.transport).poll_write(cx, bytes))?;
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
@@ -111,7 +111,7 @@ impl Wire {
     /// Says that nothing more will be written.
     pub(crate) fn shut_down(&mut self, cx: &mut Context<'_>) {
         // It fails only if the other end is gone already.
-        let _ = Pin::new(&mut self.stream).poll_shutdown(cx);
+        let _ = Pin::new(&mut self.transport).poll_shutdown(cx);
     }
 
     /// Makes room for output.

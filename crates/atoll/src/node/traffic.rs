@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use atoll_base::{InstanceId, ServiceName};
 use atoll_proxy::config::RouteConfig;
-use atoll_proxy::{Cluster, Dependency, Endpoint, Handle, RouteTable, Snapshot, mesh_address};
+use atoll_proxy::{Cluster, Dependency, Endpoint, Handle, Protocol, RouteTable, Snapshot, mesh_address};
 
 use tokio::sync::Notify;
 
@@ -156,6 +156,7 @@ impl Traffic {
             }
             let timeout = served.file.request_timeout.0;
             let cluster = Cluster {
+                protocol: Protocol::Http1,
                 service: service.clone(),
                 endpoints,
                 timeout,

@@ -119,6 +119,23 @@ impl ChunkDecoder {
         self.state == State::Done
     }
 
+    /// Whether payload comes next.
+    pub fn expects_payload(&self) -> bool {
+        self.state == State::Payload
+    }
+
+    /// Whether the last chunk is over and trailers, or the empty line, come next.
+    pub fn is_in_trailers(&self) -> bool {
+        matches!(
+            self.state,
+            State::TrailerStart
+                | State::TrailerName
+                | State::TrailerValue
+                | State::TrailerEnd
+                | State::LastEnd
+        )
+    }
+
     /// Bytes of payload so far, including the rest of a chunk that was announced: a limit can be
     /// enforced before they arrive.
     pub fn announced(&self) -> u64 {

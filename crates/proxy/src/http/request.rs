@@ -37,6 +37,8 @@ pub struct RequestFacts<'b> {
     pub takes_trailers: bool,
     /// The client wants to go on with WebSocket.
     pub upgrade: bool,
+    /// Its content is that of gRPC.
+    pub grpc: bool,
     /// `traceparent`, if there is exactly one.
     pub traceparent: Option<&'b [u8]>,
     /// Fields that are never passed on.
@@ -153,7 +155,8 @@ impl<'b> RequestHead<'_, 'b> {
         for (at, (name, value)) in self.fields.iter().enumerate() {
             let bit: FieldSet = 1 << at;
             match classify(name) {
-                Name::Other | Name::ContentType | Name::TraceId => {}
+                Name::Other | Name::TraceId => {}
+                Name::ContentType => facts.grpc = is_grpc(value),
                 Name::Alias => facts.aliases |= bit,
                 Name::Host if facts.host.is_some() => {
                     return Err(Refusal::bad("the request names several hosts"));
@@ -248,6 +251,7 @@ impl RequestFacts<'_> {
             expects_continue: false,
             takes_trailers: false,
             upgrade: false,
+            grpc: false,
             traceparent: None,
             hop: 0,
             aliases: 0,
@@ -257,6 +261,13 @@ impl RequestFacts<'_> {
             tracestate: 0,
         }
     }
+}
+
+/// `application/grpc`, with or without the name of an encoding.
+fn is_grpc(value: &[u8]) -> bool {
+    const TYPE: &[u8] = b"application/grpc";
+    let (start, rest) = value.split_at(value.len().min(TYPE.len()));
+    start.eq_ignore_ascii_case(TYPE) && matches!(rest.first(), None | Some(b'+' | b';' | b' '))
 }
 
 /// What the `Connection` fields of a message say.

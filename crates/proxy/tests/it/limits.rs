@@ -89,7 +89,7 @@ async fn malformed_requests_are_refused_and_end_the_connection() {
             "POST / HTTP/1.1\r\nHost: a\r\nExpect: more\r\nContent-Length: 1\r\n\r\n",
         ),
         (501, "CONNECT a:80 HTTP/1.1\r\nHost: a\r\n\r\n"),
-        (505, "PRI * HTTP/2.0\r\n\r\n"),
+        (505, "GET / HTTP/2.0\r\n\r\n"),
         (505, "GET / HTTP/3.0\r\nHost: a\r\n\r\n"),
         (400, "\x16\x03\x01\x02\r\n"),
         (400, "\r\n\r\n\r\n\r\n\r\n"),

@@ -10,6 +10,7 @@ mod bodies;
 mod connections;
 mod failures;
 mod headers;
+mod http2;
 mod lifecycle;
 mod limits;
 mod mesh;

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use atoll_base::{InstanceId, RevisionNumber, ServiceName};
 use atoll_proxy::{
-    Cluster, Config, Dependency, EdgeConfig, Endpoint, ErrorKind, Handle, MeshConfig, RouteConfig,
-    RouteTable, Service, Snapshot, SpanBatch, SpanSink, mesh_address,
+    Cluster, Config, Dependency, EdgeConfig, Endpoint, ErrorKind, Handle, MeshConfig, Protocol,
+    RouteConfig, RouteTable, Service, Snapshot, SpanBatch, SpanSink, mesh_address,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -132,6 +132,26 @@ impl Proxy {
         clusters: &[(&str, &[Arc<Endpoint>])],
         timeout: Duration,
     ) {
+        self.publish_all(routes, clusters, timeout, Protocol::Http1);
+    }
+
+    /// The same with services that speak `protocol`.
+    pub(crate) fn publish_as(
+        &self,
+        routes: &[(&str, RouteConfig)],
+        clusters: &[(&str, &[Arc<Endpoint>])],
+        protocol: Protocol,
+    ) {
+        self.publish_all(routes, clusters, Duration::from_secs(10), protocol);
+    }
+
+    fn publish_all(
+        &self,
+        routes: &[(&str, RouteConfig)],
+        clusters: &[(&str, &[Arc<Endpoint>])],
+        timeout: Duration,
+        protocol: Protocol,
+    ) {
         let routes = routes
             .iter()
             .map(|(service, route)| (name(service), route.clone()));
@@ -147,6 +167,7 @@ impl Proxy {
         }
         let clusters = clusters.iter().map(|(service, endpoints)| {
             let cluster = Cluster {
+                protocol,
                 service: name(service),
                 endpoints: endpoints.to_vec(),
                 timeout,
@@ -477,6 +498,18 @@ impl Client {
                 return (body, false);
             }
             body.extend_from_slice(&chunk[..size]);
+        }
+    }
+
+    /// Everything up to and including `end`.
+    pub(crate) async fn read_until(&mut self, end: &[u8]) -> Vec<u8> {
+        loop {
+            if let Some(at) = find(&self.buffer, end) {
+                return self.buffer.drain(..at + end.len()).collect();
+            }
+            if !self.read_more().await {
+                return std::mem::take(&mut self.buffer);
+            }
         }
     }
 
