@@ -9,8 +9,9 @@ use std::task::{Context, Poll, Waker};
 
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::connection::{self, Origin};
+use crate::connection;
 use crate::limits::TICK;
+use crate::origin::Origin;
 use crate::service::{Listeners, Shared};
 use crate::span::Side;
 use crate::transport::Transport;
@@ -114,7 +115,8 @@ impl Drop for EdgeGuard {
 /// Who is at the other end; none if it may not be.
 fn origin(worker: &Worker, stream: &TcpStream, peer: SocketAddr, side: Side) -> Option<Origin> {
     if side == Side::Edge {
-        return Some(Origin::edge(peer.ip()));
+        let proxies = worker.shared.trusted_proxies.as_ref();
+        return Some(Origin::edge(peer.ip(), false, proxies));
     }
     let IpAddr::V4(local) = stream.local_addr().ok()?.ip() else {
         return None;

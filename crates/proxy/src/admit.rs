@@ -5,21 +5,35 @@
 //! copied in whole runs, never one by one. It is kept until an answer begins, so that another
 //! instance can be tried with the same bytes.
 
+mod edge;
+
 use std::borrow::Cow;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::answer::Form;
-use crate::connection::Origin;
+use crate::answer::{Form, Reply};
 use crate::http::request::{RequestFacts, RequestHead, check_host};
 use crate::http::{Body, Refusal, Version};
 use crate::local::{Call, Known, Local, Target};
+use crate::origin::Origin;
 use crate::path;
+use crate::policy::Policy;
 use crate::recorder::Label;
-use crate::route::Match;
 use crate::span::{ErrorKind, Side};
 use crate::trace::TraceContext;
 use crate::worker::Worker;
+
+use self::edge::Stage;
+
+/// What becomes of a request.
+#[derive(Debug)]
+pub(crate) enum Verdict {
+    /// A service answers it.
+    Forward(Plan, Body),
+    /// It is answered here.
+    Reply(Box<Reply>),
+}
 
 /// A request that is let in.
 #[derive(Debug)]
@@ -44,6 +58,12 @@ pub(crate) struct Plan {
     pub(crate) max_body: u64,
     /// How long the service may take until the head of its answer.
     pub(crate) timeout: Duration,
+    /// What the route does besides, if anything.
+    pub(crate) policy: Option<Arc<Policy>>,
+    /// Lines of fields that the answer gets.
+    pub(crate) marks: Vec<u8>,
+    /// Who gets a copy.
+    pub(crate) mirror: Option<Rc<Target>>,
 }
 
 /// A request that is refused.
@@ -55,9 +75,23 @@ pub(crate) struct Rejection {
     pub(crate) service: Option<Rc<Known>>,
     pub(crate) trace: TraceContext,
     pub(crate) allow: Option<String>,
+    /// Lines of more fields for the answer.
+    pub(crate) fields: Vec<u8>,
     pub(crate) form: Form,
     /// What follows the head cannot be understood or is not wanted.
     pub(crate) close: bool,
+}
+
+/// Where a request goes, and what happens to it on the way.
+pub(super) struct Course {
+    target: Rc<Target>,
+    timeout: Duration,
+    max_body: u64,
+    policy: Option<Arc<Policy>>,
+    /// The path for the service, if it is another one.
+    path: Option<String>,
+    marks: Vec<u8>,
+    mirror: Option<Rc<Target>>,
 }
 
 /// What has been found out about a request so far.
@@ -77,7 +111,7 @@ pub(crate) fn admit(
     head: &RequestHead<'_, '_>,
     label: &mut Label,
     out: &mut Vec<u8>,
-) -> Result<(Plan, Body), Rejection> {
+) -> Result<Verdict, Box<Rejection>> {
     label.set(head.method, "");
     let refuse = |refusal: Refusal| Rejection::refusal(&refusal, worker);
     let facts = head.facts().map_err(refuse)?;
@@ -117,8 +151,8 @@ pub(crate) fn admit(
 
 impl Rejection {
     /// For a request whose trace could not be read.
-    pub(crate) fn refusal(refusal: &Refusal, worker: &Worker) -> Self {
-        Self {
+    pub(crate) fn refusal(refusal: &Refusal, worker: &Worker) -> Box<Self> {
+        Box::new(Self {
             status: refusal.status,
             kind: match refusal.status {
                 413 | 414 | 431 => ErrorKind::TooLarge,
@@ -129,35 +163,39 @@ impl Rejection {
             service: None,
             trace: TraceContext::continue_or_begin(None, &worker.random),
             allow: None,
+            fields: Vec::new(),
             form: Form::Problem,
             close: true,
-        }
+        })
     }
 }
 
 impl Candidate<'_, '_, '_> {
-    fn admit(self, out: &mut Vec<u8>) -> Result<(Plan, Body), Rejection> {
+    fn admit(self, out: &mut Vec<u8>) -> Result<Verdict, Box<Rejection>> {
         let local = self.worker.local();
         let mut caller = None;
-        let (target, timeout, max_body) = match self.origin.side() {
-            Side::Edge => self.route(&local)?,
-            Side::Mesh => {
+        let course = match self.origin {
+            Origin::Edge(outside) => match self.at_edge(outside, &local)? {
+                Stage::Passed(course) => course,
+                Stage::Answered(reply) => return Ok(Verdict::Reply(Box::new(reply))),
+            },
+            Origin::Mesh(_) => {
                 let call = self.call(&local)?;
                 caller = Some(Rc::clone(&call.caller));
-                (Rc::clone(&call.target), call.target.timeout, u64::MAX)
+                Course::to(&call.target, u64::MAX)
             }
         };
-        if matches!(self.facts.body, Body::Length(length) if length > max_body) {
+        if matches!(self.facts.body, Body::Length(length) if length > course.max_body) {
             let mut rejection =
                 self.reject(ErrorKind::TooLarge, "the body of the request is too large");
-            rejection.service = Some(Rc::clone(&target.service));
+            rejection.service = Some(Rc::clone(&course.target.service));
             rejection.close = true;
+            rejection.fields = course.marks;
             return Err(rejection);
         }
-        self.write(target.service.name.as_str(), out);
+        self.write(&course, out);
         let method = self.head.method;
         let plan = Plan {
-            target,
             caller,
             side: self.origin.side(),
             trace: self.trace,
@@ -168,48 +206,17 @@ impl Candidate<'_, '_, '_> {
             upgrade: self.facts.upgrade,
             expects_continue: self.facts.expects_continue,
             close: self.facts.close,
-            max_body,
-            timeout,
+            max_body: course.max_body,
+            timeout: course.timeout,
+            target: course.target,
+            policy: course.policy,
+            marks: course.marks,
+            mirror: course.mirror,
         };
-        Ok((plan, self.facts.body))
+        Ok(Verdict::Forward(plan, self.facts.body))
     }
 
-    fn route(&self, local: &Local) -> Result<(Rc<Target>, Duration, u64), Rejection> {
-        if self.head.method == "TRACE" {
-            // It would show a page what the browser keeps from it: cookies, credentials.
-            let mut rejection = self.reject(ErrorKind::WrongMethod, "TRACE is not served here");
-            rejection.allow = Some("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS".to_owned());
-            return Err(rejection);
-        }
-        let found = local.snapshot.routes.find(
-            self.host().unwrap_or_default(),
-            self.head.method.as_bytes(),
-            self.target.path.as_bytes(),
-        );
-        let route = match found {
-            Match::Route(route) => route,
-            Match::WrongMethod(allow) => {
-                let mut rejection = self.reject(ErrorKind::WrongMethod, "");
-                rejection.detail = Cow::Owned(format!("this path takes only {allow}"));
-                rejection.allow = Some(allow);
-                return Err(rejection);
-            }
-            Match::Nothing => {
-                return Err(self.reject(ErrorKind::NoRoute, "no route leads to this path"));
-            }
-        };
-        let target = local
-            .route(route.index)
-            .ok_or_else(|| self.reject(ErrorKind::NoRoute, "no route leads to this path"))?;
-        let max_body = self.worker.shared.config.edge.max_body.0;
-        Ok((
-            Rc::clone(target),
-            route.timeout.unwrap_or(target.timeout),
-            route.max_body.unwrap_or(max_body),
-        ))
-    }
-
-    fn call<'l>(&self, local: &'l Local) -> Result<&'l Rc<Call>, Rejection> {
+    fn call<'l>(&self, local: &'l Local) -> Result<&'l Rc<Call>, Box<Rejection>> {
         let call = self
             .origin
             .mesh_address()
@@ -222,18 +229,19 @@ impl Candidate<'_, '_, '_> {
         })
     }
 
-    fn reject(&self, kind: ErrorKind, detail: &'static str) -> Rejection {
-        Rejection {
+    fn reject(&self, kind: ErrorKind, detail: &'static str) -> Box<Rejection> {
+        Box::new(Rejection {
             status: crate::answer::status(kind),
             kind,
             detail: Cow::Borrowed(detail),
             service: None,
             trace: self.trace,
             allow: None,
+            fields: Vec::new(),
             form: Form::of(self.head.method == "HEAD", self.facts.grpc),
             // A body that nobody wants would have to be read before the next request.
             close: self.facts.close || !self.facts.body.is_done(),
-        }
+        })
     }
 
     /// The host that the client meant: an absolute URI wins over the field (RFC 9112, 3.2.2).
@@ -242,11 +250,13 @@ impl Candidate<'_, '_, '_> {
     }
 
     /// Writes the head for the service.
-    fn write(&self, service: &str, out: &mut Vec<u8>) {
+    fn write(&self, course: &Course, out: &mut Vec<u8>) {
+        let service = course.target.service.name.as_str();
+        let path = course.path.as_deref().unwrap_or(&self.target.path);
         for part in [
             self.head.method,
             " ",
-            &*self.target.path,
+            path,
             self.target.query,
             " HTTP/1.1\r\n",
         ] {
@@ -260,13 +270,24 @@ impl Candidate<'_, '_, '_> {
         if at_edge {
             without |= self.facts.forwarded | self.facts.aliases;
         }
-        if !at_edge || self.target.authority.is_some() {
+        let edits = course.policy.as_ref().map(|policy| &policy.request);
+        let new_host = !at_edge
+            || self.target.authority.is_some()
+            || self.facts.host.is_none()
+            || edits.is_some_and(|edits| edits.set_host());
+        if new_host {
             without |= self.facts.host_set;
         }
+        if let Some(edits) = edits {
+            without |= edits.without(&self.head.fields);
+        }
         self.head.fields.copy(without, out);
-        if !at_edge || self.target.authority.is_some() || self.facts.host.is_none() {
+        if new_host && !edits.is_some_and(|edits| edits.set_host()) {
             let host = if at_edge { self.host() } else { None };
             line(out, b"Host: ", host.unwrap_or(service.as_bytes()));
+        }
+        if let Some(edits) = edits {
+            edits.write(&self.head.fields, without, out);
         }
         if matches!(self.facts.body, Body::Chunked(_)) {
             out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
@@ -277,10 +298,26 @@ impl Candidate<'_, '_, '_> {
             out.extend_from_slice(b"TE: trailers\r\nConnection: TE\r\n");
         }
         line(out, b"traceparent: ", &self.trace.traceparent());
-        if at_edge {
-            self.origin.write_forwarded(self.host(), out);
+        if let Origin::Edge(outside) = self.origin {
+            let proxies = self.worker.shared.trusted_proxies.as_ref();
+            outside.write(self.host(), &self.head.fields, proxies, out);
         }
         out.extend_from_slice(b"\r\n");
+    }
+}
+
+impl Course {
+    /// Straight to a service.
+    fn to(target: &Rc<Target>, max_body: u64) -> Self {
+        Self {
+            target: Rc::clone(target),
+            timeout: target.timeout,
+            max_body,
+            policy: None,
+            path: None,
+            marks: Vec::new(),
+            mirror: None,
+        }
     }
 }
 

@@ -2,11 +2,15 @@
 //! help whoever sees them and with the trace id that finds the rest. Nothing internal: no address,
 //! no error of the system.
 
+use std::borrow::Cow;
 use std::io::Write as _;
+use std::rc::Rc;
 
 use atoll_base::{ServiceName, Timestamp, TraceId};
 
+use crate::local::Known;
 use crate::span::{ErrorKind, Side};
+use crate::trace::TraceContext;
 
 /// An answer of the proxy.
 #[derive(Debug)]
@@ -18,9 +22,51 @@ pub(crate) struct Problem<'a> {
     pub(crate) trace: TraceId,
     pub(crate) side: Side,
     pub(crate) allow: Option<&'a str>,
+    /// Lines of more fields.
+    pub(crate) fields: &'a [u8],
     pub(crate) form: Form,
     /// The connection ends after this.
     pub(crate) close: bool,
+}
+
+/// An answer of the proxy that is no problem: what a route says, or what a protocol asks for.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    pub(crate) status: u16,
+    /// Lines of fields, but for those that frame the message.
+    pub(crate) fields: Vec<u8>,
+    pub(crate) body: Vec<u8>,
+    pub(crate) service: Option<Rc<Known>>,
+    pub(crate) trace: TraceContext,
+    pub(crate) side: Side,
+    /// The request was HEAD.
+    pub(crate) to_head: bool,
+    /// The connection ends after this.
+    pub(crate) close: bool,
+}
+
+impl Reply {
+    /// Appends the answer, head and body.
+    pub(crate) fn write(&self, out: &mut Vec<u8>) {
+        let date = http_date(Timestamp::now());
+        let title = title(self.status);
+        // Writing to memory does not fail.
+        let _ = write!(out, "HTTP/1.1 {} {title}\r\nDate: {date}\r\n", self.status);
+        if !matches!(self.status, 204 | 304) {
+            let _ = write!(out, "Content-Length: {}\r\n", self.body.len());
+        }
+        if self.side == Side::Edge {
+            let _ = write!(out, "X-Trace-Id: {}\r\n", self.trace.trace);
+        }
+        out.extend_from_slice(&self.fields);
+        if self.close {
+            out.extend_from_slice(b"Connection: close\r\n");
+        }
+        out.extend_from_slice(b"\r\n");
+        if !self.to_head && !matches!(self.status, 204 | 304) {
+            out.extend_from_slice(&self.body);
+        }
+    }
 }
 
 /// How an answer of the proxy is written.
@@ -49,11 +95,12 @@ pub(crate) const fn status(kind: ErrorKind) -> u16 {
     match kind {
         ErrorKind::NoRoute => 404,
         ErrorKind::WrongMethod => 405,
+        ErrorKind::Forbidden => 403,
         ErrorKind::BadRequest => 400,
         ErrorKind::TooLarge => 413,
         ErrorKind::ClientTimeout => 408,
         ErrorKind::ClientGone => 499,
-        ErrorKind::NoInstance => 503,
+        ErrorKind::NoInstance | ErrorKind::Maintenance => 503,
         ErrorKind::Timeout => 504,
         ErrorKind::Connect | ErrorKind::BadAnswer | ErrorKind::AnswerCut => 502,
     }
@@ -65,6 +112,8 @@ pub(crate) fn detail(kind: ErrorKind, service: Option<&ServiceName>) -> String {
     match kind {
         ErrorKind::NoRoute => "no route leads to this path".to_owned(),
         ErrorKind::WrongMethod => "this path does not take this method".to_owned(),
+        ErrorKind::Forbidden => "this is not for you".to_owned(),
+        ErrorKind::Maintenance => "closed for maintenance".to_owned(),
         ErrorKind::BadRequest => "the body of the request is malformed".to_owned(),
         ErrorKind::TooLarge => "the body of the request is too large".to_owned(),
         ErrorKind::ClientTimeout => "the request did not arrive in time".to_owned(),
@@ -100,6 +149,7 @@ impl Problem<'_> {
         if let Some(allow) = self.allow {
             let _ = write!(out, "Allow: {allow}\r\n");
         }
+        out.extend_from_slice(self.fields);
         if self.status == 503 {
             out.extend_from_slice(b"Retry-After: 1\r\n");
         }
@@ -115,19 +165,19 @@ impl Problem<'_> {
     /// An answer without messages: status and reason are fields ("Trailers-Only" in the protocol
     /// text of gRPC over HTTP/2). It names the trace, as there is no body to do so.
     fn write_grpc(&self, out: &mut Vec<u8>) {
-        // Every text here is printable ASCII without `%`: none needs the message's escapes.
         let _ = write!(
             out,
             "HTTP/1.1 200 OK\r\nContent-Type: application/grpc\r\nContent-Length: 0\r\n\
              grpc-status: {}\r\ngrpc-message: {} (trace {})\r\n\r\n",
             grpc_status(self.kind),
-            self.detail,
+            grpc_message(self.detail),
             self.trace,
         );
     }
 
     fn body(&self) -> String {
-        // Every text here is written by this program or is a service's name: none needs escaping.
+        // Texts are written by this program or come from a manifest.
+        let detail = escape(self.detail);
         let service = match self.service {
             Some(service) => format!(r#","service":"{service}""#),
             None => String::new(),
@@ -137,10 +187,27 @@ impl Problem<'_> {
             slug(self.kind),
             title(self.status),
             self.status,
-            self.detail,
+            detail,
             self.trace,
         )
     }
+}
+
+/// Text within the quotes of JSON.
+fn escape(text: &str) -> Cow<'_, str> {
+    let plain = |byte: u8| byte >= b' ' && byte != b'"' && byte != b'\\';
+    if text.bytes().all(plain) {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len() + 8);
+    for character in text.chars() {
+        match character {
+            '"' | '\\' => out.extend(['\\', character]),
+            '\0'..='\x1f' => out.push_str(&format!("\\u{:04x}", u32::from(character))),
+            _ => out.push(character),
+        }
+    }
+    Cow::Owned(out)
 }
 
 /// The name of a kind in the `type` of a problem: stable, for programs.
@@ -148,6 +215,8 @@ const fn slug(kind: ErrorKind) -> &'static str {
     match kind {
         ErrorKind::NoRoute => "no-route",
         ErrorKind::WrongMethod => "wrong-method",
+        ErrorKind::Forbidden => "forbidden",
+        ErrorKind::Maintenance => "maintenance",
         ErrorKind::BadRequest => "bad-request",
         ErrorKind::TooLarge => "too-large",
         ErrorKind::ClientTimeout => "client-timeout",
@@ -160,44 +229,57 @@ const fn slug(kind: ErrorKind) -> &'static str {
     }
 }
 
+/// Percent-encodes what a message may not have as it is.
+fn grpc_message(text: &str) -> Cow<'_, str> {
+    let plain = |byte: u8| (b' '..=b'~').contains(&byte) && byte != b'%';
+    if text.bytes().all(plain) {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len() + 16);
+    for byte in text.bytes() {
+        if plain(byte) {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    Cow::Owned(out)
+}
+
 /// The status code of gRPC for a failure: what a gRPC library itself makes of the HTTP status, and
 /// closer where the proxy knows more.
 const fn grpc_status(kind: ErrorKind) -> u8 {
     const DEADLINE_EXCEEDED: u8 = 4;
+    const PERMISSION_DENIED: u8 = 7;
     const RESOURCE_EXHAUSTED: u8 = 8;
     const UNIMPLEMENTED: u8 = 12;
     const INTERNAL: u8 = 13;
     const UNAVAILABLE: u8 = 14;
     match kind {
         ErrorKind::NoRoute | ErrorKind::WrongMethod => UNIMPLEMENTED,
+        ErrorKind::Forbidden => PERMISSION_DENIED,
         ErrorKind::BadRequest => INTERNAL,
         ErrorKind::TooLarge => RESOURCE_EXHAUSTED,
         ErrorKind::ClientTimeout | ErrorKind::Timeout => DEADLINE_EXCEEDED,
         ErrorKind::ClientGone
         | ErrorKind::NoInstance
+        | ErrorKind::Maintenance
         | ErrorKind::Connect
         | ErrorKind::BadAnswer
         | ErrorKind::AnswerCut => UNAVAILABLE,
     }
 }
 
-const fn title(status: u16) -> &'static str {
+fn title(status: u16) -> &'static str {
     match status {
-        400 => "Bad Request",
-        404 => "Not Found",
-        405 => "Method Not Allowed",
-        408 => "Request Timeout",
-        413 => "Content Too Large",
-        414 => "URI Too Long",
-        417 => "Expectation Failed",
-        431 => "Request Header Fields Too Large",
-        501 => "Not Implemented",
-        502 => "Bad Gateway",
-        503 => "Service Unavailable",
-        504 => "Gateway Timeout",
-        505 => "HTTP Version Not Supported",
-        _ => "Error",
+        413 => return "Content Too Large",
+        499 => return "Client Closed Request",
+        _ => {}
     }
+    let known = http::StatusCode::from_u16(status).ok();
+    known
+        .and_then(|status| status.canonical_reason())
+        .unwrap_or("Error")
 }
 
 /// `Sun, 06 Nov 1994 08:49:37 GMT` (RFC 9110, 5.6.7).
@@ -225,6 +307,7 @@ mod tests {
             trace: TraceId::new(0xabc).unwrap(),
             side: Side::Edge,
             allow: None,
+            fields: b"",
             form: Form::Problem,
             close: true,
         };

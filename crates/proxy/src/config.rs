@@ -4,6 +4,8 @@
 //! not here is fixed on purpose (head sizes, retries): a knob that nobody should turn is a trap.
 //! Those constants stand in [`crate::limits`], with their reasons.
 
+mod route;
+
 use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::time::Duration;
@@ -11,6 +13,10 @@ use std::time::Duration;
 use atoll_base::{ByteCount, HumanDuration};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+pub use self::route::{
+    AnswerConfig, BackendConfig, CorsConfig, EditConfig, MirrorConfig, RedirectConfig, RouteConfig,
+};
 
 /// All settings of the proxy.
 #[derive(Debug, Clone, Default)]
@@ -43,6 +49,9 @@ pub struct EdgeConfig {
     /// How long a request waits for an instance when its service has none that is ready. Default
     /// `0s`: it is answered 503 at once.
     pub wait_for_instance: HumanDuration,
+    /// Networks of the proxies in front of this one, such as `10.0.0.0/8`. What they say about the
+    /// client (`X-Forwarded-For`, `X-Forwarded-Proto`) is believed. Default: none; nobody is.
+    pub trusted_proxies: Vec<String>,
 }
 
 /// `[mesh]` of `atoll.toml`: how services reach each other.
@@ -54,30 +63,6 @@ pub struct MeshConfig {
     /// How long a call waits for an instance when the service has none that is ready. Default
     /// `0s`: it is answered 503 at once.
     pub wait_for_instance: HumanDuration,
-}
-
-/// `[[route]]` of `service.toml`: what the edge exposes of a service.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct RouteConfig {
-    /// The path: `/orders` (this path alone), `/orders/{id}` (any one segment in place of
-    /// `{id}`), or `/catalog/**` (`/catalog` and everything below). Segments are compared from the
-    /// left; text wins over a parameter, a parameter over `**`.
-    pub path: String,
-    /// The host name it answers to: `shop.example.com`, or `*.example.com` for every host below.
-    /// Default: any host.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub host: Option<String>,
-    /// The methods it answers to, in capitals; `GET` includes `HEAD`. Default: all.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub methods: Vec<String>,
-    /// How long the service may take until the head of its answer. Default: the service's own
-    /// timeout (30s unless it sets one).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub timeout: Option<HumanDuration>,
-    /// The largest request body. Default: `max_body` of the edge.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub max_body: Option<ByteCount>,
 }
 
 /// How patient the proxy is with the clients of one side.
@@ -98,6 +83,7 @@ impl Default for EdgeConfig {
             idle_timeout: HumanDuration::secs(75),
             body_timeout: HumanDuration::secs(30),
             wait_for_instance: HumanDuration::secs(0),
+            trusted_proxies: Vec::new(),
         }
     }
 }
@@ -107,19 +93,6 @@ impl Default for MeshConfig {
         Self {
             port: 7070,
             wait_for_instance: HumanDuration::secs(0),
-        }
-    }
-}
-
-impl RouteConfig {
-    /// A route for `path`, for any host and method, with the service's own limits.
-    pub fn new(path: impl Into<String>) -> Self {
-        Self {
-            path: path.into(),
-            host: None,
-            methods: Vec::new(),
-            timeout: None,
-            max_body: None,
         }
     }
 }

@@ -4,12 +4,11 @@
 //! Requests that arrive in a row are answered one after the other, in order. Whatever a client
 //! does wrong is answered before its connection is closed.
 
-use std::net::{IpAddr, Ipv4Addr};
 use std::rc::Rc;
 use std::task::Poll;
 
-use crate::admit::{self, Plan, Rejection};
-use crate::answer::{self, Form, Problem};
+use crate::admit::{self, Plan, Rejection, Verdict};
+use crate::answer::{self, Form, Problem, Reply};
 use crate::clockwork::Timer;
 use crate::config::Patience;
 use crate::exchange::{Exchange, Fault, Finished};
@@ -18,25 +17,13 @@ use crate::http::field::storage;
 use crate::http::request;
 use crate::http::{Body, Refusal};
 use crate::limits::{BUFFER_BYTES, HEAD_BYTES_MAX, LINGER};
+use crate::origin::Origin;
 use crate::recorder::{Label, Visit};
-use crate::span::Side;
 use crate::transport::Transport;
 use crate::tunnel;
 use crate::wire::Wire;
 use crate::worker::Worker;
 use atoll_base::clock::monotonic;
-
-/// Where a connection comes from.
-#[derive(Debug, Clone)]
-pub(crate) enum Origin {
-    /// Outside.
-    Edge {
-        /// The fields that tell the service about the client, but for the host.
-        forwarded: Rc<[u8]>,
-    },
-    /// A service, known by the address that it called.
-    Mesh(Ipv4Addr),
-}
 
 /// Serves a connection until either side ends it.
 pub(crate) async fn serve(worker: Rc<Worker>, transport: Transport, origin: Origin) {
@@ -88,7 +75,7 @@ impl Drop for PanicGuard {
 }
 
 struct Connection<'w> {
-    worker: &'w Worker,
+    worker: &'w Rc<Worker>,
     origin: Origin,
     timer: Timer,
     client: Wire,
@@ -112,7 +99,9 @@ enum Next {
 /// What reading a head came to.
 enum Read {
     Admitted(Plan, Body),
-    Rejected(Rejection),
+    Rejected(Box<Rejection>),
+    /// An answer that is no refusal, and needs no service.
+    Answered(Box<Reply>),
     /// Nothing to answer.
     Ended,
     /// The client speaks HTTP/2.
@@ -126,6 +115,7 @@ impl Connection<'_> {
         let next = match read {
             Read::Admitted(plan, body) => self.forward(plan, body).await,
             Read::Rejected(rejection) => self.refuse(rejection).await,
+            Read::Answered(reply) => self.reply(reply).await,
             Read::Ended => Next::Close,
             Read::Http2 => return Next::Http2,
         };
@@ -223,7 +213,8 @@ impl Connection<'_> {
         );
         self.client.input.consume(length);
         Some(match admitted {
-            Ok((plan, body)) => Read::Admitted(plan, body),
+            Ok(Verdict::Forward(plan, body)) => Read::Admitted(plan, body),
+            Ok(Verdict::Reply(reply)) => Read::Answered(reply),
             Err(rejection) => Read::Rejected(rejection),
         })
     }
@@ -293,13 +284,16 @@ impl Connection<'_> {
             trace: plan.trace.trace,
             side: plan.side,
             allow: None,
+            fields: &plan.marks,
             form: Form::of(plan.to_head, plan.grpc),
             close: plan.close || !fault.request_read || self.worker.is_stopping(self.origin.side()),
         };
-        self.send(&problem, visit).await
+        self.client.prepare_output(&self.worker.buffers);
+        problem.write(&mut self.client.output);
+        self.send(problem.status, problem.close, visit).await
     }
 
-    async fn refuse(&mut self, rejection: Rejection) -> Next {
+    async fn refuse(&mut self, rejection: Box<Rejection>) -> Next {
         let visit = Visit {
             start: monotonic(),
             trace: rejection.trace,
@@ -319,17 +313,37 @@ impl Connection<'_> {
             trace: rejection.trace.trace,
             side: self.origin.side(),
             allow: rejection.allow.as_deref(),
+            fields: &rejection.fields,
             form: rejection.form,
             close: rejection.close || self.worker.is_stopping(self.origin.side()),
         };
-        self.send(&problem, visit).await
-    }
-
-    /// Sends an answer of the proxy's own.
-    async fn send(&mut self, problem: &Problem<'_>, mut visit: Visit) -> Next {
-        visit.status = problem.status;
         self.client.prepare_output(&self.worker.buffers);
         problem.write(&mut self.client.output);
+        self.send(problem.status, problem.close, visit).await
+    }
+
+    /// Answers what was asked for, without a service.
+    async fn reply(&mut self, mut reply: Box<Reply>) -> Next {
+        let visit = Visit {
+            start: monotonic(),
+            trace: reply.trace,
+            side: self.origin.side(),
+            caller: None,
+            service: reply.service.clone(),
+            pool: None,
+            status: 0,
+            error: None,
+            retries: 0,
+        };
+        reply.close |= self.worker.is_stopping(self.origin.side());
+        self.client.prepare_output(&self.worker.buffers);
+        reply.write(&mut self.client.output);
+        self.send(reply.status, reply.close, visit).await
+    }
+
+    /// Sends an answer of the proxy's own, which was written.
+    async fn send(&mut self, status: u16, close: bool, mut visit: Visit) -> Next {
+        visit.status = status;
         self.timer.arm(self.patience().body);
         let sent = std::future::poll_fn(|cx| match self.client.poll_flush(cx) {
             Poll::Ready(sent) => Poll::Ready(sent.is_ok()),
@@ -339,7 +353,7 @@ impl Connection<'_> {
         .await;
         self.timer.disarm();
         self.worker.record(&visit, &self.label);
-        match (sent, problem.close) {
+        match (sent, close) {
             (true, false) => Next::Request,
             (true, true) => Next::Linger,
             (false, _) => Next::Close,
@@ -381,56 +395,5 @@ impl Connection<'_> {
         let address = self.origin.mesh_address()?;
         let local = self.worker.local();
         local.mesh(address).map(|call| Rc::clone(&call.caller))
-    }
-}
-
-impl Origin {
-    /// A client at `peer`.
-    pub(crate) fn edge(peer: IpAddr) -> Self {
-        let peer = peer.to_canonical();
-        let node = match peer {
-            IpAddr::V4(address) => address.to_string(),
-            IpAddr::V6(address) => format!("\"[{address}]\""),
-        };
-        let forwarded = format!(
-            "X-Forwarded-For: {peer}\r\nX-Forwarded-Proto: http\r\nForwarded: for={node};proto=http"
-        );
-        Self::Edge {
-            forwarded: forwarded.into_bytes().into(),
-        }
-    }
-
-    /// A service that called `address`.
-    pub(crate) fn mesh(address: Ipv4Addr) -> Self {
-        Self::Mesh(address)
-    }
-
-    pub(crate) fn side(&self) -> Side {
-        match self {
-            Self::Edge { .. } => Side::Edge,
-            Self::Mesh(_) => Side::Mesh,
-        }
-    }
-
-    pub(crate) fn mesh_address(&self) -> Option<Ipv4Addr> {
-        match self {
-            Self::Edge { .. } => None,
-            Self::Mesh(address) => Some(*address),
-        }
-    }
-
-    /// Writes the fields that tell a service about the client (RFC 7239 and their elders).
-    pub(crate) fn write_forwarded(&self, host: Option<&[u8]>, out: &mut Vec<u8>) {
-        let Self::Edge { forwarded } = self else {
-            return;
-        };
-        out.extend_from_slice(forwarded);
-        if let Some(host) = host {
-            // A checked host has neither quotes nor backslashes.
-            for part in [b";host=\"", host, b"\"\r\nX-Forwarded-Host: ", host] {
-                out.extend_from_slice(part);
-            }
-        }
-        out.extend_from_slice(b"\r\n");
     }
 }

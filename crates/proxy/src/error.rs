@@ -6,9 +6,18 @@ use std::net::SocketAddr;
 
 use atoll_base::{Code, Coded};
 
+use crate::policy::PolicyError;
+
 /// Why the proxy cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// A setting of the edge is not understood.
+    #[error("a setting of [edge] is not understood: {source}")]
+    Setting {
+        /// What is wrong with it.
+        #[from]
+        source: PolicyError,
+    },
     /// The edge's address is taken by another program, or cannot be had.
     #[error("the edge cannot listen on {addr}: {}; set another with `listen` in [edge]", reason(.source))]
     Edge {
@@ -52,6 +61,7 @@ impl Coded for Error {
             Self::Mesh { .. } => Code("ATL0402"),
             Self::Loopback { .. } => Code("ATL0403"),
             Self::Worker { .. } => Code("ATL0404"),
+            Self::Setting { .. } => Code("ATL0405"),
         }
     }
 }

@@ -14,6 +14,7 @@
 
 mod download;
 mod lease;
+mod mirror;
 mod upload;
 
 use std::future::Future;
@@ -26,6 +27,7 @@ use tokio::net::{TcpSocket, TcpStream};
 
 use self::download::Download;
 use self::lease::Tried;
+use self::mirror::Copy;
 use self::upload::Upload;
 use crate::admit::Plan;
 use crate::clock::millis;
@@ -44,7 +46,7 @@ use crate::worker::Worker;
 
 /// A request under way.
 pub(crate) struct Exchange<'a> {
-    worker: &'a Worker,
+    worker: &'a Rc<Worker>,
     timer: &'a Timer,
     client: &'a mut Wire,
     /// The head for the service, and what of the body came with it.
@@ -91,7 +93,7 @@ pub(crate) struct Fault {
 
 impl<'a> Exchange<'a> {
     pub(crate) fn new(
-        worker: &'a Worker,
+        worker: &'a Rc<Worker>,
         timer: &'a Timer,
         client: &'a mut Wire,
         request: &'a mut Vec<u8>,
@@ -118,6 +120,9 @@ impl<'a> Exchange<'a> {
         self.upload
             .prime(self.client, self.request, self.plan.max_body)
             .map_err(|kind| self.fault(kind, false))?;
+        if self.plan.mirror.is_some() {
+            self.upload.copy = Some(Copy::begin(self.request));
+        }
         let mut tried = Tried::default();
         let mut breaks = 0;
         loop {
@@ -176,17 +181,7 @@ impl<'a> Exchange<'a> {
     /// kept connection.
     async fn reach(&self, pool: &Pool, first: bool) -> io::Result<(Transport, bool)> {
         if self.plan.target.protocol.is_http2() {
-            if first && let Some(call) = pool.links.take() {
-                return Ok((Transport::Call(Box::new(call)), true));
-            }
-            let _making = pool.links.begin().await;
-            if first && let Some(call) = pool.links.take() {
-                return Ok((Transport::Call(Box::new(call)), true));
-            }
-            let link = Link::begin(self.connect(pool).await?).await?;
-            let call = link.call();
-            pool.links.add(link);
-            return Ok((Transport::Call(Box::new(call)), false));
+            return reach_http2(pool, first, self.connect(pool)).await;
         }
         if first {
             let safe = self
@@ -322,17 +317,22 @@ impl<'a> Exchange<'a> {
         }
         let spare = &self.worker.buffers;
         let moved = &mut self.moved;
-        self.upload
-            .poll(
-                self.client,
-                upstream,
-                self.request,
-                self.plan.max_body,
-                cx,
-                spare,
-                moved,
-            )
-            .map_err(|kind| self.fault(kind, false))
+        let polled = self.upload.poll(
+            self.client,
+            upstream,
+            self.request,
+            self.plan.max_body,
+            cx,
+            spare,
+            moved,
+        );
+        polled.map_err(|kind| self.fault(kind, false))?;
+        if self.upload.is_done()
+            && let (Some(copy), Some(target)) = (self.upload.copy.take(), &self.plan.mirror)
+        {
+            copy.send(self.worker, target, self.plan.to_head);
+        }
+        Ok(())
     }
 
     /// Notices a client that leaves while it waits: the service is spared the rest of the work.
@@ -432,14 +432,7 @@ impl<'a> Exchange<'a> {
     }
 
     async fn connect(&self, pool: &Pool) -> io::Result<TcpStream> {
-        let addr = pool.endpoint.addr();
-        let socket = if addr.is_ipv4() {
-            TcpSocket::new_v4()?
-        } else {
-            TcpSocket::new_v6()?
-        };
-        socket.set_nodelay(true)?;
-        let mut connecting = std::pin::pin!(socket.connect(addr));
+        let mut connecting = std::pin::pin!(connect(pool));
         self.timer.arm(CONNECT_TIMEOUT);
         std::future::poll_fn(|cx| match connecting.as_mut().poll(cx) {
             Poll::Ready(connected) => Poll::Ready(connected),
@@ -455,4 +448,39 @@ impl<'a> Exchange<'a> {
         pool.endpoint
             .suspect(self.worker.clockwork.now() + millis(SUSPECT_FOR));
     }
+}
+
+/// A new connection to an instance.
+async fn connect(pool: &Pool) -> io::Result<TcpStream> {
+    let addr = pool.endpoint.addr();
+    let socket = if addr.is_ipv4() {
+        TcpSocket::new_v4()?
+    } else {
+        TcpSocket::new_v6()?
+    };
+    socket.set_nodelay(true)?;
+    socket.connect(addr).await
+}
+
+/// A stream to an instance that speaks HTTP/2, on a connection that is open (only if `kept` may be
+/// trusted) or on a new one.
+async fn reach_http2(
+    pool: &Pool,
+    kept: bool,
+    connect: impl Future<Output = io::Result<TcpStream>>,
+) -> io::Result<(Transport, bool)> {
+    let open = || pool.links.take().filter(|_| kept);
+    let shared = |call| (Transport::Call(Box::new(call)), true);
+    if let Some(call) = open() {
+        return Ok(shared(call));
+    }
+    let _making = pool.links.begin().await;
+    // Whoever made one in the meantime did it for all.
+    if let Some(call) = open() {
+        return Ok(shared(call));
+    }
+    let link = Link::begin(connect.await?).await?;
+    let call = link.call();
+    pool.links.add(link);
+    Ok((Transport::Call(Box::new(call)), false))
 }

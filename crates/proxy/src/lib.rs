@@ -36,7 +36,9 @@ pub mod http;
 pub mod limits;
 mod listen;
 mod local;
+mod origin;
 pub mod path;
+mod policy;
 mod pool;
 mod recorder;
 pub mod route;
@@ -53,9 +55,10 @@ pub use self::cluster::{Cluster, Dependency, Endpoint, Protocol, Snapshot, mesh_
 pub use self::config::{Config, EdgeConfig, MeshConfig, RouteConfig};
 pub use self::error::Error;
 pub use self::limits::DEFAULT_RESPONSE_TIMEOUT;
+pub use self::policy::PolicyError;
 pub use self::route::{
-    Conflict, Match, PatternError, RouteError, RouteTable, check_host, check_method, check_pattern,
-    conflicts,
+    Conflict, Lookup, Match, PatternError, RouteError, RouteTable, check_host, check_method,
+    check_pattern, conflicts,
 };
 pub use self::service::{Handle, Service};
 pub use self::span::{Blame, ErrorKind, Side, SpanBatch, SpanRef, SpanSink};

@@ -64,6 +64,13 @@ pub const RETRIES_MAX: u8 = 3;
 /// its instances; it must not go through all of them.
 pub const RETRIES_AFTER_BREAK_MAX: u8 = 1;
 
+/// Requests larger than this, in bytes, are not copied to a mirror: a copy is held in memory.
+pub const MIRROR_BYTES_MAX: usize = 1 << 20;
+
+/// Copies that one worker has under way at once; there are none of further requests. A mirror that
+/// is slow must not fill the memory.
+pub const MIRRORS_MAX: u32 = 64;
+
 /// A service that ignores `Expect: 100-continue` for this long: the proxy answers 100 for it.
 pub const CONTINUE_AFTER: Duration = Duration::from_secs(1);
 

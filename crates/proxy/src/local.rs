@@ -13,6 +13,7 @@ use atoll_base::ServiceName;
 use crate::cluster::{Cluster, Endpoint, Protocol, Snapshot};
 use crate::limits::DEFAULT_RESPONSE_TIMEOUT;
 use crate::pool::Pool;
+use crate::route::Route;
 use crate::span::NameIndex;
 use crate::stats::Delta;
 
@@ -21,9 +22,18 @@ use crate::stats::Delta;
 pub(crate) struct Local {
     pub(crate) snapshot: Arc<Snapshot>,
     /// By the index of a route in the table.
-    routes: Vec<Rc<Target>>,
+    routes: Vec<Way>,
     mesh: HashMap<Ipv4Addr, Rc<Call>>,
     targets: HashMap<ServiceName, Rc<Target>>,
+}
+
+/// Where a route leads.
+#[derive(Debug)]
+pub(crate) struct Way {
+    pub(crate) target: Rc<Target>,
+    /// Services that share the requests, with the sum of weights up to each.
+    backends: Vec<(Rc<Target>, u32)>,
+    pub(crate) mirror: Option<Rc<Target>>,
 }
 
 /// A service that requests go to.
@@ -67,6 +77,33 @@ impl Known {
     }
 }
 
+impl Way {
+    fn resolve(route: &Route, target: &mut impl FnMut(&ServiceName) -> Rc<Target>) -> Self {
+        let policy = route.policy.as_deref();
+        let backends = policy.map_or(&[][..], |policy| &policy.backends);
+        let mirror = policy.and_then(|policy| policy.mirror.as_ref());
+        Self {
+            target: target(&route.service),
+            backends: backends
+                .iter()
+                .map(|(service, sum)| (target(service), *sum))
+                .collect(),
+            mirror: mirror.map(|mirror| target(&mirror.service)),
+        }
+    }
+
+    /// The service for one request, by weight; `below(n)` is a random number less than `n`.
+    pub(crate) fn choose(&self, below: impl FnOnce(usize) -> usize) -> &Rc<Target> {
+        let Some((_, total)) = self.backends.last() else {
+            return &self.target;
+        };
+        let ticket = below(*total as usize);
+        let mut shares = self.backends.iter();
+        let share = shares.find(|(_, sum)| ticket < *sum as usize);
+        share.map_or(&self.target, |(target, _)| target)
+    }
+}
+
 impl Local {
     /// Resolves a snapshot. `service` and `pool` give what the worker keeps across snapshots.
     pub(crate) fn resolve(
@@ -92,7 +129,7 @@ impl Local {
             .routes
             .routes()
             .iter()
-            .map(|route| target(&route.service))
+            .map(|route| Way::resolve(route, &mut target))
             .collect();
         let mesh = snapshot
             .mesh
@@ -112,7 +149,7 @@ impl Local {
     }
 
     /// Where a route of the table leads.
-    pub(crate) fn route(&self, slot: usize) -> Option<&Rc<Target>> {
+    pub(crate) fn route(&self, slot: usize) -> Option<&Way> {
         self.routes.get(slot)
     }
 

@@ -3,7 +3,10 @@
 //! All routes are compiled into one tree of segments per host, so a lookup costs the length of the
 //! path and not the number of routes. What decides between several matches, in this order:
 //! 1. an exact host, then the longest matching `*.` host, then no host;
-//! 2. the path, segment by segment from the left: text, then a parameter, then `**`.
+//! 2. the path, segment by segment from the left: text, then a parameter, then `**`;
+//! 3. for one path, the route that asks for more header fields, then for more query parameters
+//!    (the precedence of the Gateway API), then the one whose service and demands come first by
+//!    name.
 //!
 //! The method is part of the match: `POST /a/**` gets a POST even if `GET /a/{id}` is closer. Only
 //! if no route takes the method is the answer 405. Two routes that no rule tells apart are a
@@ -16,7 +19,9 @@ mod pattern;
 mod tests;
 mod trie;
 
+use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 use std::time::Duration;
 
 use atoll_base::ServiceName;
@@ -25,6 +30,8 @@ use self::pattern::{HostPattern, PathPattern};
 pub use self::pattern::{PatternError, check_host, check_method, check_pattern};
 use self::trie::Trie;
 use crate::config::RouteConfig;
+use crate::http::field::Fields;
+use crate::policy::{Matches, Policy, PolicyError};
 
 /// The routes of an application, compiled.
 #[derive(Debug, Default)]
@@ -50,6 +57,24 @@ pub struct Route {
     /// Its own limit for request bodies in bytes, if it has one.
     pub max_body: Option<u64>,
     methods: Vec<String>,
+    matches: Matches,
+    /// What else it does; none for most.
+    pub(crate) policy: Option<Arc<Policy>>,
+}
+
+/// What is looked up.
+#[derive(Debug, Clone, Copy)]
+pub struct Lookup<'a> {
+    /// The `Host` field as it came, with or without a port; may be empty.
+    pub host: &'a [u8],
+    /// The method.
+    pub method: &'a [u8],
+    /// The path, normalized (see [`crate::path`]), without the query.
+    pub path: &'a [u8],
+    /// The query, without its question mark.
+    pub query: &'a str,
+    /// The header fields.
+    pub fields: Option<&'a Fields<'a, 'a>>,
 }
 
 /// What a lookup found.
@@ -74,6 +99,14 @@ pub enum RouteError {
         index: usize,
         /// What is wrong with it.
         source: PatternError,
+    },
+    /// What it does besides is not understood.
+    #[error("{source}")]
+    Policy {
+        /// Which route.
+        index: usize,
+        /// What is wrong with it.
+        source: PolicyError,
     },
     /// Nothing tells two routes apart.
     #[error("two routes claim {path}: '{}' and '{}'", services.0, services.1)]
@@ -126,10 +159,11 @@ impl RouteTable {
             .collect();
         let mut table = Self::default();
         for (index, (service, config)) in given.into_iter().enumerate() {
-            if let Err(source) = table.add(index, service, config) {
-                errors.push(RouteError::Pattern { index, source });
+            if let Err(error) = table.add(index, service, config) {
+                errors.push(error);
             }
         }
+        table.sort();
         if errors.is_empty() {
             Ok(table)
         } else {
@@ -137,22 +171,24 @@ impl RouteTable {
         }
     }
 
-    /// Finds the route of a request. `host` is the `Host` field as it came, with or without a
-    /// port; `path` is normalized (see [`crate::path`]) and has no query.
-    pub fn find(&self, host: &[u8], method: &[u8], path: &[u8]) -> Match<'_> {
+    /// Finds the route of a request.
+    pub fn find(&self, asked: &Lookup<'_>) -> Match<'_> {
         let mut allowed = BTreeSet::new();
         let mut lower = [0; HOST_BYTES_MAX];
-        let host = plain_host(host, &mut lower);
+        let host = plain_host(asked.host, &mut lower);
         for trie in self.tries(host) {
             let mut pick = |index: u32| {
                 let route = self.routes.get(index as usize)?;
-                if route.takes(method) {
+                if !route.matches.is_empty() && !route.matches.fit(asked.fields, asked.query) {
+                    return None;
+                }
+                if route.takes(asked.method) {
                     return Some(route);
                 }
                 allowed.extend(route.methods.iter().map(String::as_str));
                 None
             };
-            if let Some(route) = trie.find(path, &mut pick) {
+            if let Some(route) = trie.find(asked.path, &mut pick) {
                 return Match::Route(route);
             }
         }
@@ -175,12 +211,16 @@ impl RouteTable {
         index: usize,
         service: ServiceName,
         config: RouteConfig,
-    ) -> Result<(), PatternError> {
-        let path = PathPattern::parse(&config.path)?;
-        let host = config.host.as_deref().map(HostPattern::parse).transpose()?;
+    ) -> Result<(), RouteError> {
+        let wrong = |source| RouteError::Pattern { index, source };
+        let path = PathPattern::parse(&config.path).map_err(wrong)?;
+        let host = config.host.as_deref().map(HostPattern::parse).transpose();
+        let host = host.map_err(wrong)?;
         for method in &config.methods {
-            check_method(method)?;
+            check_method(method).map_err(wrong)?;
         }
+        let policy = Policy::compile(&config);
+        let policy = policy.map_err(|source| RouteError::Policy { index, source })?;
         let trie = match host {
             None => &mut self.any,
             Some(HostPattern::Exact(name)) => {
@@ -199,8 +239,29 @@ impl RouteTable {
             timeout: config.timeout.map(|timeout| timeout.0),
             max_body: config.max_body.map(|limit| limit.0),
             methods: config.methods,
+            matches: Matches::compile(&config.headers, &config.query),
+            policy: policy.map(Arc::new),
         });
         Ok(())
+    }
+
+    /// Brings routes for one path into the order in which they are tried.
+    fn sort(&mut self) {
+        let routes = &self.routes;
+        let order = |slot: &u32| {
+            let route = routes.get(*slot as usize);
+            route.map(|route| {
+                (
+                    Reverse(route.matches.rank()),
+                    &route.service,
+                    &route.matches,
+                )
+            })
+        };
+        let exact = self.exact.values_mut().chain(self.wildcard.values_mut());
+        for trie in exact.chain([&mut self.any]) {
+            trie.sort_by(|one, other| order(one).cmp(&order(other)));
+        }
     }
 
     /// The trees that apply to a host, the closest first.
@@ -245,7 +306,8 @@ fn plain_host<'a>(host: &[u8], lower: &'a mut [u8; HOST_BYTES_MAX]) -> &'a [u8] 
 
 /// The pairs of routes that nothing tells apart. Routes that cannot be parsed are passed over.
 pub fn conflicts(routes: &[(ServiceName, RouteConfig)]) -> Vec<Conflict> {
-    let mut by_shape: HashMap<(Option<HostPattern>, Vec<String>), Vec<usize>> = HashMap::new();
+    type Shape = (Option<HostPattern>, Vec<String>, Matches);
+    let mut by_shape: HashMap<Shape, Vec<usize>> = HashMap::new();
     let mut found = Vec::new();
     for (second, (_, config)) in routes.iter().enumerate() {
         let Ok(path) = PathPattern::parse(&config.path) else {
@@ -254,7 +316,8 @@ pub fn conflicts(routes: &[(ServiceName, RouteConfig)]) -> Vec<Conflict> {
         let Ok(host) = config.host.as_deref().map(HostPattern::parse).transpose() else {
             continue;
         };
-        let same = by_shape.entry((host, path.shape())).or_default();
+        let matches = Matches::compile(&config.headers, &config.query);
+        let same = by_shape.entry((host, path.shape(), matches)).or_default();
         for first in same.iter().copied() {
             if methods_overlap(&routes[first].1.methods, &config.methods) {
                 found.push(Conflict { first, second });

@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use crate::cluster::Snapshot;
 use crate::config::Config;
 use crate::error::Error;
+use crate::policy::Networks;
 use crate::span::SpanSink;
 use crate::stats::{ServiceStats, Window};
 use crate::{clock, limits, listen, worker};
@@ -61,6 +62,8 @@ pub(crate) struct Shared {
     pub(crate) edge_busy: AtomicUsize,
     /// More edge connections than this are left waiting in the kernel's queue.
     pub(crate) edge_connections_max: usize,
+    /// The proxies in front of this one that are believed.
+    pub(crate) trusted_proxies: Option<Networks>,
     /// HTTP/2 connections that were ended because the client flooded them.
     pub(crate) floods: AtomicU64,
     /// No new connections; those in use finish their request.
@@ -88,10 +91,11 @@ impl Service {
     /// Takes the ports and makes the worker threads, which wait for [`Service::start`]. Until a
     /// snapshot is published, the edge answers 404 and the mesh closes every connection.
     ///
-    /// Fails if a port cannot be had ([`Error::Edge`], [`Error::Mesh`], [`Error::Loopback`]) or a
+    /// Fails if a setting is not understood ([`Error::Setting`]), a port cannot be had ([`Error::Edge`], [`Error::Mesh`], [`Error::Loopback`]) or a
     /// thread cannot be made ([`Error::Worker`]).
     pub fn bind(config: Config, sink: Arc<dyn SpanSink>) -> Result<Self, Error> {
         let count = config.thread_count().get();
+        let trusted_proxies = Networks::parse(&config.edge.trusted_proxies)?;
         let (edge, edge_addr) = listen::edge(config.edge.listen, count)?;
         let (mesh, mesh_port) = listen::mesh(config.mesh.port, count)?;
         clock::origin();
@@ -105,6 +109,7 @@ impl Service {
             edge_stop: CancellationToken::new(),
             edge_busy: AtomicUsize::new(count),
             edge_connections_max: limits::edge_connections_max(),
+            trusted_proxies,
             floods: AtomicU64::new(0),
             stop: CancellationToken::new(),
             abort: CancellationToken::new(),

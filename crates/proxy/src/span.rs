@@ -38,6 +38,10 @@ pub enum ErrorKind {
     NoRoute,
     /// The path has routes, but not for this method.
     WrongMethod,
+    /// Who asks may not.
+    Forbidden,
+    /// The route is closed for maintenance.
+    Maintenance,
     /// The request breaks the rules of HTTP.
     BadRequest,
     /// The head or the body of the request is larger than allowed.
@@ -156,16 +160,36 @@ struct Record {
 }
 
 impl ErrorKind {
+    /// In two or three words, for people.
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::NoRoute => "no route",
+            Self::WrongMethod => "wrong method",
+            Self::Forbidden => "forbidden",
+            Self::Maintenance => "closed for maintenance",
+            Self::BadRequest => "bad request",
+            Self::TooLarge => "too large",
+            Self::ClientTimeout => "client too slow",
+            Self::ClientGone => "client gone",
+            Self::NoInstance => "no ready instance",
+            Self::Connect => "no connection",
+            Self::Timeout => "timeout",
+            Self::BadAnswer => "bad answer",
+            Self::AnswerCut => "answer cut off",
+        }
+    }
+
     /// Whose fault it is.
     pub const fn blame(self) -> Blame {
         match self {
             Self::NoRoute
             | Self::WrongMethod
+            | Self::Forbidden
             | Self::BadRequest
             | Self::TooLarge
             | Self::ClientTimeout
             | Self::ClientGone => Blame::Client,
-            Self::NoInstance => Blame::Proxy,
+            Self::NoInstance | Self::Maintenance => Blame::Proxy,
             Self::Connect | Self::Timeout | Self::BadAnswer | Self::AnswerCut => Blame::Service,
         }
     }

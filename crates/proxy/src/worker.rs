@@ -49,6 +49,8 @@ pub(crate) struct Worker {
     edge_stopping: Cell<bool>,
     /// Accept loops that have not ended.
     pub(crate) accepting: Cell<u32>,
+    /// Copies of requests that are under way.
+    pub(crate) mirrors: Cell<u32>,
     /// Wakes the worker's main loop.
     pub(crate) wake: Arc<Notify>,
     edge_patience: Patience,
@@ -108,6 +110,7 @@ impl Worker {
             stopping: Cell::new(false),
             edge_stopping: Cell::new(false),
             accepting: Cell::new(0),
+            mirrors: Cell::new(0),
             wake,
             recorder: Recorder::new(),
             // No publication has this number: the first request takes the snapshot over.

@@ -277,25 +277,8 @@ fn hop(span: &SpanRef<'_>) -> Hop {
         path: span.path.into(),
         outcome: HopOutcome {
             status: span.status,
-            error: span.error.map(word),
+            error: span.error.map(ErrorKind::words),
         },
-    }
-}
-
-/// What went wrong, in words.
-fn word(error: ErrorKind) -> &'static str {
-    match error {
-        ErrorKind::NoRoute => "no route",
-        ErrorKind::WrongMethod => "wrong method",
-        ErrorKind::BadRequest => "bad request",
-        ErrorKind::TooLarge => "too large",
-        ErrorKind::ClientTimeout => "client too slow",
-        ErrorKind::ClientGone => "client gone",
-        ErrorKind::NoInstance => "no ready instance",
-        ErrorKind::Connect => "no connection",
-        ErrorKind::Timeout => "timeout",
-        ErrorKind::BadAnswer => "bad answer",
-        ErrorKind::AnswerCut => "answer cut off",
     }
 }
 
@@ -309,7 +292,7 @@ fn caller<'a>(span: &SpanRef<'a>) -> &'a str {
 fn failure(span: &SpanRef<'_>) -> NewRecord {
     let millis = span.duration.as_secs_f64() * 1e3;
     let cause = match span.error {
-        Some(error) => format!(" ({})", word(error)),
+        Some(error) => format!(" ({})", error.words()),
         None => String::new(),
     };
     let message = format!(

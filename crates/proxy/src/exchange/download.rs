@@ -13,6 +13,7 @@ use crate::http::{BadChunk, Body, response};
 use crate::limits::{
     BUFFER_BYTES, HEAD_BYTES_MAX, HOLD_BYTES_MAX, RESPONSE_IDLE, STOPPING_IDLE, UPGRADED_IDLE,
 };
+use crate::policy::Cors;
 use crate::span::{ErrorKind, Side};
 use crate::wire::Wire;
 
@@ -342,7 +343,18 @@ impl Head {
         if plan.side == Side::Edge {
             without |= facts.trace_id;
         }
+        let policy = plan.policy.as_deref();
+        if let Some(policy) = policy {
+            without |= policy.response.without(&head.fields);
+            if policy.cors.is_some() {
+                without |= Cors::without(&head.fields);
+            }
+        }
         write_head(head, without, out);
+        if let Some(policy) = policy {
+            policy.response.write(&head.fields, without, out);
+        }
+        out.extend_from_slice(&plan.marks);
         if plan.side == Side::Edge {
             out.extend_from_slice(b"X-Trace-Id: ");
             out.extend_from_slice(&plan.trace.trace.to_hex());

@@ -92,7 +92,7 @@ impl Tried {
 
 /// Takes the endpoint that suits best: one that was not tried and is not suspect; else one that
 /// was not tried; else any.
-fn choose(target: &Target, tried: &Tried, now: u64, random: &Random) -> Option<Lease> {
+pub(super) fn choose(target: &Target, tried: &Tried, now: u64, random: &Random) -> Option<Lease> {
     let untried = |pool: &Rc<Pool>| !tried.has(pool);
     let good = |pool: &Rc<Pool>| !pool.endpoint.is_suspect(now) && untried(pool);
     take(&target.pools, random, good)

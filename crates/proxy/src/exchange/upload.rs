@@ -2,6 +2,7 @@
 
 use std::task::{Context, Poll};
 
+use super::mirror::Copy;
 use crate::buffer::Buffers;
 use crate::http::Body;
 use crate::span::ErrorKind;
@@ -23,6 +24,8 @@ pub(super) struct Upload {
     done: bool,
     /// The service takes no more; its answer may still come.
     given_up: bool,
+    /// What passes is kept for another service.
+    pub(super) copy: Option<Copy>,
 }
 
 impl Upload {
@@ -34,6 +37,7 @@ impl Upload {
             passed: false,
             done: false,
             given_up: false,
+            copy: None,
         }
     }
 
@@ -131,6 +135,10 @@ impl Upload {
                 }
                 self.passed = true;
                 self.ready = self.check(client, max_body)?;
+                if let Some(copy) = &mut self.copy {
+                    let bytes = client.input.bytes();
+                    copy.add(bytes.get(..self.ready).unwrap_or(bytes));
+                }
                 continue;
             };
             match step {

@@ -18,11 +18,12 @@ use super::flood::Watch;
 use super::stream::Stream;
 use crate::buffer::Buffer;
 use crate::clockwork::Timer;
-use crate::connection::{self, Origin};
+use crate::connection;
 use crate::limits::{
     H2_CONNECTION_WINDOW, H2_RESETS_MAX, H2_SEND_BUFFER, H2_STREAM_WINDOW, H2_STREAMS_MAX,
     HEAD_BYTES_MAX,
 };
+use crate::origin::Origin;
 use crate::transport::Transport;
 use crate::worker::Worker;
 

@@ -83,6 +83,37 @@ impl<'h, 'b> Fields<'h, 'b> {
         self.list.iter().map(|field| (field.name, field.value))
     }
 
+    /// The value of the first field of a name.
+    pub fn get(&self, name: &str) -> Option<&'b [u8]> {
+        let mut fields = self.iter();
+        fields
+            .find(|(own, _)| own.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value)
+    }
+
+    /// The fields that have one of these names.
+    pub fn named_any(&self, names: &[Box<str>]) -> FieldSet {
+        self.select(|own| names.iter().any(|name| own.eq_ignore_ascii_case(name)))
+    }
+
+    /// The fields whose names start with this, which is in lower case.
+    pub fn starting_with(&self, start: &str) -> FieldSet {
+        self.select(|own| {
+            let own = own.as_bytes().get(..start.len());
+            own.is_some_and(|own| own.eq_ignore_ascii_case(start.as_bytes()))
+        })
+    }
+
+    fn select(&self, wanted: impl Fn(&str) -> bool) -> FieldSet {
+        let mut set = 0;
+        for (at, (name, _)) in self.iter().enumerate() {
+            if wanted(name) {
+                set |= 1 << at;
+            }
+        }
+        set
+    }
+
     /// Copies the lines of all fields but those in `without`.
     pub fn copy(&self, without: FieldSet, out: &mut Vec<u8>) {
         let mut at = 0;

@@ -1,6 +1,8 @@
 //! A tree of path segments. The children of a node are sorted, so a step costs a binary search,
 //! and a lookup visits each node at most once however the routes overlap.
 
+use std::cmp::Ordering;
+
 use super::pattern::{PathPattern, Segment};
 
 /// The routes of one host.
@@ -39,6 +41,14 @@ impl Trie {
             node.below.push(route);
         } else {
             node.here.push(route);
+        }
+    }
+
+    /// Brings routes that end at the same place into an order.
+    pub(super) fn sort_by(&mut self, order: impl Fn(&u32, &u32) -> Ordering) {
+        for node in &mut self.nodes {
+            node.here.sort_by(&order);
+            node.below.sort_by(&order);
         }
     }
 

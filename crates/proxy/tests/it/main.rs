@@ -14,6 +14,7 @@ mod http2;
 mod lifecycle;
 mod limits;
 mod mesh;
+mod policy;
 mod routing;
 mod telemetry;
 mod toys;

@@ -1,0 +1,206 @@
+//! What the edge decides before it asks a service: which route, who may come, answers of its own.
+
+use std::borrow::Cow;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::{Candidate, Course, Rejection};
+use crate::answer::Reply;
+use crate::local::{Local, Way};
+use crate::origin::Outside;
+use crate::policy::{self, Cors, Policy, Preflight};
+use crate::route::{Lookup, Match, Route};
+use crate::span::ErrorKind;
+
+/// How far a request has come at the edge.
+pub(super) enum Stage {
+    /// It goes on to a service.
+    Passed(Course),
+    /// It was answered here.
+    Answered(Reply),
+}
+
+/// The methods that every server knows, for answers to questions about none in particular.
+const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
+
+impl Candidate<'_, '_, '_> {
+    /// Finds the route and does what it says.
+    pub(super) fn at_edge(
+        &self,
+        outside: &Outside,
+        local: &Local,
+    ) -> Result<Stage, Box<Rejection>> {
+        if self.head.method == "TRACE" {
+            // It would show a page what the browser keeps from it: cookies, credentials.
+            let mut rejection = self.reject(ErrorKind::WrongMethod, "TRACE is not served here");
+            rejection.allow = Some(METHODS.to_owned());
+            return Err(rejection);
+        }
+        if self.target.path == "*" {
+            let fields = format!("Allow: {METHODS}\r\n");
+            return Ok(Stage::Answered(self.reply(204, fields, Vec::new())));
+        }
+        if let Some(reply) = self.preflight(local) {
+            return Ok(Stage::Answered(reply));
+        }
+        let route = match self.find(local, self.head.method.as_bytes()) {
+            Match::Route(route) => route,
+            Match::WrongMethod(allow) => {
+                let mut rejection = self.reject(ErrorKind::WrongMethod, "");
+                rejection.detail = Cow::Owned(format!("this path takes only {allow}"));
+                rejection.allow = Some(allow);
+                return Err(rejection);
+            }
+            Match::Nothing => return Err(self.no_route()),
+        };
+        let way = local.route(route.index).ok_or_else(|| self.no_route())?;
+        let max_body = self.worker.shared.config.edge.max_body.0;
+        let mut course = Course::to(&way.target, route.max_body.unwrap_or(max_body));
+        if let Some(timeout) = route.timeout {
+            course.timeout = timeout;
+        }
+        match &route.policy {
+            None => Ok(Stage::Passed(course)),
+            Some(policy) => self.obey(policy, route, way, outside, course),
+        }
+    }
+
+    /// Does what a route says besides leading to its service.
+    fn obey(
+        &self,
+        policy: &Arc<Policy>,
+        route: &Route,
+        way: &Way,
+        outside: &Outside,
+        mut course: Course,
+    ) -> Result<Stage, Box<Rejection>> {
+        let fields = &self.head.fields;
+        if let Some(cors) = &policy.cors {
+            course.marks = cors.mark(fields.get("origin")).into_bytes();
+        }
+        if !self.may_come(policy, outside) {
+            let mut rejection = self.reject(ErrorKind::Forbidden, "your address is not let in");
+            rejection.fields = course.marks;
+            return Err(rejection);
+        }
+        if let Some(local) = &policy.local {
+            return self.answer(local, route, course).map(Stage::Answered);
+        }
+        course.target = Rc::clone(way.choose(|bound| self.worker.random.below(bound)));
+        if route.timeout.is_none() {
+            course.timeout = course.target.timeout;
+        }
+        let rewrite = policy.rewrite.as_ref();
+        course.path = rewrite.map(|rewrite| rewrite.fill(&self.target.path));
+        if let (Some(mirror), Some(target)) = (&policy.mirror, &way.mirror)
+            && self.worker.random.below(100) < usize::from(mirror.percent)
+        {
+            course.mirror = Some(Rc::clone(target));
+        }
+        course.policy = Some(Arc::clone(policy));
+        Ok(Stage::Passed(course))
+    }
+
+    fn may_come(&self, policy: &Policy, outside: &Outside) -> bool {
+        if policy.allow.is_none() && policy.deny.is_none() {
+            return true;
+        }
+        let proxies = self.worker.shared.trusted_proxies.as_ref();
+        let client = outside.client(&self.head.fields, proxies);
+        policy
+            .allow
+            .as_ref()
+            .is_none_or(|allow| allow.contain(client))
+            && !policy
+                .deny
+                .as_ref()
+                .is_some_and(|deny| deny.contain(client))
+    }
+
+    /// An answer that needs no service.
+    fn answer(
+        &self,
+        local: &policy::Local,
+        route: &Route,
+        course: Course,
+    ) -> Result<Reply, Box<Rejection>> {
+        let mut fields = course.marks;
+        let mut reply = match local {
+            policy::Local::Maintenance(text) => {
+                let mut rejection = self.reject(ErrorKind::Maintenance, "");
+                rejection.detail = Cow::Owned(text.clone());
+                rejection.service = Some(Rc::clone(&course.target.service));
+                rejection.fields = fields;
+                return Err(rejection);
+            }
+            policy::Local::Redirect { to, status } => {
+                let to = to.fill(&self.target.path);
+                let query = if to.contains('?') {
+                    ""
+                } else {
+                    self.target.query
+                };
+                fields.extend_from_slice(format!("Location: {to}{query}\r\n").as_bytes());
+                self.reply(*status, "", Vec::new())
+            }
+            policy::Local::Answer {
+                status,
+                content_type,
+                body,
+            } => {
+                fields.extend_from_slice(format!("Content-Type: {content_type}\r\n").as_bytes());
+                self.reply(*status, "", body.clone().into_bytes())
+            }
+        };
+        if let Some(policy) = &route.policy {
+            policy.response.write_alone(&mut fields);
+        }
+        reply.fields = fields;
+        reply.service = Some(Rc::clone(&course.target.service));
+        Ok(reply)
+    }
+
+    /// The answer to a browser that asks what it may do, if a route has an opinion on that.
+    fn preflight(&self, local: &Local) -> Option<Reply> {
+        if self.head.method != "OPTIONS" {
+            return None;
+        }
+        let fields = &self.head.fields;
+        let asked = Preflight {
+            origin: fields.get("origin")?,
+            method: fields.get("access-control-request-method")?,
+        };
+        let Match::Route(route) = self.find(local, asked.method) else {
+            return None;
+        };
+        let cors: &Cors = route.policy.as_ref()?.cors.as_ref()?;
+        Some(self.reply(204, cors.preflight(&asked), Vec::new()))
+    }
+
+    fn find<'l>(&self, local: &'l Local, method: &[u8]) -> Match<'l> {
+        local.snapshot.routes.find(&Lookup {
+            host: self.host().unwrap_or_default(),
+            method,
+            path: self.target.path.as_bytes(),
+            query: self.target.query.strip_prefix('?').unwrap_or_default(),
+            fields: Some(&self.head.fields),
+        })
+    }
+
+    fn reply(&self, status: u16, fields: impl Into<Vec<u8>>, body: Vec<u8>) -> Reply {
+        Reply {
+            status,
+            fields: fields.into(),
+            body,
+            service: None,
+            trace: self.trace,
+            side: self.origin.side(),
+            to_head: self.head.method == "HEAD",
+            close: self.facts.close || !self.facts.body.is_done(),
+        }
+    }
+
+    fn no_route(&self) -> Box<Rejection> {
+        self.reject(ErrorKind::NoRoute, "no route leads to this path")
+    }
+}
