@@ -1,5 +1,6 @@
 //! Takes connections in, on both sides, and decides whether they may be here at all.
 
+use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
@@ -8,34 +9,49 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker};
 
 use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
 
+use crate::buffer::Buffer;
 use crate::connection;
+use crate::h2;
 use crate::limits::TICK;
 use crate::origin::Origin;
 use crate::service::{Listeners, Shared};
 use crate::span::Side;
+use crate::tls::ClientIdentity;
 use crate::transport::Transport;
 use crate::worker::Worker;
 
-/// Starts accepting on both listeners.
+/// What a listener leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Door {
+    Edge,
+    /// The edge, by TLS.
+    Tls,
+    Mesh,
+}
+
+/// Starts accepting on all listeners.
 pub(crate) fn start(worker: &Rc<Worker>, listeners: &Listeners) -> io::Result<()> {
-    for (side, listener) in [(Side::Edge, &listeners.edge), (Side::Mesh, &listeners.mesh)] {
+    let edge = [(Door::Edge, &listeners.edge), (Door::Mesh, &listeners.mesh)];
+    let tls = listeners.tls.iter().map(|listener| (Door::Tls, listener));
+    for (door, listener) in edge.into_iter().chain(tls) {
         let listener = TcpListener::from_std(listener.try_clone()?)?;
         worker.accepting.set(worker.accepting.get() + 1);
-        tokio::task::spawn_local(accept(Rc::clone(worker), listener, side));
+        tokio::task::spawn_local(accept(Rc::clone(worker), listener, door));
     }
     Ok(())
 }
 
-async fn accept(worker: Rc<Worker>, listener: TcpListener, side: Side) {
-    let stop = match side {
-        Side::Edge => &worker.shared.edge_stop,
-        Side::Mesh => &worker.shared.stop,
+async fn accept(worker: Rc<Worker>, listener: TcpListener, door: Door) {
+    let stop = match door {
+        Door::Edge | Door::Tls => &worker.shared.edge_stop,
+        Door::Mesh => &worker.shared.stop,
     };
     let mut failing = false;
     let mut full = false;
     loop {
-        if side == Side::Edge && worker.shared.edge_is_full() {
+        if door != Door::Mesh && worker.shared.edge_is_full() {
             if !std::mem::replace(&mut full, true) {
                 tracing::warn!("the edge has as many connections as it may; others wait");
             }
@@ -53,7 +69,7 @@ async fn accept(worker: Rc<Worker>, listener: TcpListener, side: Side) {
         match accepted {
             Ok((stream, peer)) => {
                 failing = false;
-                open(&worker, stream, peer, side);
+                open(&worker, stream, peer, door);
             }
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
@@ -69,31 +85,77 @@ async fn accept(worker: Rc<Worker>, listener: TcpListener, side: Side) {
     // still holds the socket.
     let mut cx = Context::from_waker(Waker::noop());
     while let Poll::Ready(Ok((stream, peer))) = listener.poll_accept(&mut cx) {
-        open(&worker, stream, peer, side);
+        open(&worker, stream, peer, door);
     }
     if let Err(error) = socket2::SockRef::from(&listener).shutdown(std::net::Shutdown::Both) {
         tracing::debug!(%error, "a listener could not be shut down");
     }
-    if side == Side::Edge {
+    if door != Door::Mesh {
         worker.shared.edge_busy.fetch_sub(1, Ordering::SeqCst);
     }
     worker.accepting.set(worker.accepting.get() - 1);
     worker.wake.notify_one();
 }
 
-fn open(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr, side: Side) {
-    let Some(origin) = origin(worker, &stream, peer, side) else {
-        return;
-    };
+fn open(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr, door: Door) {
     if stream.set_nodelay(true).is_err() {
         return;
     }
-    let guard = (side == Side::Edge).then(|| EdgeGuard::new(&worker.shared));
-    let serving = connection::serve(Rc::clone(worker), Transport::Tcp(stream), origin);
+    match door {
+        Door::Edge => {
+            let proxies = worker.shared.trusted_proxies.as_ref();
+            let origin = Origin::edge(peer.ip(), false, None, proxies);
+            let serving = connection::serve(Rc::clone(worker), Transport::Tcp(stream), origin);
+            serve_edge(worker, serving);
+        }
+        Door::Tls => {
+            if let Some(certificates) = &worker.shared.certificates {
+                let acceptor = TlsAcceptor::from(certificates.current());
+                serve_edge(worker, greet(Rc::clone(worker), acceptor, stream, peer));
+            }
+        }
+        Door::Mesh => {
+            if let Some(origin) = mesh_origin(worker, &stream, peer) {
+                let transport = Transport::Tcp(stream);
+                let serving = connection::serve(Rc::clone(worker), transport, origin);
+                tokio::task::spawn_local(serving);
+            }
+        }
+    }
+}
+
+fn serve_edge(worker: &Rc<Worker>, serving: impl Future<Output = ()> + 'static) {
+    let guard = EdgeGuard::new(&worker.shared);
     tokio::task::spawn_local(async move {
         serving.await;
         drop(guard);
     });
+}
+
+/// The handshake of TLS, then what was agreed on.
+async fn greet(worker: Rc<Worker>, acceptor: TlsAcceptor, stream: TcpStream, peer: SocketAddr) {
+    let timer = worker.clockwork.timer();
+    timer.arm(worker.patience(Side::Edge).head);
+    let mut accepting = Box::pin(acceptor.accept(stream));
+    let stream = std::future::poll_fn(|cx| match accepting.as_mut().poll(cx) {
+        Poll::Ready(accepted) => Poll::Ready(accepted.ok()),
+        Poll::Pending if timer.poll(cx) => Poll::Ready(None),
+        Poll::Pending => Poll::Pending,
+    });
+    let Some(stream) = stream.await else { return };
+    drop((accepting, timer));
+    let (_, session) = stream.get_ref();
+    let certificate = session.peer_certificates().and_then(<[_]>::first);
+    let identity = certificate.and_then(ClientIdentity::read);
+    let proxies = worker.shared.trusted_proxies.as_ref();
+    let origin = Origin::edge(peer.ip(), true, identity, proxies);
+    let http2 = session.alpn_protocol() == Some(b"h2");
+    let transport = Transport::Tls(Box::new(stream));
+    if http2 {
+        Box::pin(h2::serve(worker, transport, Buffer::default(), origin)).await;
+    } else {
+        connection::serve(worker, transport, origin).await;
+    }
 }
 
 /// Counts an edge connection for as long as it is open, however it ends.
@@ -112,12 +174,8 @@ impl Drop for EdgeGuard {
     }
 }
 
-/// Who is at the other end; none if it may not be.
-fn origin(worker: &Worker, stream: &TcpStream, peer: SocketAddr, side: Side) -> Option<Origin> {
-    if side == Side::Edge {
-        let proxies = worker.shared.trusted_proxies.as_ref();
-        return Some(Origin::edge(peer.ip(), false, proxies));
-    }
+/// Which service is at the other end; none if it may not be here.
+fn mesh_origin(worker: &Worker, stream: &TcpStream, peer: SocketAddr) -> Option<Origin> {
     let IpAddr::V4(local) = stream.local_addr().ok()?.ip() else {
         return None;
     };

@@ -62,6 +62,8 @@ pub(crate) struct Plan {
     pub(crate) policy: Option<Arc<Policy>>,
     /// Lines of fields that the answer gets.
     pub(crate) marks: Vec<u8>,
+    /// The field that tells browsers to come by HTTPS only, where it is to be told.
+    pub(crate) hsts: Option<Arc<[u8]>>,
     /// Who gets a copy.
     pub(crate) mirror: Option<Rc<Target>>,
 }
@@ -212,8 +214,16 @@ impl Candidate<'_, '_, '_> {
             policy: course.policy,
             marks: course.marks,
             mirror: course.mirror,
+            hsts: self.hsts(),
         };
         Ok(Verdict::Forward(plan, self.facts.body))
+    }
+
+    fn hsts(&self) -> Option<Arc<[u8]>> {
+        match self.origin {
+            Origin::Edge(outside) if outside.secure => self.worker.shared.hsts.clone(),
+            _ => None,
+        }
     }
 
     fn call<'l>(&self, local: &'l Local) -> Result<&'l Rc<Call>, Box<Rejection>> {

@@ -5,6 +5,7 @@
 //! Those constants stand in [`crate::limits`], with their reasons.
 
 mod route;
+mod tls;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
@@ -17,6 +18,7 @@ use serde::{Deserialize, Serialize};
 pub use self::route::{
     AnswerConfig, BackendConfig, CorsConfig, EditConfig, MirrorConfig, RedirectConfig, RouteConfig,
 };
+pub use self::tls::{CertificateConfig, ClientCertificate, TlsConfig, TlsVersion};
 
 /// All settings of the proxy.
 #[derive(Debug, Clone, Default)]
@@ -52,6 +54,9 @@ pub struct EdgeConfig {
     /// Networks of the proxies in front of this one, such as `10.0.0.0/8`. What they say about the
     /// client (`X-Forwarded-For`, `X-Forwarded-Proto`) is believed. Default: none; nobody is.
     pub trusted_proxies: Vec<String>,
+    /// HTTPS. Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<TlsConfig>,
 }
 
 /// `[mesh]` of `atoll.toml`: how services reach each other.
@@ -84,6 +89,7 @@ impl Default for EdgeConfig {
             body_timeout: HumanDuration::secs(30),
             wait_for_instance: HumanDuration::secs(0),
             trusted_proxies: Vec::new(),
+            tls: None,
         }
     }
 }

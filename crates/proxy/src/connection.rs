@@ -48,18 +48,33 @@ pub(crate) async fn serve(worker: Rc<Worker>, transport: Transport, origin: Orig
         }
     };
     let Connection {
-        client,
+        mut client,
         origin,
         timer,
         ..
     } = connection;
     drop(timer);
+    if next == Next::Close {
+        farewell(&mut client).await;
+    }
     if next == Next::Http2 {
         let (transport, read) = (client.transport, client.input);
         Box::pin(h2::serve(Rc::clone(&worker), transport, read, origin)).await;
     }
     if worker.stopping.get() {
         worker.wake.notify_one();
+    }
+}
+
+/// Tells the other side that this is the end, where the protocol has a word for it.
+async fn farewell(client: &mut Wire) {
+    if client.transport.says_goodbye() {
+        std::future::poll_fn(|cx| {
+            // Once: nobody waits for a peer that does not read.
+            client.shut_down(cx);
+            Poll::Ready(())
+        })
+        .await;
     }
 }
 

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use atoll_base::{Code, Coded};
 
 use crate::policy::PolicyError;
+use crate::tls::TlsError;
 
 /// Why the proxy cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -18,10 +19,17 @@ pub enum Error {
         #[from]
         source: PolicyError,
     },
-    /// The edge's address is taken by another program, or cannot be had.
+    /// A certificate cannot be used.
+    #[error("HTTPS cannot be offered: {source}")]
+    Tls {
+        /// What is wrong with it.
+        #[from]
+        source: TlsError,
+    },
+    /// An address of the edge is taken by another program, or cannot be had.
     #[error("the edge cannot listen on {addr}: {}; set another with `listen` in [edge]", reason(.source))]
     Edge {
-        /// The address from `[edge] listen`.
+        /// The address from `[edge] listen` or `[edge.tls] listen`.
         addr: SocketAddr,
         /// What the system said.
         #[source]
@@ -62,6 +70,7 @@ impl Coded for Error {
             Self::Loopback { .. } => Code("ATL0403"),
             Self::Worker { .. } => Code("ATL0404"),
             Self::Setting { .. } => Code("ATL0405"),
+            Self::Tls { .. } => Code("ATL0406"),
         }
     }
 }

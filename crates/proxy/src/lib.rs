@@ -45,6 +45,7 @@ pub mod route;
 pub mod service;
 pub mod span;
 pub mod stats;
+pub mod tls;
 pub mod trace;
 mod transport;
 mod tunnel;

@@ -12,6 +12,7 @@ use std::rc::Rc;
 use crate::http::field::Fields;
 use crate::policy::Networks;
 use crate::span::Side;
+use crate::tls::ClientIdentity;
 
 /// Where a connection comes from.
 #[derive(Debug, Clone)]
@@ -32,11 +33,18 @@ pub(crate) struct Outside {
     trusted: bool,
     /// The fields that tell a service about it, but for the host.
     forwarded: Box<[u8]>,
+    /// Who it is by its certificate.
+    pub(crate) identity: Option<ClientIdentity>,
 }
 
 impl Origin {
     /// A client at `peer`.
-    pub(crate) fn edge(peer: IpAddr, secure: bool, proxies: Option<&Networks>) -> Self {
+    pub(crate) fn edge(
+        peer: IpAddr,
+        secure: bool,
+        identity: Option<ClientIdentity>,
+        proxies: Option<&Networks>,
+    ) -> Self {
         let peer = peer.to_canonical();
         let scheme = if secure { "https" } else { "http" };
         let forwarded = format!(
@@ -49,6 +57,7 @@ impl Origin {
             secure,
             trusted: proxies.is_some_and(|proxies| proxies.contain(peer)),
             forwarded: forwarded.into_bytes().into(),
+            identity,
         }))
     }
 
@@ -110,6 +119,20 @@ impl Outside {
             }
         }
         out.extend_from_slice(b"\r\n");
+        if let Some(identity) = &self.identity {
+            for part in ["Client-Cert: ", &identity.field, "\r\n"] {
+                out.extend_from_slice(part.as_bytes());
+            }
+        }
+    }
+
+    /// Whether the client came by HTTPS, by whoever is believed.
+    pub(crate) fn is_secure(&self, fields: &Fields<'_, '_>) -> bool {
+        if !self.trusted {
+            return self.secure;
+        }
+        let said = fields.get("x-forwarded-proto");
+        said.map_or(self.secure, |said| said.eq_ignore_ascii_case(b"https"))
     }
 
     /// The chain of a trusted proxy, with the proxy itself at its end.
@@ -117,12 +140,10 @@ impl Outside {
         let mut out = String::with_capacity(256);
         let client = self.client(fields, proxies);
         let known = chain(fields);
-        let said = fields.get("x-forwarded-proto");
-        let scheme = match said {
-            Some(said) if said.eq_ignore_ascii_case(b"https") => "https",
-            Some(said) if said.eq_ignore_ascii_case(b"http") => "http",
-            _ if self.secure => "https",
-            _ => "http",
+        let scheme = if self.is_secure(fields) {
+            "https"
+        } else {
+            "http"
         };
         // Writing to memory does not fail.
         let _ = write!(out, "X-Forwarded-For: ");
@@ -196,7 +217,7 @@ mod tests {
     }
 
     fn outside(peer: &str) -> Rc<Outside> {
-        match Origin::edge(peer.parse().unwrap(), false, Some(&proxies())) {
+        match Origin::edge(peer.parse().unwrap(), false, None, Some(&proxies())) {
             Origin::Edge(outside) => outside,
             Origin::Mesh(_) => unreachable!(),
         }

@@ -23,6 +23,7 @@ use crate::error::Error;
 use crate::policy::Networks;
 use crate::span::SpanSink;
 use crate::stats::{ServiceStats, Window};
+use crate::tls::{Certificates, TlsError};
 use crate::{clock, limits, listen, worker};
 
 /// How often it is looked whether the edge has become quiet.
@@ -64,6 +65,12 @@ pub(crate) struct Shared {
     pub(crate) edge_connections_max: usize,
     /// The proxies in front of this one that are believed.
     pub(crate) trusted_proxies: Option<Networks>,
+    /// What HTTPS is served with, if it is.
+    pub(crate) certificates: Option<Certificates>,
+    /// Where HTTPS is served.
+    pub(crate) tls_addr: Option<SocketAddr>,
+    /// The field that tells browsers to come by HTTPS only.
+    pub(crate) hsts: Option<Arc<[u8]>>,
     /// HTTP/2 connections that were ended because the client flooded them.
     pub(crate) floods: AtomicU64,
     /// No new connections; those in use finish their request.
@@ -91,12 +98,22 @@ impl Service {
     /// Takes the ports and makes the worker threads, which wait for [`Service::start`]. Until a
     /// snapshot is published, the edge answers 404 and the mesh closes every connection.
     ///
-    /// Fails if a setting is not understood ([`Error::Setting`]), a port cannot be had ([`Error::Edge`], [`Error::Mesh`], [`Error::Loopback`]) or a
+    /// Fails if a setting is not understood ([`Error::Setting`]), a certificate cannot be used
+    /// ([`Error::Tls`]), a port cannot be had ([`Error::Edge`], [`Error::Mesh`], [`Error::Loopback`]) or a
     /// thread cannot be made ([`Error::Worker`]).
     pub fn bind(config: Config, sink: Arc<dyn SpanSink>) -> Result<Self, Error> {
         let count = config.thread_count().get();
         let trusted_proxies = Networks::parse(&config.edge.trusted_proxies)?;
+        let tls = config.edge.tls.as_ref();
+        let certificates = tls.cloned().map(Certificates::load).transpose()?;
+        let hsts = tls.and_then(|tls| tls.hsts).map(|age| {
+            let line = format!("Strict-Transport-Security: max-age={}\r\n", age.0.as_secs());
+            line.into_bytes().into()
+        });
         let (edge, edge_addr) = listen::edge(config.edge.listen, count)?;
+        let tls = tls.map(|tls| listen::edge(tls.listen, count)).transpose()?;
+        let (tls, tls_addr) = tls.unzip();
+        let mut tls = tls.into_iter().flatten();
         let (mesh, mesh_port) = listen::mesh(config.mesh.port, count)?;
         clock::origin();
         let shared = Arc::new(Shared {
@@ -107,7 +124,10 @@ impl Service {
             sink,
             windows: Mutex::default(),
             edge_stop: CancellationToken::new(),
-            edge_busy: AtomicUsize::new(count),
+            edge_busy: AtomicUsize::new(if tls_addr.is_some() { 2 * count } else { count }),
+            certificates,
+            tls_addr,
+            hsts,
             edge_connections_max: limits::edge_connections_max(),
             trusted_proxies,
             floods: AtomicU64::new(0),
@@ -117,7 +137,11 @@ impl Service {
         });
         let mut starters = Vec::with_capacity(count);
         for (index, (edge, mesh)) in edge.into_iter().zip(mesh).enumerate() {
-            let listeners = Listeners { edge, mesh };
+            let listeners = Listeners {
+                edge,
+                mesh,
+                tls: tls.next(),
+            };
             let starter = spawn(index, Arc::clone(&shared), listeners);
             starters.push(starter.map_err(|source| Error::Worker { source })?);
         }
@@ -199,6 +223,20 @@ impl Handle {
             .collect()
     }
 
+    /// Where HTTPS is served, if it is.
+    pub fn tls_addr(&self) -> Option<SocketAddr> {
+        self.shared.tls_addr
+    }
+
+    /// Reads certificates again if their files have changed since they were last read; tells whether
+    /// they did. New connections get the new ones. If they cannot be used, the old ones stay and
+    /// nothing is tried until the files change again. Reads files: not for a thread that must not
+    /// wait.
+    pub fn refresh_certificates(&self) -> Result<bool, TlsError> {
+        let certificates = self.shared.certificates.as_ref();
+        certificates.map_or(Ok(false), Certificates::refresh)
+    }
+
     /// HTTP/2 connections that were ended because the client flooded them with frames that carry
     /// nothing, since the start.
     pub fn floods(&self) -> u64 {
@@ -259,6 +297,7 @@ impl Handle {
 pub(crate) struct Listeners {
     pub(crate) edge: TcpListener,
     pub(crate) mesh: TcpListener,
+    pub(crate) tls: Option<TcpListener>,
 }
 
 fn spawn(index: usize, shared: Arc<Shared>, listeners: Listeners) -> io::Result<SyncSender<()>> {

@@ -10,6 +10,7 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
 
 use crate::h2::{Call, Stream};
 
@@ -18,6 +19,8 @@ use crate::h2::{Call, Stream};
 pub(crate) enum Transport {
     /// The network, as it is.
     Tcp(TcpStream),
+    /// The network, encrypted.
+    Tls(Box<TlsStream<TcpStream>>),
     /// One request of an HTTP/2 connection, from the side that serves.
     Stream(Box<Stream>),
     /// One request of an HTTP/2 connection, from the side that asks.
@@ -29,6 +32,16 @@ impl Transport {
     pub(crate) fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Tcp(stream) => stream.poll_read_ready(cx),
+            Self::Tls(stream) => {
+                let (tcp, session) = stream.get_mut();
+                let state = session.process_new_packets();
+                match state.map(|state| state.plaintext_bytes_to_read()) {
+                    Ok(0) if !session.wants_read() => Poll::Ready(Ok(())),
+                    Ok(0) => tcp.poll_read_ready(cx),
+                    // An error is told by reading.
+                    Ok(_) | Err(_) => Poll::Ready(Ok(())),
+                }
+            }
             Self::Stream(stream) => stream.poll_readable(cx),
             Self::Call(call) => call.poll_readable(cx),
         }
@@ -39,6 +52,8 @@ impl Transport {
     pub(crate) fn break_off(&mut self) {
         match self {
             Self::Tcp(stream) => reset(stream),
+            // Without the closing alert, the end is one that an attacker could have made.
+            Self::Tls(stream) => reset(stream.get_ref().0),
             // Dropped before its end, a stream is reset.
             Self::Stream(_) | Self::Call(_) => {}
         }
@@ -48,8 +63,22 @@ impl Transport {
     pub(crate) fn into_tcp(self) -> Option<TcpStream> {
         match self {
             Self::Tcp(stream) => Some(stream),
-            Self::Stream(_) | Self::Call(_) => None,
+            Self::Tls(_) | Self::Stream(_) | Self::Call(_) => None,
         }
+    }
+
+    /// Whether it has taken bytes that it could not pass on yet: they must be flushed before anything
+    /// is waited for.
+    pub(crate) fn is_behind(&self) -> bool {
+        match self {
+            Self::Tls(stream) => stream.get_ref().1.wants_write(),
+            Self::Tcp(_) | Self::Stream(_) | Self::Call(_) => false,
+        }
+    }
+
+    /// Whether its end is told to the other side by a message.
+    pub(crate) fn says_goodbye(&self) -> bool {
+        matches!(self, Self::Tls(_))
     }
 
     /// Whether it ends with its one request.
@@ -74,6 +103,7 @@ impl AsyncRead for Transport {
     ) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Self::Tls(stream) => Pin::new(stream.as_mut()).poll_read(cx, buffer),
             Self::Stream(stream) => stream.poll_read(cx, buffer),
             Self::Call(call) => call.poll_read(cx, buffer),
         }
@@ -88,6 +118,7 @@ impl AsyncWrite for Transport {
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Tls(stream) => Pin::new(stream.as_mut()).poll_write(cx, bytes),
             Self::Stream(stream) => stream.poll_write(cx, bytes),
             Self::Call(call) => call.poll_write(cx, bytes),
         }
@@ -100,6 +131,7 @@ impl AsyncWrite for Transport {
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, bytes),
+            Self::Tls(stream) => Pin::new(stream.as_mut()).poll_write_vectored(cx, bytes),
             own @ (Self::Stream(_) | Self::Call(_)) => {
                 let first = bytes.iter().find(|slice| !slice.is_empty());
                 let first = first.map_or(&[][..], |slice| slice);
@@ -109,11 +141,12 @@ impl AsyncWrite for Transport {
     }
 
     fn is_write_vectored(&self) -> bool {
-        matches!(self, Self::Tcp(_))
+        matches!(self, Self::Tcp(_) | Self::Tls(_))
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
+            Self::Tls(stream) => Pin::new(stream.as_mut()).poll_flush(cx),
             Self::Tcp(_) | Self::Stream(_) | Self::Call(_) => Poll::Ready(Ok(())),
         }
     }
@@ -121,6 +154,7 @@ impl AsyncWrite for Transport {
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Tls(stream) => Pin::new(stream.as_mut()).poll_shutdown(cx),
             Self::Stream(_) | Self::Call(_) => Poll::Ready(Ok(())),
         }
     }

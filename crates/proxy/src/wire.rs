@@ -100,12 +100,15 @@ impl Wire {
         }
         self.output.clear();
         self.sent = 0;
+        if self.transport.is_behind() {
+            ready!(Pin::new(&mut self.transport).poll_flush(cx))?;
+        }
         Poll::Ready(Ok(()))
     }
 
     /// Whether there is output that was not written.
     pub(crate) fn has_output(&self) -> bool {
-        self.sent < self.output.len()
+        self.sent < self.output.len() || self.transport.is_behind()
     }
 
     /// Says that nothing more will be written.

@@ -36,6 +36,9 @@ impl Candidate<'_, '_, '_> {
             rejection.allow = Some(METHODS.to_owned());
             return Err(rejection);
         }
+        if let Some(reply) = self.to_https(outside)? {
+            return Ok(Stage::Answered(reply));
+        }
         if self.target.path == "*" {
             let fields = format!("Allow: {METHODS}\r\n");
             return Ok(Stage::Answered(self.reply(204, fields, Vec::new())));
@@ -63,6 +66,38 @@ impl Candidate<'_, '_, '_> {
             None => Ok(Stage::Passed(course)),
             Some(policy) => self.obey(policy, route, way, outside, course),
         }
+    }
+
+    /// Sends a client that came by plain HTTP to where HTTPS is served.
+    fn to_https(&self, outside: &Outside) -> Result<Option<Reply>, Box<Rejection>> {
+        let shared = &self.worker.shared;
+        let wanted = shared
+            .config
+            .edge
+            .tls
+            .as_ref()
+            .is_some_and(|tls| tls.redirect);
+        let (true, Some(addr)) = (wanted, shared.tls_addr) else {
+            return Ok(None);
+        };
+        if outside.is_secure(&self.head.fields) {
+            return Ok(None);
+        }
+        let host = self.host().and_then(|host| std::str::from_utf8(host).ok());
+        let Some(host) = host else {
+            return Err(self.reject(ErrorKind::BadRequest, "the request names no host"));
+        };
+        // The port is behind the last colon, but not within an IPv6 address.
+        let name = match host.rsplit_once(':') {
+            Some((name, port)) if !port.contains(']') => name,
+            _ => host,
+        };
+        let (path, query) = (&self.target.path, self.target.query);
+        let location = match addr.port() {
+            443 => format!("Location: https://{name}{path}{query}\r\n"),
+            port => format!("Location: https://{name}:{port}{path}{query}\r\n"),
+        };
+        Ok(Some(self.reply(308, location, Vec::new())))
     }
 
     /// Does what a route says besides leading to its service.
@@ -125,6 +160,7 @@ impl Candidate<'_, '_, '_> {
         course: Course,
     ) -> Result<Reply, Box<Rejection>> {
         let mut fields = course.marks;
+        fields.extend_from_slice(self.hsts().as_deref().unwrap_or_default());
         let mut reply = match local {
             policy::Local::Maintenance(text) => {
                 let mut rejection = self.reject(ErrorKind::Maintenance, "");
@@ -188,9 +224,11 @@ impl Candidate<'_, '_, '_> {
     }
 
     fn reply(&self, status: u16, fields: impl Into<Vec<u8>>, body: Vec<u8>) -> Reply {
+        let mut fields = fields.into();
+        fields.extend_from_slice(self.hsts().as_deref().unwrap_or_default());
         Reply {
             status,
-            fields: fields.into(),
+            fields,
             body,
             service: None,
             trace: self.trace,

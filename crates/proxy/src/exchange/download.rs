@@ -355,6 +355,9 @@ impl Head {
             policy.response.write(&head.fields, without, out);
         }
         out.extend_from_slice(&plan.marks);
+        if let Some(hsts) = &plan.hsts {
+            out.extend_from_slice(hsts);
+        }
         if plan.side == Side::Edge {
             out.extend_from_slice(b"X-Trace-Id: ");
             out.extend_from_slice(&plan.trace.trace.to_hex());

@@ -39,7 +39,8 @@ pub(super) enum Name {
     ContentLength,
     ContentType,
     Expect,
-    /// `Forwarded`, `X-Forwarded-*` and `X-Real-IP`.
+    /// `Forwarded`, `X-Forwarded-*`, `X-Real-IP` and `Client-Cert`, `Client-Cert-Chain` (or any name
+    /// as long that begins so).
     Forwarded,
     Host,
     /// Hop by hop, and without meaning to us: `Keep-Alive`, `Proxy-*`.
@@ -185,6 +186,7 @@ pub(super) fn classify(name: &str) -> Name {
         (b'k', 10) => meant("keep-alive", Name::Hop),
         (b'p', 6..) => meant("proxy-", Name::Hop),
         (b't', 17) => meant("transfer-encoding", Name::TransferEncoding),
+        (b'c', 11 | 17) => meant("client-cert", Name::Forwarded),
         (b'x', 9) => meant("x-real-ip", Name::Forwarded),
         (b'x', 12..) => meant("x-forwarded-", Name::Forwarded),
         _ => None,

@@ -17,5 +17,6 @@ mod mesh;
 mod policy;
 mod routing;
 mod telemetry;
+mod tls;
 mod toys;
 mod upgrade;
