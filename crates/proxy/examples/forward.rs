@@ -50,6 +50,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let routes = [(name.clone(), RouteConfig::new("/**"))];
     let cluster = Cluster {
         protocol: Protocol::Http1,
+        denials: None,
         service: name.clone(),
         endpoints: vec![Endpoint::new(
             InstanceId::new(name.clone(), RevisionNumber(1), 1),

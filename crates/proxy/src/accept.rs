@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -14,7 +14,8 @@ use tokio_rustls::TlsAcceptor;
 use crate::buffer::Buffer;
 use crate::connection;
 use crate::h2;
-use crate::limits::TICK;
+use crate::limits::{LOOK_FOR_CALLER, LOOKS_FOR_CALLER, TICK};
+use crate::mesh::Caller;
 use crate::origin::Origin;
 use crate::service::{Listeners, Shared};
 use crate::span::Side;
@@ -115,11 +116,7 @@ fn open(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr, door: Door) {
             }
         }
         Door::Mesh => {
-            if let Some(origin) = mesh_origin(worker, &stream, peer) {
-                let transport = Transport::Tcp(stream);
-                let serving = connection::serve(Rc::clone(worker), transport, origin);
-                tokio::task::spawn_local(serving);
-            }
+            tokio::task::spawn_local(serve_mesh(Rc::clone(worker), stream, peer));
         }
     }
 }
@@ -174,14 +171,50 @@ impl Drop for EdgeGuard {
     }
 }
 
-/// Which service is at the other end; none if it may not be here.
-fn mesh_origin(worker: &Worker, stream: &TcpStream, peer: SocketAddr) -> Option<Origin> {
-    let IpAddr::V4(local) = stream.local_addr().ok()?.ip() else {
-        return None;
+async fn serve_mesh(worker: Rc<Worker>, stream: TcpStream, peer: SocketAddr) {
+    let Ok(local) = stream.local_addr() else {
+        return;
+    };
+    let IpAddr::V4(address) = local.ip() else {
+        return;
     };
     // The listener is confined to the loopback device; this holds even if that should fail.
-    let from_here = peer.ip().is_loopback() && local.is_loopback();
-    (from_here && worker.local().mesh(local).is_some()).then(|| Origin::mesh(local))
+    if !peer.ip().is_loopback() || !address.is_loopback() {
+        return;
+    }
+    let Some(forged) = is_forged(&worker, peer, local, address).await else {
+        return;
+    };
+    let origin = Origin::Mesh { address, forged };
+    connection::serve(worker, Transport::Tcp(stream), origin).await;
+}
+
+/// Whether whoever called `address` is not the service that it is for; none if the connection
+/// leads nowhere.
+async fn is_forged(
+    worker: &Worker,
+    peer: SocketAddr,
+    local: SocketAddr,
+    address: Ipv4Addr,
+) -> Option<bool> {
+    let callers = &worker.shared.callers;
+    let meant = worker.local().mesh(address)?.caller.name.clone();
+    if callers.is_empty() {
+        return Some(false);
+    }
+    for _ in 0..LOOKS_FOR_CALLER {
+        match worker.verifier.caller(peer, local) {
+            Caller::Cgroup(cgroup) => match callers.service(cgroup) {
+                Some(service) => return Some(service != meant),
+                // A process may call before the news of its start is here.
+                None => tokio::time::sleep(LOOK_FOR_CALLER).await,
+            },
+            Caller::Gone => return None,
+            Caller::Unknown => return Some(false),
+        }
+    }
+    tracing::debug!(%peer, %meant, "a process outside the application called into the mesh");
+    Some(true)
 }
 
 fn is_of_one_connection(error: &io::Error) -> bool {

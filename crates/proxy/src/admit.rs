@@ -181,8 +181,9 @@ impl Candidate<'_, '_, '_> {
                 Stage::Passed(course) => course,
                 Stage::Answered(reply) => return Ok(Verdict::Reply(Box::new(reply))),
             },
-            Origin::Mesh(_) => {
+            Origin::Mesh { .. } => {
                 let call = self.call(&local)?;
+                self.may_call(call)?;
                 caller = Some(Rc::clone(&call.caller));
                 Course::to(&call.target, u64::MAX)
             }
@@ -217,6 +218,30 @@ impl Candidate<'_, '_, '_> {
             hsts: self.hsts(),
         };
         Ok(Verdict::Forward(plan, self.facts.body))
+    }
+
+    /// Whether the caller is who it should be, and the callee answers to it.
+    fn may_call(&self, call: &Call) -> Result<(), Box<Rejection>> {
+        let caller = &call.caller.name;
+        if self.origin.is_forged() {
+            let mut rejection = self.reject(ErrorKind::Forbidden, "");
+            rejection.detail =
+                Cow::Owned(format!("only instances of {caller} may call this address"));
+            rejection.close = true;
+            return Err(rejection);
+        }
+        let Some(denials) = &call.target.denials else {
+            return Ok(());
+        };
+        let path = self.target.path.as_bytes();
+        if denials.refuse(caller, self.head.method.as_bytes(), path) {
+            let callee = &call.target.service;
+            let mut rejection = self.reject(ErrorKind::Forbidden, "");
+            rejection.detail = Cow::Owned(format!("{} does not answer {caller} here", callee.name));
+            rejection.service = Some(Rc::clone(callee));
+            return Err(rejection);
+        }
+        Ok(())
     }
 
     fn hsts(&self) -> Option<Arc<[u8]>> {

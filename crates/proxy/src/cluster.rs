@@ -18,6 +18,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
+use crate::mesh::Denials;
 use crate::route::RouteTable;
 
 const WITHDRAWN: u32 = 1 << 31;
@@ -44,6 +45,8 @@ pub struct Cluster {
     pub endpoints: Vec<Arc<Endpoint>>,
     /// What its instances speak.
     pub protocol: Protocol,
+    /// Calls of other services that it does not answer.
+    pub denials: Option<Arc<Denials>>,
     /// How long it may take until the head of an answer, unless the route says else. See
     /// [`crate::limits::DEFAULT_RESPONSE_TIMEOUT`].
     pub timeout: Duration,

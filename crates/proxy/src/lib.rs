@@ -36,6 +36,7 @@ pub mod http;
 pub mod limits;
 mod listen;
 mod local;
+pub mod mesh;
 mod origin;
 pub mod path;
 mod policy;
@@ -56,6 +57,7 @@ pub use self::cluster::{Cluster, Dependency, Endpoint, Protocol, Snapshot, mesh_
 pub use self::config::{Config, EdgeConfig, MeshConfig, RouteConfig};
 pub use self::error::Error;
 pub use self::limits::DEFAULT_RESPONSE_TIMEOUT;
+pub use self::mesh::{Callers, Denials, DenyConfig};
 pub use self::policy::PolicyError;
 pub use self::route::{
     Conflict, Lookup, Match, PatternError, RouteError, RouteTable, check_host, check_method,

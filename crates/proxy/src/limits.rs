@@ -96,6 +96,13 @@ pub const H2_SEND_BUFFER: usize = 64 << 10;
 /// ("rapid reset", CVE-2023-44487) and ends the connection.
 pub const H2_RESETS_MAX: usize = 32;
 
+/// A caller in the mesh that nobody knows is looked for again after this long: a new process may
+/// call before its start was told.
+pub const LOOK_FOR_CALLER: Duration = Duration::from_millis(10);
+
+/// So many times; then it is refused.
+pub const LOOKS_FOR_CALLER: u32 = 20;
+
 /// The period of a worker's clockwork: deadlines are met to within this.
 pub const TICK: Duration = Duration::from_millis(100);
 

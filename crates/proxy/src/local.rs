@@ -12,6 +12,7 @@ use atoll_base::ServiceName;
 
 use crate::cluster::{Cluster, Endpoint, Protocol, Snapshot};
 use crate::limits::DEFAULT_RESPONSE_TIMEOUT;
+use crate::mesh::Denials;
 use crate::pool::Pool;
 use crate::route::Route;
 use crate::span::NameIndex;
@@ -42,6 +43,7 @@ pub(crate) struct Target {
     pub(crate) service: Rc<Known>,
     pub(crate) timeout: Duration,
     pub(crate) protocol: Protocol,
+    pub(crate) denials: Option<Arc<Denials>>,
     /// One for each endpoint that was ready when the snapshot was made.
     pub(crate) pools: Vec<Rc<Pool>>,
 }
@@ -119,6 +121,7 @@ impl Local {
                 Rc::new(Target {
                     service: service(name),
                     timeout: cluster.map_or(DEFAULT_RESPONSE_TIMEOUT, |cluster| cluster.timeout),
+                    denials: cluster.and_then(|cluster| cluster.denials.clone()),
                     protocol: cluster.map_or(Protocol::Http1, |cluster| cluster.protocol),
                     pools: endpoints.iter().map(&mut pool).collect(),
                 })

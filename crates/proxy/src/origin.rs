@@ -20,7 +20,12 @@ pub(crate) enum Origin {
     /// Outside.
     Edge(Rc<Outside>),
     /// A service, known by the address that it called.
-    Mesh(Ipv4Addr),
+    Mesh {
+        /// The address.
+        address: Ipv4Addr,
+        /// The kernel says that it is another.
+        forged: bool,
+    },
 }
 
 /// A client at the edge.
@@ -61,23 +66,23 @@ impl Origin {
         }))
     }
 
-    /// A service that called `address`.
-    pub(crate) fn mesh(address: Ipv4Addr) -> Self {
-        Self::Mesh(address)
-    }
-
     pub(crate) fn side(&self) -> Side {
         match self {
             Self::Edge(_) => Side::Edge,
-            Self::Mesh(_) => Side::Mesh,
+            Self::Mesh { .. } => Side::Mesh,
         }
     }
 
     pub(crate) fn mesh_address(&self) -> Option<Ipv4Addr> {
         match self {
             Self::Edge(_) => None,
-            Self::Mesh(address) => Some(*address),
+            Self::Mesh { address, .. } => Some(*address),
         }
+    }
+
+    /// Whether a process called an address that is another service's.
+    pub(crate) fn is_forged(&self) -> bool {
+        matches!(self, Self::Mesh { forged: true, .. })
     }
 }
 
@@ -219,7 +224,7 @@ mod tests {
     fn outside(peer: &str) -> Rc<Outside> {
         match Origin::edge(peer.parse().unwrap(), false, None, Some(&proxies())) {
             Origin::Edge(outside) => outside,
-            Origin::Mesh(_) => unreachable!(),
+            Origin::Mesh { .. } => unreachable!(),
         }
     }
 

@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use crate::cluster::Snapshot;
 use crate::config::Config;
 use crate::error::Error;
+use crate::mesh::Callers;
 use crate::policy::Networks;
 use crate::span::SpanSink;
 use crate::stats::{ServiceStats, Window};
@@ -65,6 +66,8 @@ pub(crate) struct Shared {
     pub(crate) edge_connections_max: usize,
     /// The proxies in front of this one that are believed.
     pub(crate) trusted_proxies: Option<Networks>,
+    /// Which service lives in which cgroup.
+    pub(crate) callers: Callers,
     /// What HTTPS is served with, if it is.
     pub(crate) certificates: Option<Certificates>,
     /// Where HTTPS is served.
@@ -125,6 +128,7 @@ impl Service {
             windows: Mutex::default(),
             edge_stop: CancellationToken::new(),
             edge_busy: AtomicUsize::new(if tls_addr.is_some() { 2 * count } else { count }),
+            callers: Callers::default(),
             certificates,
             tls_addr,
             hsts,
@@ -221,6 +225,11 @@ impl Handle {
                     .stats(name, in_flight, now)
             })
             .collect()
+    }
+
+    /// The list by which callers in the mesh are verified; whoever starts instances keeps it.
+    pub fn callers(&self) -> &Callers {
+        &self.shared.callers
     }
 
     /// Where HTTPS is served, if it is.

@@ -28,6 +28,7 @@ use crate::cluster::Endpoint;
 use crate::config::Patience;
 use crate::limits::{TICK, TICKS_PER_FLUSH};
 use crate::local::{Known, Local};
+use crate::mesh::Verifier;
 use crate::pool::Pool;
 use crate::recorder::{Label, Recorder, Visit};
 use crate::service::{Listeners, Shared};
@@ -41,6 +42,8 @@ pub(crate) struct Worker {
     pub(crate) buffers: Buffers,
     pub(crate) clockwork: Rc<Clockwork>,
     pub(crate) random: Random,
+    /// Asks who is at the other end of a connection.
+    pub(crate) verifier: Verifier,
     /// Notified when a new snapshot has been taken over: for requests that wait for an instance.
     pub(crate) published: Notify,
     /// Connections finish their request and close.
@@ -106,6 +109,7 @@ impl Worker {
             buffers: Buffers::default(),
             clockwork: Rc::default(),
             random: Random::from_os()?,
+            verifier: Verifier::new(),
             published: Notify::new(),
             stopping: Cell::new(false),
             edge_stopping: Cell::new(false),

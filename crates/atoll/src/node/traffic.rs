@@ -157,6 +157,7 @@ impl Traffic {
             let timeout = served.file.request_timeout.0;
             let cluster = Cluster {
                 protocol: Protocol::Http1,
+                denials: None,
                 service: service.clone(),
                 endpoints,
                 timeout,

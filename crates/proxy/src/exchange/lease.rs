@@ -133,6 +133,7 @@ mod tests {
         Target {
             service: Rc::new(Known::new(name.clone())),
             timeout: std::time::Duration::ZERO,
+            denials: None,
             protocol: crate::cluster::Protocol::Http1,
             pools: (0..count).map(pool).collect(),
         }

@@ -1,8 +1,8 @@
 //! Calls between services.
 
-use atoll_proxy::Side;
+use atoll_proxy::{Denials, DenyConfig, ErrorKind, Side};
 
-use crate::toys::{Proxy, Toy};
+use crate::toys::{Proxy, Toy, name};
 
 #[tokio::test]
 async fn the_local_address_tells_caller_and_callee() {
@@ -74,4 +74,90 @@ async fn problems_in_the_mesh_name_service_and_trace() {
     assert_eq!(answer.json()["detail"], "orders has no ready instance");
     assert_eq!(answer.json()["trace_id"].as_str().unwrap().len(), 32);
     assert_eq!(answer.field("x-trace-id"), None);
+}
+
+/// The number of this process's cgroup, if the kernel tells.
+fn own_cgroup() -> Option<u64> {
+    use std::os::unix::fs::MetadataExt;
+    let text = std::fs::read_to_string("/proc/self/cgroup").ok()?;
+    let path = text.lines().find_map(|line| line.strip_prefix("0::"))?;
+    let roots = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"];
+    let found = roots.iter().find_map(|root| {
+        let dir = std::path::PathBuf::from(format!("{root}{path}"));
+        let unified = std::path::Path::new(root).join("cgroup.procs").exists();
+        std::fs::metadata(dir).ok().filter(|_| unified)
+    });
+    found.map(|dir| dir.ino())
+}
+
+#[tokio::test]
+async fn an_address_answers_only_to_the_service_that_it_is_for() {
+    let orders = Toy::named("orders").await;
+    let proxy = Proxy::start();
+    proxy.publish(&[], &[("orders", &[orders.endpoint()]), ("catalog", &[])]);
+    let Some(cgroup) = own_cgroup() else {
+        eprintln!("skipped: no unified cgroups here");
+        return;
+    };
+    // Nothing is known of anyone: callers are taken at their word.
+    assert_eq!(proxy.mesh_client(2).await.get("/").await.status, 200);
+    proxy.handle.callers().add(cgroup, name("catalog"));
+    assert_eq!(proxy.mesh_client(2).await.get("/").await.status, 200);
+    // This process is `catalog`: the address of `orders` is not for it.
+    let answer = proxy.mesh_client(0).await.get("/").await;
+    assert_eq!(answer.status, 403);
+    let detail = answer.json()["detail"].as_str().unwrap().to_owned();
+    assert_eq!(detail, "only instances of orders may call this address");
+    let span = proxy.spans.find(|span| span.status == 403).await;
+    assert_eq!(span.error, Some(ErrorKind::Forbidden));
+    // Of this process, nothing is known any more, but of others.
+    proxy.handle.callers().add(1 << 60, name("catalog"));
+    proxy.handle.callers().remove(cgroup);
+    assert_eq!(proxy.mesh_client(2).await.get("/").await.status, 403);
+}
+
+#[tokio::test]
+async fn a_process_that_calls_before_the_news_of_its_start_is_waited_for() {
+    let Some(cgroup) = own_cgroup() else {
+        eprintln!("skipped: no unified cgroups here");
+        return;
+    };
+    let orders = Toy::named("orders").await;
+    let proxy = Proxy::start();
+    proxy.publish(&[], &[("orders", &[orders.endpoint()])]);
+    proxy.handle.callers().add(1 << 60, name("orders"));
+    let mut client = proxy.mesh_client(0).await;
+    client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    proxy.handle.callers().add(cgroup, name("orders"));
+    assert_eq!(client.answer().await.status, 200);
+}
+
+#[tokio::test]
+async fn a_service_says_what_it_does_not_answer() {
+    let orders = Toy::named("orders").await;
+    let proxy = Proxy::start();
+    let rules: [DenyConfig; 1] =
+        [toml::from_str("from = ['catalog']\npath = '/admin/**'").unwrap()];
+    let denials = Denials::build(&name("orders"), &rules).unwrap();
+    proxy.publish_denying(
+        &[("orders", &[orders.endpoint()]), ("catalog", &[])],
+        denials,
+    );
+    let mut catalog = proxy.mesh_client(2).await;
+    assert_eq!(catalog.get("/orders").await.status, 200);
+    let answer = catalog.get("/x/../admin/users").await;
+    assert_eq!(answer.status, 403);
+    assert_eq!(
+        answer.json()["detail"],
+        "orders does not answer catalog here"
+    );
+    assert_eq!(
+        catalog.get("/orders").await.status,
+        200,
+        "the connection goes on"
+    );
+    assert_eq!(
+        proxy.mesh_client(0).await.get("/admin/users").await.status,
+        200
+    );
 }

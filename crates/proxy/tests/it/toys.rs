@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use atoll_base::{InstanceId, RevisionNumber, ServiceName};
 use atoll_proxy::{
-    Cluster, Config, Dependency, EdgeConfig, Endpoint, ErrorKind, Handle, MeshConfig, Protocol,
-    RouteConfig, RouteTable, Service, Snapshot, SpanBatch, SpanSink, mesh_address,
+    Cluster, Config, Denials, Dependency, EdgeConfig, Endpoint, ErrorKind, Handle, MeshConfig,
+    Protocol, RouteConfig, RouteTable, Service, Snapshot, SpanBatch, SpanSink, mesh_address,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -132,7 +132,7 @@ impl Proxy {
         clusters: &[(&str, &[Arc<Endpoint>])],
         timeout: Duration,
     ) {
-        self.publish_all(routes, clusters, timeout, Protocol::Http1);
+        self.publish_all(routes, clusters, |cluster| cluster.timeout = timeout);
     }
 
     /// The same with services that speak `protocol`.
@@ -142,15 +142,23 @@ impl Proxy {
         clusters: &[(&str, &[Arc<Endpoint>])],
         protocol: Protocol,
     ) {
-        self.publish_all(routes, clusters, Duration::from_secs(10), protocol);
+        self.publish_all(routes, clusters, |cluster| cluster.protocol = protocol);
     }
 
-    fn publish_all(
+    /// No routes, and services that do not answer certain calls.
+    pub(crate) fn publish_denying(&self, clusters: &[(&str, &[Arc<Endpoint>])], denials: Denials) {
+        let denials = Arc::new(denials);
+        self.publish_all(&[], clusters, |cluster| {
+            cluster.denials = Some(Arc::clone(&denials));
+        });
+    }
+
+    /// The same with changes to each cluster.
+    pub(crate) fn publish_all(
         &self,
         routes: &[(&str, RouteConfig)],
         clusters: &[(&str, &[Arc<Endpoint>])],
-        timeout: Duration,
-        protocol: Protocol,
+        change: impl Fn(&mut Cluster),
     ) {
         let routes = routes
             .iter()
@@ -166,12 +174,14 @@ impl Proxy {
             }
         }
         let clusters = clusters.iter().map(|(service, endpoints)| {
-            let cluster = Cluster {
-                protocol,
+            let mut cluster = Cluster {
+                protocol: Protocol::Http1,
+                denials: None,
                 service: name(service),
                 endpoints: endpoints.to_vec(),
-                timeout,
+                timeout: Duration::from_secs(10),
             };
+            change(&mut cluster);
             (name(service), Arc::new(cluster))
         });
         self.handle.publish(Snapshot {
