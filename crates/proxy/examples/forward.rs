@@ -51,6 +51,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let cluster = Cluster {
         protocol: Protocol::Http1,
         denials: None,
+        rate: None,
         service: name.clone(),
         endpoints: vec![Endpoint::new(
             InstanceId::new(name.clone(), RevisionNumber(1), 1),

@@ -230,6 +230,16 @@ impl Candidate<'_, '_, '_> {
             rejection.close = true;
             return Err(rejection);
         }
+        if let Some((limit, table)) = &call.rate {
+            let decision = table.take(limit, (), self.worker.nanos());
+            if !decision.allowed {
+                let mut rejection = self.reject(ErrorKind::RateLimited, "");
+                rejection.detail = Cow::Owned(format!("{caller} makes too many calls"));
+                rejection.service = Some(Rc::clone(&call.target.service));
+                limit.write(&decision, &mut rejection.fields);
+                return Err(rejection);
+            }
+        }
         let Some(denials) = &call.target.denials else {
             return Ok(());
         };

@@ -96,6 +96,7 @@ pub(crate) const fn status(kind: ErrorKind) -> u16 {
         ErrorKind::NoRoute => 404,
         ErrorKind::WrongMethod => 405,
         ErrorKind::Forbidden => 403,
+        ErrorKind::RateLimited => 429,
         ErrorKind::BadRequest => 400,
         ErrorKind::TooLarge => 413,
         ErrorKind::ClientTimeout => 408,
@@ -113,6 +114,7 @@ pub(crate) fn detail(kind: ErrorKind, service: Option<&ServiceName>) -> String {
         ErrorKind::NoRoute => "no route leads to this path".to_owned(),
         ErrorKind::WrongMethod => "this path does not take this method".to_owned(),
         ErrorKind::Forbidden => "this is not for you".to_owned(),
+        ErrorKind::RateLimited => "there were too many requests".to_owned(),
         ErrorKind::Maintenance => "closed for maintenance".to_owned(),
         ErrorKind::BadRequest => "the body of the request is malformed".to_owned(),
         ErrorKind::TooLarge => "the body of the request is too large".to_owned(),
@@ -216,6 +218,7 @@ const fn slug(kind: ErrorKind) -> &'static str {
         ErrorKind::NoRoute => "no-route",
         ErrorKind::WrongMethod => "wrong-method",
         ErrorKind::Forbidden => "forbidden",
+        ErrorKind::RateLimited => "rate-limited",
         ErrorKind::Maintenance => "maintenance",
         ErrorKind::BadRequest => "bad-request",
         ErrorKind::TooLarge => "too-large",
@@ -259,7 +262,7 @@ const fn grpc_status(kind: ErrorKind) -> u8 {
         ErrorKind::NoRoute | ErrorKind::WrongMethod => UNIMPLEMENTED,
         ErrorKind::Forbidden => PERMISSION_DENIED,
         ErrorKind::BadRequest => INTERNAL,
-        ErrorKind::TooLarge => RESOURCE_EXHAUSTED,
+        ErrorKind::TooLarge | ErrorKind::RateLimited => RESOURCE_EXHAUSTED,
         ErrorKind::ClientTimeout | ErrorKind::Timeout => DEADLINE_EXCEEDED,
         ErrorKind::ClientGone
         | ErrorKind::NoInstance

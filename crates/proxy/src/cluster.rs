@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
 use crate::mesh::Denials;
+use crate::rate::RateLimitConfig;
 use crate::route::RouteTable;
 
 const WITHDRAWN: u32 = 1 << 31;
@@ -45,6 +46,8 @@ pub struct Cluster {
     pub endpoints: Vec<Arc<Endpoint>>,
     /// What its instances speak.
     pub protocol: Protocol,
+    /// How many calls each caller may make. `by` does not matter: callers are told apart.
+    pub rate: Option<RateLimitConfig>,
     /// Calls of other services that it does not answer.
     pub denials: Option<Arc<Denials>>,
     /// How long it may take until the head of an answer, unless the route says else. See

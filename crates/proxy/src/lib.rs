@@ -41,6 +41,7 @@ mod origin;
 pub mod path;
 mod policy;
 mod pool;
+pub mod rate;
 mod recorder;
 pub mod route;
 pub mod service;

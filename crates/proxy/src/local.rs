@@ -10,10 +10,11 @@ use std::time::Duration;
 
 use atoll_base::ServiceName;
 
-use crate::cluster::{Cluster, Endpoint, Protocol, Snapshot};
+use crate::cluster::{Cluster, Dependency, Endpoint, Protocol, Snapshot};
 use crate::limits::DEFAULT_RESPONSE_TIMEOUT;
 use crate::mesh::Denials;
 use crate::pool::Pool;
+use crate::rate::{Limit, Registry, Table};
 use crate::route::Route;
 use crate::span::NameIndex;
 use crate::stats::Delta;
@@ -35,6 +36,8 @@ pub(crate) struct Way {
     /// Services that share the requests, with the sum of weights up to each.
     backends: Vec<(Rc<Target>, u32)>,
     pub(crate) mirror: Option<Rc<Target>>,
+    /// What is remembered of clients, if the route limits them.
+    pub(crate) clients: Option<Arc<Table>>,
 }
 
 /// A service that requests go to.
@@ -53,6 +56,8 @@ pub(crate) struct Target {
 pub(crate) struct Call {
     pub(crate) caller: Rc<Known>,
     pub(crate) target: Rc<Target>,
+    /// How many calls there may be, and what is remembered of them.
+    pub(crate) rate: Option<(Limit, Arc<Table>)>,
 }
 
 /// What a worker keeps about a service for as long as it runs.
@@ -80,7 +85,11 @@ impl Known {
 }
 
 impl Way {
-    fn resolve(route: &Route, target: &mut impl FnMut(&ServiceName) -> Rc<Target>) -> Self {
+    fn resolve(
+        route: &Route,
+        target: &mut impl FnMut(&ServiceName) -> Rc<Target>,
+        tables: &Registry,
+    ) -> Self {
         let policy = route.policy.as_deref();
         let backends = policy.map_or(&[][..], |policy| &policy.backends);
         let mirror = policy.and_then(|policy| policy.mirror.as_ref());
@@ -91,6 +100,10 @@ impl Way {
                 .map(|(service, sum)| (target(service), *sum))
                 .collect(),
             mirror: mirror.map(|mirror| target(&mirror.service)),
+            clients: policy.and_then(|policy| policy.rate.as_ref()).map(|rate| {
+                let key = format!("route {} {rate:?}", route.identity());
+                tables.table(&key, Table::new)
+            }),
         }
     }
 
@@ -112,6 +125,7 @@ impl Local {
         snapshot: Arc<Snapshot>,
         mut service: impl FnMut(&ServiceName) -> Rc<Known>,
         mut pool: impl FnMut(&Arc<Endpoint>) -> Rc<Pool>,
+        tables: &Registry,
     ) -> Self {
         let mut targets: HashMap<ServiceName, Rc<Target>> = HashMap::new();
         let mut target = |name: &ServiceName| {
@@ -132,7 +146,7 @@ impl Local {
             .routes
             .routes()
             .iter()
-            .map(|route| Way::resolve(route, &mut target))
+            .map(|route| Way::resolve(route, &mut target, tables))
             .collect();
         let mesh = snapshot
             .mesh
@@ -140,7 +154,21 @@ impl Local {
             .map(|(address, dependency)| {
                 let caller = Rc::clone(&target(&dependency.caller).service);
                 let target = target(&dependency.callee);
-                (*address, Rc::new(Call { caller, target }))
+                let cluster = snapshot.clusters.get(&dependency.callee);
+                let rate = cluster
+                    .and_then(|cluster| cluster.rate.as_ref())
+                    .map(|config| {
+                        let limit = Limit::new(config);
+                        let Dependency { caller, callee } = dependency;
+                        let key = format!("call {caller} {callee} {limit:?}");
+                        (limit, tables.table(&key, Table::single))
+                    });
+                let call = Call {
+                    caller,
+                    target,
+                    rate,
+                };
+                (*address, Rc::new(call))
             })
             .collect();
         Self {

@@ -19,6 +19,7 @@ pub(crate) use self::matching::Matches;
 pub(crate) use self::network::Networks;
 pub(crate) use self::template::Template;
 use crate::config::{BackendConfig, RouteConfig};
+use crate::rate::{By, Limit, RateLimitConfig};
 
 /// What a route does.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +27,7 @@ pub(crate) struct Policy {
     pub(crate) allow: Option<Networks>,
     pub(crate) deny: Option<Networks>,
     pub(crate) cors: Option<Cors>,
+    pub(crate) rate: Option<Rate>,
     pub(crate) local: Option<Local>,
     pub(crate) rewrite: Option<Template>,
     pub(crate) request: Edits,
@@ -49,6 +51,13 @@ pub(crate) enum Local {
         content_type: String,
         body: String,
     },
+}
+
+/// How many requests each client may make.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Rate {
+    pub(crate) limit: Limit,
+    pub(crate) by: By,
 }
 
 /// Requests are copied to another service.
@@ -105,6 +114,11 @@ pub enum PolicyError {
     /// Weights that are all zero.
     #[error("all backends have the weight 0: give one of them more")]
     Weights,
+    /// Something that tells no clients apart.
+    #[error(
+        "clients cannot be told apart by '{0}': write 'client', 'key', 'all', 'claim:NAME' or 'header:NAME'"
+    )]
+    By(String),
     /// Several answers for one request.
     #[error("of 'redirect', 'answer' and 'maintenance', a route can have one: leave out '{0}'")]
     Several(&'static str),
@@ -121,6 +135,7 @@ impl Policy {
                 .as_ref()
                 .map(|cors| Cors::compile(cors, &config.methods))
                 .transpose()?,
+            rate: config.rate_limit.as_ref().map(rate).transpose()?,
             local: local(config)?,
             rewrite: config
                 .rewrite
@@ -142,6 +157,7 @@ impl Policy {
         self.allow.is_none()
             && self.deny.is_none()
             && self.cors.is_none()
+            && self.rate.is_none()
             && self.local.is_none()
             && self.rewrite.is_none()
             && self.request.is_empty()
@@ -149,6 +165,13 @@ impl Policy {
             && self.backends.is_empty()
             && self.mirror.is_none()
     }
+}
+
+fn rate(config: &RateLimitConfig) -> Result<Rate, PolicyError> {
+    Ok(Rate {
+        limit: Limit::new(config),
+        by: By::parse(&config.by)?,
+    })
 }
 
 fn rewrite(template: &str, path: &str) -> Result<Template, PolicyError> {

@@ -56,6 +56,7 @@ pub struct Route {
     pub timeout: Option<Duration>,
     /// Its own limit for request bodies in bytes, if it has one.
     pub max_body: Option<u64>,
+    host: Option<String>,
     methods: Vec<String>,
     matches: Matches,
     /// What else it does; none for most.
@@ -130,6 +131,15 @@ pub struct Conflict {
 }
 
 impl Route {
+    /// What tells it from all other routes, also in another snapshot.
+    pub(crate) fn identity(&self) -> String {
+        let (service, host) = (&self.service, &self.host);
+        format!(
+            "{service} {host:?} {} {:?} {:?}",
+            self.path, self.methods, self.matches
+        )
+    }
+
     /// Whether it takes `method`. A route for GET takes HEAD.
     pub fn takes(&self, method: &[u8]) -> bool {
         self.methods.is_empty()
@@ -238,6 +248,7 @@ impl RouteTable {
             path: config.path,
             timeout: config.timeout.map(|timeout| timeout.0),
             max_body: config.max_body.map(|limit| limit.0),
+            host: config.host,
             methods: config.methods,
             matches: Matches::compile(&config.headers, &config.query),
             policy: policy.map(Arc::new),

@@ -22,6 +22,7 @@ use crate::config::Config;
 use crate::error::Error;
 use crate::mesh::Callers;
 use crate::policy::Networks;
+use crate::rate::Registry;
 use crate::span::SpanSink;
 use crate::stats::{ServiceStats, Window};
 use crate::tls::{Certificates, TlsError};
@@ -66,6 +67,8 @@ pub(crate) struct Shared {
     pub(crate) edge_connections_max: usize,
     /// The proxies in front of this one that are believed.
     pub(crate) trusted_proxies: Option<Networks>,
+    /// What is remembered of clients for rate limits.
+    pub(crate) tables: Registry,
     /// Which service lives in which cgroup.
     pub(crate) callers: Callers,
     /// What HTTPS is served with, if it is.
@@ -128,6 +131,7 @@ impl Service {
             windows: Mutex::default(),
             edge_stop: CancellationToken::new(),
             edge_busy: AtomicUsize::new(if tls_addr.is_some() { 2 * count } else { count }),
+            tables: Registry::default(),
             callers: Callers::default(),
             certificates,
             tls_addr,

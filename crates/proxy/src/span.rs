@@ -40,6 +40,8 @@ pub enum ErrorKind {
     WrongMethod,
     /// Who asks may not.
     Forbidden,
+    /// Who asks has asked too often.
+    RateLimited,
     /// The route is closed for maintenance.
     Maintenance,
     /// The request breaks the rules of HTTP.
@@ -166,6 +168,7 @@ impl ErrorKind {
             Self::NoRoute => "no route",
             Self::WrongMethod => "wrong method",
             Self::Forbidden => "forbidden",
+            Self::RateLimited => "rate limited",
             Self::Maintenance => "closed for maintenance",
             Self::BadRequest => "bad request",
             Self::TooLarge => "too large",
@@ -185,6 +188,7 @@ impl ErrorKind {
             Self::NoRoute
             | Self::WrongMethod
             | Self::Forbidden
+            | Self::RateLimited
             | Self::BadRequest
             | Self::TooLarge
             | Self::ClientTimeout

@@ -149,6 +149,11 @@ impl Worker {
         Rc::clone(&self.local.borrow())
     }
 
+    /// The time since some fixed moment, in nanoseconds, never zero.
+    pub(crate) fn nanos(&self) -> u64 {
+        u64::try_from(clock::uptime().as_nanos()).map_or(u64::MAX, |nanos| nanos.max(1))
+    }
+
     /// Takes down a finished request.
     pub(crate) fn record(&self, visit: &Visit, label: &Label) {
         if self.recorder.record(visit, label) {
@@ -162,6 +167,7 @@ impl Worker {
             snapshot,
             |name| self.known(name),
             |endpoint| self.pool(endpoint),
+            &self.shared.tables,
         );
         *self.local.borrow_mut() = Rc::new(local);
         self.generation.set(generation);

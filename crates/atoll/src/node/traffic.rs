@@ -158,6 +158,7 @@ impl Traffic {
             let cluster = Cluster {
                 protocol: Protocol::Http1,
                 denials: None,
+rate: None,
                 service: service.clone(),
                 endpoints,
                 timeout,

@@ -1,6 +1,7 @@
 //! What the edge decides before it asks a service: which route, who may come, answers of its own.
 
 use std::borrow::Cow;
+use std::net::{IpAddr, Ipv6Addr};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -9,6 +10,7 @@ use crate::answer::Reply;
 use crate::local::{Local, Way};
 use crate::origin::Outside;
 use crate::policy::{self, Cors, Policy, Preflight};
+use crate::rate::By;
 use crate::route::{Lookup, Match, Route};
 use crate::span::ErrorKind;
 
@@ -121,6 +123,7 @@ impl Candidate<'_, '_, '_> {
         if let Some(local) = &policy.local {
             return self.answer(local, route, course).map(Stage::Answered);
         }
+        self.limit_rate(policy, way, outside, &mut course)?;
         course.target = Rc::clone(way.choose(|bound| self.worker.random.below(bound)));
         if route.timeout.is_none() {
             course.timeout = course.target.timeout;
@@ -134,6 +137,41 @@ impl Candidate<'_, '_, '_> {
         }
         course.policy = Some(Arc::clone(policy));
         Ok(Stage::Passed(course))
+    }
+
+    /// Counts the request against what its client may make.
+    fn limit_rate(
+        &self,
+        policy: &Policy,
+        way: &Way,
+        outside: &Outside,
+        course: &mut Course,
+    ) -> Result<(), Box<Rejection>> {
+        let (Some(rate), Some(table)) = (&policy.rate, &way.clients) else {
+            return Ok(());
+        };
+        let fields = &self.head.fields;
+        let named = match &rate.by {
+            By::Header(name) => fields.get(name),
+            By::All => Some(&b""[..]),
+            By::Client | By::Key | By::Claim(_) => None,
+        };
+        let now = self.worker.nanos();
+        let decision = match named {
+            Some(named) => table.take(&rate.limit, named, now),
+            None => {
+                let proxies = self.worker.shared.trusted_proxies.as_ref();
+                let client = outside.client(fields, proxies);
+                table.take(&rate.limit, network(client), now)
+            }
+        };
+        rate.limit.write(&decision, &mut course.marks);
+        if decision.allowed {
+            return Ok(());
+        }
+        let mut rejection = self.reject(ErrorKind::RateLimited, "there were too many requests");
+        rejection.fields = std::mem::take(&mut course.marks);
+        Err(rejection)
     }
 
     fn may_come(&self, policy: &Policy, outside: &Outside) -> bool {
@@ -240,5 +278,16 @@ impl Candidate<'_, '_, '_> {
 
     fn no_route(&self) -> Box<Rejection> {
         self.reject(ErrorKind::NoRoute, "no route leads to this path")
+    }
+}
+
+/// What one client has of an address: of IPv6, a provider hands out 64 bits and more.
+fn network(client: IpAddr) -> IpAddr {
+    match client {
+        IpAddr::V4(_) => client,
+        IpAddr::V6(address) => {
+            let [a, b, c, d, ..] = address.segments();
+            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
+        }
     }
 }

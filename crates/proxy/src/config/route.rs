@@ -9,6 +9,8 @@ use atoll_base::{ByteCount, HumanDuration, ServiceName};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::rate::RateLimitConfig;
+
 /// `[[route]]` of `service.toml`: what the edge exposes of a service.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -75,6 +77,9 @@ pub struct RouteConfig {
     /// Lets pages of other origins use this route from a browser.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cors: Option<CorsConfig>,
+    /// How many requests each client may make. Beyond it, 429. Default: no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate_limit: Option<RateLimitConfig>,
 }
 
 /// `redirect` of a route.

@@ -1,5 +1,6 @@
 //! Calls between services.
 
+use atoll_proxy::rate::RateLimitConfig;
 use atoll_proxy::{Denials, DenyConfig, ErrorKind, Side};
 
 use crate::toys::{Proxy, Toy, name};
@@ -159,5 +160,29 @@ async fn a_service_says_what_it_does_not_answer() {
     assert_eq!(
         proxy.mesh_client(0).await.get("/admin/users").await.status,
         200
+    );
+}
+
+#[tokio::test]
+async fn each_caller_may_make_so_many_calls() {
+    let orders = Toy::named("orders").await;
+    let proxy = Proxy::start();
+    let rate: RateLimitConfig = toml::from_str("requests = 2\nper = '1h'").unwrap();
+    proxy.publish_all(
+        &[],
+        &[("orders", &[orders.endpoint()]), ("catalog", &[])],
+        |cluster| cluster.rate = Some(RateLimitConfig::clone(&rate)),
+    );
+    let mut catalog = proxy.mesh_client(2).await;
+    assert_eq!(catalog.get("/").await.status, 200);
+    assert_eq!(catalog.get("/").await.status, 200);
+    let answer = catalog.get("/").await;
+    assert_eq!(answer.status, 429);
+    assert_eq!(answer.json()["detail"], "catalog makes too many calls");
+    assert!(answer.field("retry-after").is_some());
+    assert_eq!(
+        proxy.mesh_client(0).await.get("/").await.status,
+        200,
+        "others are not counted"
     );
 }

@@ -352,3 +352,48 @@ async fn browsers_are_told_what_pages_of_other_origins_may() {
         Some("X-Trace-Id")
     );
 }
+
+#[tokio::test]
+async fn clients_that_ask_too_often_are_told_so() {
+    let toy = Toy::named("toy").await;
+    let limited = "path = '/l'\nrate_limit = { requests = 3, per = '1h', by = 'header:X-Who' }";
+    let proxy = proxy_with(&toy, &[limited, "path = '/free'"]);
+    let ask = async |who: &str| {
+        let request = format!("GET /l HTTP/1.1\r\nHost: a\r\n{who}\r\n");
+        proxy.client().await.request(&request).await
+    };
+    for (who, left) in [
+        ("X-Who: a\r\n", 2),
+        ("X-Who: a\r\n", 1),
+        ("X-Who: a\r\n", 0),
+        ("X-Who: b\r\n", 2),
+        ("", 2),
+    ] {
+        let answer = ask(who).await;
+        assert_eq!(answer.status, 200);
+        assert!(
+            answer
+                .field("ratelimit")
+                .unwrap()
+                .contains(&format!("r={left};")),
+            "{}",
+            answer.head
+        );
+        assert_eq!(
+            answer.field("ratelimit-policy"),
+            Some("\"default\";q=3;w=3600")
+        );
+    }
+    // A publication gives nobody a fresh allowance.
+    let routes = [
+        ("orders", route(limited)),
+        ("orders", route("path = '/new'")),
+    ];
+    proxy.publish(&routes, &[("orders", &[toy.endpoint()])]);
+    let answer = ask("X-Who: a\r\n").await;
+    assert_eq!(answer.status, 429);
+    assert_eq!(answer.json()["type"], "urn:atoll:problem:rate-limited");
+    let wait: u64 = answer.field("retry-after").unwrap().parse().unwrap();
+    assert!((1100..=1200).contains(&wait), "{wait}");
+    assert_eq!(ask("X-Who: b\r\n").await.status, 200);
+}

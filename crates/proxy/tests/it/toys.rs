@@ -177,6 +177,7 @@ impl Proxy {
             let mut cluster = Cluster {
                 protocol: Protocol::Http1,
                 denials: None,
+                rate: None,
                 service: name(service),
                 endpoints: endpoints.to_vec(),
                 timeout: Duration::from_secs(10),
