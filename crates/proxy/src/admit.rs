@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::answer::{Form, Reply};
+use crate::compress::Coding;
 use crate::http::request::{RequestFacts, RequestHead, check_host};
 use crate::http::{Body, Refusal, Version};
 use crate::local::{Call, Known, Local, Target};
@@ -66,6 +67,18 @@ pub(crate) struct Plan {
     pub(crate) hsts: Option<Arc<[u8]>>,
     /// Who gets a copy.
     pub(crate) mirror: Option<Rc<Target>>,
+    /// How the answer may be compressed.
+    pub(crate) compress: Compress,
+}
+
+/// Whether an answer may be compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Compress {
+    /// Not here.
+    Never,
+    /// It would, but the client does not take it.
+    NotFor,
+    With(Coding),
 }
 
 /// A request that is refused.
@@ -94,6 +107,7 @@ pub(super) struct Course {
     path: Option<String>,
     marks: Vec<u8>,
     mirror: Option<Rc<Target>>,
+    compress: Compress,
 }
 
 /// What has been found out about a request so far.
@@ -215,6 +229,7 @@ impl Candidate<'_, '_, '_> {
             policy: course.policy,
             marks: course.marks,
             mirror: course.mirror,
+            compress: course.compress,
             hsts: self.hsts(),
         };
         Ok(Verdict::Forward(plan, self.facts.body))
@@ -362,6 +377,7 @@ impl Course {
             path: None,
             marks: Vec::new(),
             mirror: None,
+            compress: Compress::Never,
         }
     }
 }

@@ -54,6 +54,9 @@ pub struct EdgeConfig {
     /// Networks of the proxies in front of this one, such as `10.0.0.0/8`. What they say about the
     /// client (`X-Forwarded-For`, `X-Forwarded-Proto`) is believed. Default: none; nobody is.
     pub trusted_proxies: Vec<String>,
+    /// Whether answers are compressed (zstd, br, gzip) for clients that take it, where it is worth it.
+    /// A route can say else. Default false.
+    pub compress: bool,
     /// HTTPS. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<TlsConfig>,
@@ -89,6 +92,7 @@ impl Default for EdgeConfig {
             body_timeout: HumanDuration::secs(30),
             wait_for_instance: HumanDuration::secs(0),
             trusted_proxies: Vec::new(),
+            compress: false,
             tls: None,
         }
     }

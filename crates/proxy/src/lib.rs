@@ -27,6 +27,7 @@ mod buffer;
 mod clock;
 mod clockwork;
 pub mod cluster;
+mod compress;
 pub mod config;
 mod connection;
 pub mod error;

@@ -56,6 +56,8 @@ pub struct Route {
     pub timeout: Option<Duration>,
     /// Its own limit for request bodies in bytes, if it has one.
     pub max_body: Option<u64>,
+    /// Whether answers are compressed, if it says so.
+    pub compress: Option<bool>,
     host: Option<String>,
     methods: Vec<String>,
     matches: Matches,
@@ -248,6 +250,7 @@ impl RouteTable {
             path: config.path,
             timeout: config.timeout.map(|timeout| timeout.0),
             max_body: config.max_body.map(|limit| limit.0),
+            compress: config.compress,
             host: config.host,
             methods: config.methods,
             matches: Matches::compile(&config.headers, &config.query),

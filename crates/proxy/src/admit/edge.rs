@@ -5,8 +5,9 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::{Candidate, Course, Rejection};
+use super::{Candidate, Compress, Course, Rejection};
 use crate::answer::Reply;
+use crate::compress::Coding;
 use crate::local::{Local, Way};
 use crate::origin::Outside;
 use crate::policy::{self, Cors, Policy, Preflight};
@@ -63,6 +64,13 @@ impl Candidate<'_, '_, '_> {
         let mut course = Course::to(&way.target, route.max_body.unwrap_or(max_body));
         if let Some(timeout) = route.timeout {
             course.timeout = timeout;
+        }
+        if route
+            .compress
+            .unwrap_or(self.worker.shared.config.edge.compress)
+        {
+            let coding = Coding::negotiate(&self.head.fields);
+            course.compress = coding.map_or(Compress::NotFor, Compress::With);
         }
         match &route.policy {
             None => Ok(Stage::Passed(course)),

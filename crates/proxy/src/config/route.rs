@@ -77,6 +77,9 @@ pub struct RouteConfig {
     /// Lets pages of other origins use this route from a browser.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cors: Option<CorsConfig>,
+    /// Whether answers are compressed for clients that take it. Default: `compress` of the edge.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compress: Option<bool>,
     /// How many requests each client may make. Beyond it, 429. Default: no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate_limit: Option<RateLimitConfig>,

@@ -4,8 +4,9 @@ use std::io::Write as _;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use crate::admit::Plan;
+use crate::admit::{Compress, Plan};
 use crate::buffer::Buffers;
+use crate::compress::{self, Coding, Encoder};
 use crate::http::chunk::Piece;
 use crate::http::field::{FieldSet, storage};
 use crate::http::response::{BadHead, ResponseFacts, ResponseHead};
@@ -48,7 +49,7 @@ struct Head {
 }
 
 /// How the body is written for the client.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 enum Form {
     /// As it comes.
     Same,
@@ -56,6 +57,8 @@ enum Form {
     IntoChunks,
     /// It comes in chunks; the client gets bytes until the close.
     OutOfChunks,
+    /// The client gets it compressed, in chunks. None once it has ended.
+    Compressed(Option<Encoder>),
 }
 
 /// A service that sends more interim answers than this is talking nonsense.
@@ -106,9 +109,10 @@ impl Download {
 
     /// Whether the client takes the close of the connection for the end of the answer.
     pub(super) fn ends_with_the_connection(&self) -> bool {
-        self.head.as_ref().is_some_and(|head| {
-            head.form == Form::OutOfChunks
-                || (head.form == Form::Same && head.body == Body::UntilClose)
+        self.head.as_ref().is_some_and(|head| match head.form {
+            Form::Same => head.body == Body::UntilClose,
+            Form::OutOfChunks => true,
+            Form::IntoChunks | Form::Compressed(_) => false,
         })
     }
 
@@ -228,7 +232,7 @@ impl Download {
         if head.upgrade || head.body.is_done() || bytes.is_empty() {
             return Ok(());
         }
-        match head.form {
+        match &mut head.form {
             Form::Same => {
                 let length = head.body.advance(bytes)?;
                 if client.has_output() {
@@ -252,6 +256,23 @@ impl Download {
             Form::OutOfChunks => {
                 let length = out_of_chunks(&mut head.body, bytes, &mut client.output)?;
                 upstream.input.consume(length);
+            }
+            Form::Compressed(encoder) => {
+                let mut plain = Vec::new();
+                let (length, payload) = match &mut head.body {
+                    Body::Chunked(_) => {
+                        let length = out_of_chunks(&mut head.body, bytes, &mut plain)?;
+                        (length, &plain[..])
+                    }
+                    body => {
+                        let length = body.advance(bytes)?;
+                        (length, bytes.get(..length).unwrap_or(bytes))
+                    }
+                };
+                let ended = head.body.is_done();
+                compress(encoder, payload, ended, &mut client.output)?;
+                upstream.input.consume(length);
+                self.held &= !ended;
             }
         }
         Ok(())
@@ -305,10 +326,15 @@ impl Download {
     fn end(&mut self, client: &mut Wire) -> Result<(), ErrorKind> {
         match &mut self.head {
             Some(head) if head.body == Body::UntilClose => {
-                if head.form == Form::IntoChunks {
-                    client.output.extend_from_slice(b"0\r\n\r\n");
-                }
                 head.body = Body::NONE;
+                match &mut head.form {
+                    Form::IntoChunks => client.output.extend_from_slice(b"0\r\n\r\n"),
+                    Form::Compressed(encoder) => {
+                        let ended = compress(encoder, b"", true, &mut client.output);
+                        ended.map_err(|_| ErrorKind::AnswerCut)?;
+                    }
+                    Form::Same | Form::OutOfChunks => {}
+                }
                 Ok(())
             }
             _ => Err(ErrorKind::AnswerCut),
@@ -329,9 +355,15 @@ impl Head {
         if upgrade && !plan.upgrade {
             return Err(BadHead);
         }
-        let form = match (&facts.body, plan.modern_client) {
-            (Body::UntilClose, true) => Form::IntoChunks,
-            (Body::Chunked(_), false) => Form::OutOfChunks,
+        let compressible = is_compressible(head, &facts, plan);
+        let coding = match plan.compress {
+            Compress::With(coding) if compressible => Some(coding),
+            _ => None,
+        };
+        let form = match (&facts.body, plan.modern_client, coding) {
+            (_, _, Some(coding)) => Form::Compressed(Some(coding.encoder().map_err(|_| BadHead)?)),
+            (Body::UntilClose, true, _) => Form::IntoChunks,
+            (Body::Chunked(_), false, _) => Form::OutOfChunks,
             _ => Form::Same,
         };
         let until_close = !plan.modern_client && !matches!(facts.body, Body::Length(_));
@@ -340,30 +372,25 @@ impl Head {
         if matches!(head.status, 101 | 204) {
             without |= facts.length;
         }
+        let etag = coding.and_then(|_| head.fields.get("etag"));
+        if coding.is_some() {
+            without |= facts.length
+                | head
+                    .fields
+                    .named_any(&CHANGED_BY_COMPRESSION.map(Into::into));
+        }
         if plan.side == Side::Edge {
             without |= facts.trace_id;
         }
-        let policy = plan.policy.as_deref();
-        if let Some(policy) = policy {
-            without |= policy.response.without(&head.fields);
-            if policy.cors.is_some() {
-                without |= Cors::without(&head.fields);
-            }
+        write_fields(head, without, plan, out);
+        if compressible {
+            out.extend_from_slice(b"Vary: Accept-Encoding\r\n");
         }
-        write_head(head, without, out);
-        if let Some(policy) = policy {
-            policy.response.write(&head.fields, without, out);
+        if let Some(coding) = coding {
+            write_coding(coding, etag, out);
         }
-        out.extend_from_slice(&plan.marks);
-        if let Some(hsts) = &plan.hsts {
-            out.extend_from_slice(hsts);
-        }
-        if plan.side == Side::Edge {
-            out.extend_from_slice(b"X-Trace-Id: ");
-            out.extend_from_slice(&plan.trace.trace.to_hex());
-            out.extend_from_slice(b"\r\n");
-        }
-        if plan.modern_client && !matches!(facts.body, Body::Length(_)) {
+        let of_unknown_length = !matches!(facts.body, Body::Length(_)) || coding.is_some();
+        if plan.modern_client && of_unknown_length {
             out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
         }
         if upgrade {
@@ -383,6 +410,104 @@ impl Head {
             leaves_connection_open: !facts.close && !upgrade,
             closes_client,
         })
+    }
+}
+
+/// Fields that are wrong about a body once it is compressed.
+const CHANGED_BY_COMPRESSION: [&str; 4] = ["accept-ranges", "content-md5", "digest", "etag"];
+
+/// Whether an answer would be compressed for a client that takes it.
+fn is_compressible(head: &ResponseHead<'_, '_>, facts: &ResponseFacts, plan: &Plan) -> bool {
+    if plan.compress == Compress::Never || !plan.modern_client || facts.event_stream {
+        return false;
+    }
+    let large = match facts.body {
+        Body::Length(length) => length >= compress::BYTES_MIN,
+        Body::Chunked(_) | Body::UntilClose => true,
+    };
+    if !large || !(200..300).contains(&head.status) || head.status == 206 {
+        return false;
+    }
+    let fields = &head.fields;
+    let forbidden = fields.get("cache-control").is_some_and(|value| {
+        let value = value.to_ascii_lowercase();
+        memchr::memmem::find(&value, b"no-transform").is_some()
+    });
+    !forbidden
+        && fields.get("content-encoding").is_none()
+        && fields
+            .get("content-type")
+            .is_some_and(compress::is_worth_it)
+}
+
+/// Compresses part of a body and writes it as a chunk, and the last chunk at its end.
+fn compress(
+    encoder: &mut Option<Encoder>,
+    payload: &[u8],
+    ended: bool,
+    out: &mut Vec<u8>,
+) -> Result<(), BadChunk> {
+    // It fails only for want of memory.
+    let mut chunk = |bytes: Vec<u8>| {
+        if !bytes.is_empty() {
+            // Writing to memory does not fail.
+            let _ = write!(out, "{:x}\r\n", bytes.len());
+            out.extend_from_slice(&bytes);
+            out.extend_from_slice(b"\r\n");
+        }
+    };
+    if let Some(encoder) = encoder
+        && !payload.is_empty()
+    {
+        chunk(encoder.add(payload).map_err(|_| BadChunk::End)?);
+    }
+    if ended && let Some(encoder) = encoder.take() {
+        chunk(encoder.finish().map_err(|_| BadChunk::End)?);
+        out.extend_from_slice(b"0\r\n\r\n");
+    }
+    Ok(())
+}
+
+/// Writes the first line, the fields that pass and those that the proxy adds, but for the framing.
+fn write_fields(
+    head: &ResponseHead<'_, '_>,
+    mut without: FieldSet,
+    plan: &Plan,
+    out: &mut Vec<u8>,
+) {
+    let policy = plan.policy.as_deref();
+    if let Some(policy) = policy {
+        without |= policy.response.without(&head.fields);
+        if policy.cors.is_some() {
+            without |= Cors::without(&head.fields);
+        }
+    }
+    write_head(head, without, out);
+    if let Some(policy) = policy {
+        policy.response.write(&head.fields, without, out);
+    }
+    out.extend_from_slice(&plan.marks);
+    if let Some(hsts) = &plan.hsts {
+        out.extend_from_slice(hsts);
+    }
+    if plan.side == Side::Edge {
+        out.extend_from_slice(b"X-Trace-Id: ");
+        out.extend_from_slice(&plan.trace.trace.to_hex());
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
+/// Says that a body is compressed.
+fn write_coding(coding: Coding, etag: Option<&[u8]>, out: &mut Vec<u8>) {
+    for part in [b"Content-Encoding: ", coding.name().as_bytes(), b"\r\n"] {
+        out.extend_from_slice(part);
+    }
+    if let Some(etag) = etag {
+        // The bytes are others now; what they mean is the same (RFC 9110, 8.8.1).
+        let weak: &[u8] = if etag.starts_with(b"W/") { b"" } else { b"W/" };
+        for part in [b"ETag: ", weak, etag, b"\r\n"] {
+            out.extend_from_slice(part);
+        }
     }
 }
 

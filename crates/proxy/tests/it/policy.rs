@@ -397,3 +397,72 @@ async fn clients_that_ask_too_often_are_told_so() {
     assert!((1100..=1200).contains(&wait), "{wait}");
     assert_eq!(ask("X-Who: b\r\n").await.status, 200);
 }
+
+#[tokio::test]
+async fn answers_are_compressed_for_those_who_take_it() {
+    use std::io::Read;
+    let text = "all work and no play ".repeat(5000);
+    let body = text.clone();
+    let toy = Toy::http(move |request| {
+        let (kind, more) = match request.target() {
+            "/png" => ("image/png", ""),
+            "/done" => ("text/plain", "Content-Encoding: br\r\n"),
+            "/never" => ("text/plain", "Cache-Control: public, no-transform\r\n"),
+            _ => ("text/plain", "ETag: \"1\"\r\nAccept-Ranges: bytes\r\n"),
+        };
+        let mut out = format!("HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\n{more}").into_bytes();
+        if request.target() == "/chunked" {
+            out.extend_from_slice(b"Transfer-Encoding: chunked\r\n\r\n");
+            for part in body.as_bytes().chunks(10_000) {
+                out.extend(format!("{:x}\r\n", part.len()).bytes());
+                out.extend_from_slice(part);
+                out.extend_from_slice(b"\r\n");
+            }
+            out.extend_from_slice(b"0\r\n\r\n");
+        } else {
+            let body = if request.target() == "/small" {
+                &body[..1000]
+            } else {
+                &body
+            };
+            out.extend(format!("Content-Length: {}\r\n\r\n{body}", body.len()).bytes());
+        }
+        out
+    })
+    .await;
+    let proxy = proxy_with(&toy, &["path = '/**'\ncompress = true", "path = '/off'"]);
+    let mut client = proxy.client().await;
+    for path in ["/plain", "/chunked"] {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: a\r\nAccept-Encoding: gzip\r\n\r\n");
+        let answer = client.request(&request).await;
+        assert!(answer.complete);
+        assert_eq!(answer.field("content-encoding"), Some("gzip"), "{path}");
+        assert_eq!(answer.field("vary"), Some("Accept-Encoding"));
+        assert_eq!(
+            (
+                answer.field("content-length"),
+                answer.field("accept-ranges")
+            ),
+            (None, None)
+        );
+        assert_eq!(answer.field("etag"), Some("W/\"1\""));
+        assert!(answer.body.len() < text.len() / 20, "{}", answer.body.len());
+        let mut plain = String::new();
+        flate2::read::GzDecoder::new(&answer.body[..])
+            .read_to_string(&mut plain)
+            .unwrap();
+        assert!(plain == text, "{path}");
+    }
+    for path in ["/small", "/png", "/done", "/never", "/off"] {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: a\r\nAccept-Encoding: gzip\r\n\r\n");
+        let answer = client.request(&request).await;
+        assert_ne!(answer.field("content-encoding"), Some("gzip"), "{path}");
+        assert!(answer.field("content-length").is_some(), "{path}");
+    }
+    let answer = client.get("/plain").await;
+    assert_eq!(
+        (answer.field("content-encoding"), answer.field("vary")),
+        (None, Some("Accept-Encoding"))
+    );
+    assert!(answer.text() == text);
+}
