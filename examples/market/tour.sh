@@ -94,7 +94,7 @@ has_points() { [ "$(points)" = "$1" ]; }
 pid_of() { # the process of a service's first instance, or nothing
     atoll ps --json | python3 -c '
 import json, sys
-instances = [i for s in json.load(sys.stdin) if s["name"] == sys.argv[1] for i in s["instances"]]
+instances = [i for s in json.load(sys.stdin)["services"] if s["name"] == sys.argv[1] for i in s["instances"]]
 print(next((i["pid"] for i in instances if i.get("pid")), ""))' "$1"
 }
 

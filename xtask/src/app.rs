@@ -70,7 +70,8 @@ impl App {
                 .arg(self.dir())
                 .args(["ps", "--json"]),
         )?;
-        serde_json::from_str(&text).context("what ps printed")
+        let mut told: Value = serde_json::from_str(&text).context("what ps printed")?;
+        serde_json::from_value(told["services"].take()).context("what ps printed")
     }
 
     /// The process of the node.

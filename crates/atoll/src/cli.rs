@@ -1,6 +1,7 @@
 //! The command line: one table of commands, from which help, completions and the dispatch come.
 //!
-//! stdout is data, stderr is talk. With `--json` the data is JSON. Exit codes: 0 done, 1 it failed,
+//! stdout is data, stderr is talk. With `--json` the data is JSON, also when the command is refused
+//! ([`refusal`]). Exit codes: 0 done, 1 it failed,
 //! 2 the command line was wrong, 3 the manifests have mistakes, 4 no node runs.
 
 mod check;
@@ -12,6 +13,7 @@ mod logs;
 mod new;
 mod output;
 mod ps;
+mod refusal;
 mod up;
 mod watch;
 
@@ -24,6 +26,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use crate::admin::client::{CallError, Client};
 use crate::manifest::{APPLICATION_FILE, Report};
 use output::Output;
+use refusal::Refusal;
 
 /// A microservice platform in one binary.
 #[derive(Debug, Parser)]
@@ -108,6 +111,10 @@ struct UpArgs {
     /// Return when it is up, and leave it running.
     #[arg(short, long, conflicts_with = "watch")]
     detach: bool,
+    /// With --detach: how long to wait until every service is ready or has failed. Then this
+    /// command fails, and the node runs on.
+    #[arg(long, value_name = "SPAN", default_value = "10m", requires = "detach")]
+    timeout: HumanDuration,
     /// Rebuild and roll over a service when its files change.
     #[arg(short, long)]
     watch: bool,
@@ -272,7 +279,10 @@ impl Failure {
 
 /// Parses the command line, does it, and tells the exit code.
 pub fn run() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return wrong_usage(&error),
+    };
     let out = Output::new(cli.json, cli.color);
     match dispatch(cli, &out) {
         Ok(()) => ExitCode::SUCCESS,
@@ -281,6 +291,16 @@ pub fn run() -> ExitCode {
             ExitCode::from(failure.exit_code())
         }
     }
+}
+
+/// Help and version come here too; they are no mistakes.
+fn wrong_usage(error: &clap::Error) -> ExitCode {
+    let mut arguments = std::env::args_os().take_while(|argument| argument != "--");
+    if !error.use_stderr() || !arguments.any(|argument| argument == "--json") {
+        error.exit();
+    }
+    Output::new(true, ColorWhen::Never).json_line(&Refusal::of_usage(error));
+    ExitCode::from(2)
 }
 
 fn dispatch(cli: Cli, out: &Output) -> Result<(), Failure> {
@@ -343,6 +363,7 @@ fn coded(error: &anyhow::Error) -> Option<Code> {
         .or_else(|| code::<atoll_supervisor::Error>(error))
         .or_else(|| code::<atoll_deploy::Error>(error))
         .or_else(|| code::<atoll_telemetry::Error>(error))
+        .or_else(|| code::<live::Late>(error))
 }
 
 fn trace_id(text: &str) -> Result<TraceId, String> {

@@ -47,11 +47,19 @@ pub enum Error {
         /// What was wrong.
         reason: String,
     },
+    /// There is no way to a server that somebody else runs.
+    #[error("{server} cannot be reached: {reason}")]
+    Unreachable {
+        /// Which server, where.
+        server: String,
+        /// What the network said.
+        reason: String,
+    },
     /// The server refuses Atoll.
     #[error("{server} refuses: {reason}")]
     Refused {
         /// Which server.
-        server: &'static str,
+        server: String,
         /// What it said.
         reason: String,
     },
@@ -66,6 +74,7 @@ impl Coded for Error {
             Self::NotInstalled { .. } => Code("ATL0501"),
             Self::Server { .. } => Code("ATL0502"),
             Self::Refused { .. } => Code("ATL0503"),
+            Self::Unreachable { .. } => Code("ATL0504"),
             Self::Store(error) => error.code(),
         }
     }

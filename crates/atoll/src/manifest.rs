@@ -29,7 +29,7 @@ use atoll_telemetry::LogsConfig;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use finding::Report;
+pub use finding::{Mistake, Report};
 pub use load::{load, load_with, parse_stored, reload};
 pub use preflight::preflight;
 pub use schema::{application_schema, service_schema};

@@ -61,6 +61,7 @@ struct Parts {
     traffic: Arc<Traffic>,
     events: Arc<Events>,
     warnings: Arc<Mutex<Vec<String>>>,
+    own_ready: Arc<OwnReady>,
     tasks: Tasks,
 }
 
@@ -338,7 +339,7 @@ impl Parts {
             },
             supervisor: supervisor.clone(),
             traffic: Arc::clone(&traffic),
-            databases: Arc::new(databases(application, state, &sql, &supervisor, own_ready)),
+            databases: Arc::new(databases(application, state, &sql, &supervisor, &own_ready)),
             events: Arc::clone(&events),
             telemetry: telemetry.clone(),
             tasks: tasks.clone(),
@@ -371,6 +372,7 @@ impl Parts {
             traffic,
             events,
             warnings,
+            own_ready,
             tasks,
         })
     }
@@ -381,14 +383,14 @@ fn databases(
     state: &StateDir,
     sql: &Sql,
     supervisor: &atoll_supervisor::Handle,
-    ready: Arc<OwnReady>,
+    ready: &Arc<OwnReady>,
 ) -> Databases {
     let context = database::Context {
         application: application.file.name.to_string(),
         state: state.path().to_owned(),
         sql: sql.clone(),
         supervisor: supervisor.clone(),
-        ready,
+        ready: Arc::clone(ready),
     };
     Databases::new(context, &application.file)
 }

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Error;
 use crate::artifact::Digest;
+use crate::manifest::Manifest;
 
 /// The tables of this crate.
 pub const MIGRATION: Migration = Migration {
@@ -43,7 +44,7 @@ pub struct Revision {
     /// Its artifact.
     pub digest: Digest,
     /// Its `service.toml`, as it was.
-    pub manifest: String,
+    pub manifest: Manifest,
     /// The folder it was made from.
     pub source: String,
     /// The sign by which a change of that folder is noticed.
@@ -219,7 +220,7 @@ impl History {
                         new.service.as_str(),
                         new.number.0,
                         new.digest.as_str(),
-                        &new.manifest,
+                        new.manifest.text(),
                         &new.source,
                         &new.fingerprint,
                         new.created.as_micros(),
@@ -453,7 +454,7 @@ fn revision(
                 service: name(row, 0)?,
                 number: RevisionNumber(row.get(1)?),
                 digest: Digest::from_stored(row.get(2)?),
-                manifest: row.get(3)?,
+                manifest: Manifest::new(row.get::<_, String>(3)?),
                 source: row.get(4)?,
                 fingerprint: row.get(5)?,
                 created: Timestamp::from_micros(row.get(6)?),

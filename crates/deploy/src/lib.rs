@@ -19,12 +19,14 @@ pub mod artifact;
 mod config;
 mod error;
 mod history;
+mod manifest;
 pub mod rollout;
 mod service;
 
 pub use config::{DeployConfig, ScaleConfig};
 pub use error::Error;
 pub use history::{Deployment, History, Kind, MIGRATION, Outcome, Revision};
+pub use manifest::Manifest;
 pub use service::{
     BoxFuture, Ground, Handle, InstanceNews, Progress, Request, Service, ServiceView, Source,
 };

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use atoll_base::{InstanceId, RevisionNumber, ServiceName, Tasks};
 use serde::Serialize;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::history::{Deployment, History, Kind, Revision};
 use crate::{DeployConfig, Error, ScaleConfig};
@@ -162,6 +162,8 @@ struct Shared {
     tasks: Tasks,
     /// None once the node is stopping.
     actors: Mutex<Option<Actors>>,
+    /// Changes whenever a deployment has ended and its end is on disk.
+    ended: watch::Sender<()>,
     /// Held for reading while an artifact is made that no revision names yet.
     sweeping: tokio::sync::RwLock<()>,
 }
@@ -185,6 +187,7 @@ impl Service {
             artifacts,
             tasks,
             actors,
+            ended: watch::Sender::new(()),
             sweeping,
         });
         prepare::sweep(&shared).await;
@@ -246,6 +249,12 @@ impl Handle {
         }
         views.sort_by(|a: &ServiceView, b| a.service.cmp(&b.service));
         views
+    }
+
+    /// Changes whenever any deployment has ended; the history tells of it by then. Who waits for one
+    /// subscribes first, and looks into the history before each wait.
+    pub fn ended(&self) -> watch::Receiver<()> {
+        self.shared.ended.subscribe()
     }
 
     /// The history.

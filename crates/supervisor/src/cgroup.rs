@@ -165,7 +165,9 @@ impl Group {
                         self.memory_limited |=
                             setting.limits_memory() && resources.memory.is_some();
                     }
-                    Err(problem) => refused.push(problem),
+                    Err(problem) => {
+                        refused.push(clamp_cpu(part, &setting, resources).unwrap_or(problem));
+                    }
                 }
             }
         }
@@ -253,6 +255,29 @@ impl Group {
     fn unified(&self) -> Option<&Base> {
         self.parts.iter().find(|part| part.dialect == Dialect::V2)
     }
+}
+
+/// v1 refuses more processor time than a cgroup above has, where v2 takes the number and gives less.
+/// Then as much is set as there is. Tells what was done; none if that was not the reason.
+fn clamp_cpu(part: &Base, setting: &Setting, resources: &Resources) -> Option<String> {
+    let wanted = resources.cpu.filter(|_| setting.limits_cpu())?;
+    let most = files::cpu_of_above(part.dialect, &part.dir)?;
+    if most >= wanted {
+        return None;
+    }
+    let least = Resources {
+        cpu: Some(most),
+        ..*resources
+    };
+    let settings = files::limits(part.dialect, &[Controller::Cpu], &least);
+    let done = settings
+        .iter()
+        .try_for_each(|setting| setting.write(&part.dir));
+    let why = format!("cpu = {wanted} is more than the {most} cores that Atoll itself was given");
+    Some(match done {
+        Ok(()) => format!("{why}; {most} was set instead"),
+        Err(problem) => format!("{why}, and {problem}"),
+    })
 }
 
 impl Setting {

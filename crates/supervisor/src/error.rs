@@ -68,6 +68,16 @@ pub enum Error {
     /// No port from 20000 to 31999 is free on the loopback address.
     #[error("no free port on 127.0.0.1 from 20000 to 31999")]
     NoFreePort,
+    /// The port that the instance must have belongs to somebody else.
+    #[error(
+        "port {port}, which its users know it by, is taken by {holder}; it starts when the port is free"
+    )]
+    PortTaken {
+        /// The port, on the loopback address.
+        port: u16,
+        /// Who listens there, with the pid if that can be seen.
+        holder: String,
+    },
     /// The folder for records cannot be read or written.
     #[error("cannot use '{}' for the records of running processes", path.display())]
     RunDir {
@@ -100,6 +110,7 @@ impl Coded for Error {
             Self::BadCommand { .. } => "ATL0205",
             Self::Spawn { .. } | Self::ShuttingDown => "ATL0206",
             Self::NoFreePort => "ATL0207",
+            Self::PortTaken { .. } => "ATL0214",
             Self::RunDir { .. } => "ATL0208",
             Self::CannotEnd { .. } => "ATL0209",
         })

@@ -41,18 +41,37 @@ pub(crate) fn explain(
     text
 }
 
+/// Who listens on a port of the loopback address, for people; none where that cannot be seen. Reads
+/// all of `/proc`; blocks for some milliseconds.
+pub(crate) fn holder(port: u16) -> Option<String> {
+    let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let inodes: BTreeSet<u64> = listeners()
+        .into_iter()
+        .filter_map(|(listens, inode)| reaches(listens, addr).then_some(inode))
+        .collect();
+    let holds = |pid: &u32| proc::socket_inodes(*pid).iter().any(|i| inodes.contains(i));
+    let pid = proc::pids().into_iter().find(holds)?;
+    Some(format!("`{}` (process {pid})", proc::command_line(pid)))
+}
+
 /// Where the processes accept TCP connections.
 fn listening(pids: &[u32]) -> BTreeSet<SocketAddr> {
     let mut inodes = BTreeSet::new();
     for pid in pids {
         inodes.extend(proc::socket_inodes(*pid));
     }
-    let mut all = BTreeSet::new();
+    let entries = listeners().into_iter();
+    let own = entries.filter(|(_, inode)| inodes.contains(inode));
+    own.map(|(addr, _)| addr).collect()
+}
+
+/// All sockets that accept TCP connections, with their inodes.
+fn listeners() -> Vec<(SocketAddr, u64)> {
+    let mut all = Vec::new();
     // One namespace for all: an instance shares the network of its node.
     for table in ["/proc/self/net/tcp", "/proc/self/net/tcp6"] {
         let text = fs::read_to_string(table).unwrap_or_default();
-        let entries = text.lines().skip(1).filter_map(parse_entry);
-        all.extend(entries.filter_map(|(addr, inode)| inodes.contains(&inode).then_some(addr)));
+        all.extend(text.lines().skip(1).filter_map(parse_entry));
     }
     all
 }

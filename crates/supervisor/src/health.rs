@@ -36,6 +36,7 @@ pub(crate) enum Checked {
 }
 
 /// Why a check did not succeed.
+#[derive(Debug, PartialEq)]
 enum Failure {
     /// The instance did not answer as it should; in words.
     Its(String),
@@ -117,20 +118,24 @@ async fn probe(check: &Check, addr: SocketAddr, heard: &mut bool) -> Result<(), 
     let connected = TcpStream::connect(addr).await;
     let stream = connected.map_err(|error| Failure::to_connect(addr, &error))?;
     *heard = true;
-    let answered = match check {
+    match check {
         Check::Tcp => Ok(()),
-        Check::Http { path } => http::ask(stream, path).await,
+        Check::Http { path } => http::ask(stream, addr, path).await,
         Check::Grpc { service } => grpc::ask(stream, service).await,
-    };
-    answered.map_err(Failure::Its)
+    }
 }
 
 impl Failure {
     fn to_connect(addr: SocketAddr, error: &std::io::Error) -> Self {
-        let errno = error.raw_os_error();
-        let what = format!("cannot connect to {addr}: {error}");
-        match errno {
+        match error.raw_os_error() {
             Some(libc::ECONNREFUSED) => Self::Its(format!("nothing listens on {addr}")),
+            _ => Self::of(error, format!("cannot connect to {addr}: {error}")),
+        }
+    }
+
+    /// Whose failure an error of the system is; `what` tells it.
+    fn of(error: &std::io::Error, what: String) -> Self {
+        match error.raw_os_error() {
             Some(
                 libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM | libc::EADDRNOTAVAIL,
             ) => Self::Ours(what),
@@ -139,8 +144,85 @@ impl Failure {
     }
 }
 
+impl From<String> for Failure {
+    /// What it answered was not what it should.
+    fn from(what: String) -> Self {
+        Self::Its(what)
+    }
+}
+
 /// The beginning of an answer that makes no sense, for people.
 fn excerpt(bytes: &[u8]) -> String {
     let head = bytes.get(..60).unwrap_or(bytes);
     String::from_utf8_lossy(head).escape_debug().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
+
+    use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+    use super::*;
+
+    /// A connection on which the kernel refuses everything with this error.
+    struct Refusing(i32);
+
+    impl Refusing {
+        fn error<T>(&self) -> Poll<io::Result<T>> {
+            Poll::Ready(Err(io::Error::from_raw_os_error(self.0)))
+        }
+    }
+
+    impl AsyncRead for Refusing {
+        fn poll_read(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            _: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            self.error()
+        }
+    }
+
+    impl AsyncWrite for Refusing {
+        fn poll_write(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            _: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            self.error()
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            self.error()
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            self.error()
+        }
+    }
+
+    #[tokio::test]
+    async fn what_atoll_lacks_is_never_the_fault_of_the_instance() {
+        let addr = SocketAddr::from(([127, 0, 0, 1], 1));
+        for (errno, ours) in [
+            (libc::EMFILE, true),
+            (libc::ENFILE, true),
+            (libc::ENOBUFS, true),
+            (libc::ENOMEM, true),
+            (libc::EADDRNOTAVAIL, true),
+            (libc::ECONNRESET, false),
+            (libc::ECONNREFUSED, false),
+        ] {
+            let connect = Failure::to_connect(addr, &io::Error::from_raw_os_error(errno));
+            let http = http::ask(Refusing(errno), addr, "/").await.unwrap_err();
+            let grpc = grpc::ask(Refusing(errno), "").await.unwrap_err();
+            for failure in [connect, http, grpc] {
+                let is_ours = matches!(failure, Failure::Ours(_));
+                assert_eq!(is_ours, ours, "{errno}: {failure:?}");
+            }
+        }
+    }
 }

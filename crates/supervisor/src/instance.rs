@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cgroup::Group;
 use crate::error::{NO_SANDBOX, WILL_NOT_END};
-use crate::event::{Event, ExitReason};
+use crate::event::{Event, ExitReason, Rough};
 use crate::explain::explain;
 use crate::health::Checked;
 use crate::kill::Belongings;
@@ -151,6 +151,7 @@ impl Instance {
                     group.kill();
                 }
             }
+            Action::TellSurvived { after } => self.tell_survived(after),
             Action::TellReady { after } => self.tell_ready(after),
             Action::TellUnhealthy => self.tell_unhealthy(),
             Action::TellStopping { was_ready } => self.tell_stopping(was_ready),
@@ -306,6 +307,24 @@ impl Instance {
 
     fn tell(&self, event: Event) {
         self.shared.observer.event(event);
+    }
+
+    fn tell_survived(&self, after: Duration) {
+        let Some(attempt) = &self.attempt else {
+            return;
+        };
+        let pid = attempt.process.pid();
+        let state = crate::proc::stat(pid).map_or('?', |stat| char::from(stat.state));
+        let message = format!(
+            "process {pid} of {} is there still, {} after SIGKILL (its state is {state}): the kernel \
+             does not let go of it, mostly because a disk or a network share does not answer; \
+             nothing takes its place until it ends",
+            self.spec.id,
+            Rough(after)
+        );
+        self.slot
+            .update(|status| status.reason = Some(message.clone()));
+        self.shared.warn_once(WILL_NOT_END, message);
     }
 
     fn tell_ready(&mut self, after: Duration) {

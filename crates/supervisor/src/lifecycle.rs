@@ -24,6 +24,8 @@ const JITTER: f64 = 0.2;
 const PROVEN_AFTER: Duration = Duration::from_secs(60);
 /// Ready for less than this, it might as well not have been.
 const SETTLED_AFTER: Duration = Duration::from_secs(10);
+/// SIGKILL takes milliseconds. A process that is there so long after it waits inside of the kernel.
+const SURVIVES_AFTER: Duration = Duration::from_secs(10);
 /// So many failures within [`CRASH_LOOP_WINDOW`] are a crash loop.
 const CRASH_LOOP_FAILURES: usize = 5;
 /// See [`CRASH_LOOP_FAILURES`].
@@ -70,12 +72,23 @@ enum Phase {
         /// Since when it had been ready.
         ready_since: Option<Instant>,
         asked: Instant,
-        killed: bool,
+        kill: Kill,
     },
     /// It waits for its next start.
     Pausing { until: Instant },
     /// Nothing will come any more.
     Over,
+}
+
+/// How far it has come with a process that was asked to leave.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Kill {
+    /// It has time to leave by itself.
+    NotYet,
+    /// SIGKILL was sent, and nothing survives that, unless the kernel itself does not let go.
+    Sent { at: Instant },
+    /// It was told that it is there still.
+    Survived,
 }
 
 /// What happened.
@@ -111,6 +124,11 @@ pub(crate) enum Action {
     Terminate,
     /// Kill it and all that belongs to it.
     Kill,
+    /// Tell that its process is there still, so long after SIGKILL.
+    TellSurvived {
+        /// Time since SIGKILL.
+        after: Duration,
+    },
     /// Tell that it is ready.
     TellReady {
         /// Time since its start.
@@ -158,11 +176,11 @@ impl Lifecycle {
     pub(crate) fn deadline(&self) -> Option<Instant> {
         match self.phase {
             Phase::Starting { since } => Some(since + self.limits.start_timeout),
-            Phase::Leaving {
-                asked,
-                killed: false,
-                ..
-            } => Some(asked + self.limits.stop_timeout),
+            Phase::Leaving { asked, kill, .. } => match kill {
+                Kill::NotYet => Some(asked + self.limits.stop_timeout),
+                Kill::Sent { at } => Some(at + SURVIVES_AFTER),
+                Kill::Survived => None,
+            },
             Phase::Pausing { until } => Some(until),
             _ => None,
         }
@@ -172,7 +190,7 @@ impl Lifecycle {
     /// had to be killed.
     pub(crate) fn asked_to_leave(&self) -> Option<bool> {
         match self.phase {
-            Phase::Leaving { killed, .. } => Some(killed),
+            Phase::Leaving { kill, .. } => Some(kill != Kill::NotYet),
             _ => None,
         }
     }
@@ -225,21 +243,7 @@ impl Lifecycle {
                 self.leave(Some(since), now, Action::TellUnhealthy)
             }
             // Leaving, and not leaving
-            (
-                Phase::Leaving {
-                    ready_since,
-                    asked,
-                    killed: false,
-                },
-                Input::Tick,
-            ) if now >= asked + self.limits.stop_timeout => {
-                self.phase = Phase::Leaving {
-                    ready_since,
-                    asked,
-                    killed: true,
-                };
-                vec![Action::Kill]
-            }
+            (Phase::Leaving { .. }, Input::Tick) => self.press(now),
             // a process ended, by itself or as asked -> Pausing | Over
             (Phase::Ready { since, .. }, Input::Gone { orderly }) => {
                 self.ended(Some(since), orderly, now, random)
@@ -266,9 +270,29 @@ impl Lifecycle {
         self.phase = Phase::Leaving {
             ready_since,
             asked: now,
-            killed: false,
+            kill: Kill::NotYet,
         };
         vec![tell, Action::Terminate]
+    }
+
+    /// Leaving → killed → told that not even that helps. There is no way on from there: a new process
+    /// beside one that cannot be ended would share its data with it.
+    fn press(&mut self, now: Instant) -> Vec<Action> {
+        let Phase::Leaving { asked, kill, .. } = &mut self.phase else {
+            return Vec::new();
+        };
+        match *kill {
+            Kill::NotYet if now >= *asked + self.limits.stop_timeout => {
+                *kill = Kill::Sent { at: now };
+                vec![Action::Kill]
+            }
+            Kill::Sent { at } if now >= at + SURVIVES_AFTER => {
+                *kill = Kill::Survived;
+                let after = now.saturating_duration_since(at);
+                vec![Action::TellSurvived { after }]
+            }
+            Kill::NotYet | Kill::Sent { .. } | Kill::Survived => Vec::new(),
+        }
     }
 
     fn stop(&mut self, now: Instant) -> Vec<Action> {

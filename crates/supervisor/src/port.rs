@@ -84,7 +84,8 @@ pub(crate) fn random() -> f64 {
     RandomState::new().hash_one(0u8) as f64 / u64::MAX as f64
 }
 
-fn is_free(port: u16) -> io::Result<bool> {
+/// Whether a port can be listened on now.
+pub(crate) fn is_free(port: u16) -> io::Result<bool> {
     match TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
         Ok(_) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => Ok(false),

@@ -19,6 +19,7 @@ impl Problem {
             detail: detail.into(),
             code: None,
             drawing: None,
+            mistakes: Box::default(),
         }
     }
 
@@ -64,6 +65,7 @@ impl From<OrderError> for Problem {
             OrderError::Manifest(report) => Self {
                 code: Some("ATL0100".to_owned()),
                 drawing: Some(report.render(false, DRAWING_WIDTH)),
+                mistakes: report.mistakes().into(),
                 ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, report.to_string())
             },
             OrderError::OtherService(_) => {

@@ -17,9 +17,6 @@ use crate::node::{Node, Order, ServiceView};
 /// The longest that a question for a deployment's end may wait.
 const WAIT_MAX: Duration = Duration::from_secs(60);
 
-/// How often a waiting question looks again.
-const WAIT_STEP: Duration = Duration::from_millis(20);
-
 /// All services, by name.
 #[utoipa::path(get, path = "/v1/services", responses((status = 200, body = Vec<ServiceView>)))]
 pub async fn list(State(node): State<Arc<Node>>) -> Json<Vec<ServiceView>> {
@@ -118,7 +115,9 @@ pub async fn deployment(
     Query(query): Query<WaitQuery>,
 ) -> Result<Json<DeploymentView>, Problem> {
     let limit = Duration::from_secs(query.wait.unwrap_or(0)).min(WAIT_MAX);
-    let deadline = atoll_base::clock::monotonic() + limit;
+    let time_is_up = tokio::time::sleep(limit);
+    tokio::pin!(time_is_up);
+    let mut ended = node.deployments().ended();
     loop {
         let entry = node.deployments().history().deployment(id).await?;
         let entry = entry.ok_or_else(|| {
@@ -127,10 +126,14 @@ pub async fn deployment(
                 format!("there is no deployment {id}"),
             )
         })?;
-        let over = atoll_base::clock::monotonic() >= deadline || node.tasks().is_stopping();
-        if entry.outcome.is_some() || over {
+        if entry.outcome.is_some() || time_is_up.is_elapsed() || node.tasks().is_stopping() {
             return Ok(Json(entry.into()));
         }
-        tokio::time::sleep(WAIT_STEP).await;
+        tokio::select! {
+            // Some deployment has ended, perhaps this one.
+            _ = ended.changed() => {}
+            () = &mut time_is_up => {}
+            () = node.tasks().stopping() => {}
+        }
     }
 }

@@ -4,6 +4,8 @@ use atoll_base::RevisionNumber;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::manifest::Mistake;
+
 /// What is to be done with a service.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "kind", rename_all = "snake_case")]
@@ -120,4 +122,8 @@ pub struct Problem {
     /// The mistakes in the manifests, drawn for a terminal without colors.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drawing: Option<String>,
+    /// The same mistakes, one by one.
+    #[serde(default, skip_serializing_if = "<[_]>::is_empty")]
+    #[schema(value_type = Vec<Mistake>)]
+    pub mistakes: Box<[Mistake]>,
 }

@@ -14,7 +14,7 @@ pub(super) fn run(dir: &Path, out: &Output) -> Result<(), Failure> {
         return Err(Failure::Manifest(report));
     }
     if out.json {
-        out.json(&serde_json::json!({ "mistakes": [] }));
+        out.json_line(&serde_json::json!({ "mistakes": [] }));
         return Ok(());
     }
     let services = application.services.len();

@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use atoll_base::{RevisionNumber, ServiceName};
 use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
 
 use super::output::{BAD, FAINT, GOOD, Output, table};
+use super::refusal::{ErrorView, explained};
 use super::{Client, Command, Failure};
 use crate::admin::types::{Accepted, DeploymentView, NewDeployment, OrderKind};
 use crate::node::ServiceView;
@@ -15,6 +17,15 @@ const WAIT_SECONDS: u32 = 1;
 
 /// The state of a service is asked this often while a picture is shown.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+
+/// What `--json` prints at the end.
+#[derive(Serialize)]
+struct EndedJson<'a> {
+    #[serde(flatten)]
+    ended: &'a DeploymentView,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<ErrorView>,
+}
 
 pub(super) async fn run(client: &Client, command: Command, out: &Output) -> Result<(), Failure> {
     let (service, order, message) = match command {
@@ -107,7 +118,7 @@ async fn watch(
 
 fn tell(ended: &DeploymentView, serving: bool, out: &Output) -> Result<(), Failure> {
     if out.json {
-        out.json(ended);
+        return tell_json(ended, out);
     }
     let service = &ended.service;
     if ended.outcome.as_deref() != Some("succeeded") {
@@ -120,7 +131,7 @@ fn tell(ended: &DeploymentView, serving: bool, out: &Output) -> Result<(), Failu
             out.say(format!("  `atoll logs {service}` tells more"));
         }
         if let Some(code) = &ended.code {
-            out.say(format!("{FAINT}`atoll explain {code}` tells more{FAINT:#}"));
+            out.say(format!("{FAINT}{}{FAINT:#}", explained(code)));
         }
         return Err(Failure::Told);
     }
@@ -134,13 +145,19 @@ fn tell(ended: &DeploymentView, serving: bool, out: &Output) -> Result<(), Failu
         (_, Some(previous)) => format!("{revision} serves; it was r{previous}"),
         (_, None) => format!("{revision} serves"),
     };
-    if !out.json {
-        out.say(format!(
-            "{GOOD}✓{GOOD:#} {service}: {what} {FAINT}({:.1}s){FAINT:#}",
-            took.as_secs_f64()
-        ));
-    }
+    out.say(format!(
+        "{GOOD}✓{GOOD:#} {service}: {what} {FAINT}({:.1}s){FAINT:#}",
+        took.as_secs_f64()
+    ));
     Ok(())
+}
+
+/// The deployment, with `error` if it did not succeed.
+fn tell_json(ended: &DeploymentView, out: &Output) -> Result<(), Failure> {
+    let failed = ended.outcome.as_deref() != Some("succeeded");
+    let error = failed.then(|| ErrorView::new(ended.code.clone(), ended.detail.trim_end()));
+    out.json(&EndedJson { ended, error });
+    if failed { Err(Failure::Told) } else { Ok(()) }
 }
 
 pub(super) async fn history(

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use atoll_base::clock;
 use atoll_store::StateDir;
+use serde::Serialize;
 
 use super::output::{GOOD, Output};
 use super::{Client, Failure};
@@ -15,6 +16,15 @@ const ASK_INTERVAL: Duration = Duration::from_millis(25);
 
 /// Longer than any node takes: it kills what does not leave.
 const GONE_WITHIN: Duration = Duration::from_secs(120);
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Stopped<'a> {
+    application: &'a str,
+    dir: &'a str,
+    /// The node's process, which has ended.
+    pid: u32,
+}
 
 pub(super) async fn run(client: &Client, out: &Output) -> Result<(), Failure> {
     let node: NodeView = client.get("/v1/node").await?;
@@ -28,6 +38,13 @@ pub(super) async fn run(client: &Client, out: &Output) -> Result<(), Failure> {
             return Err(anyhow::anyhow!("process {} does not end", node.pid).into());
         }
         tokio::time::sleep(ASK_INTERVAL).await;
+    }
+    if out.json {
+        out.json(&Stopped {
+            application: &node.application,
+            dir: &node.dir,
+            pid: node.pid,
+        });
     }
     out.say(format!("{GOOD}✓{GOOD:#} {} is down", node.application));
     Ok(())

@@ -4,11 +4,14 @@
 //! API, so that `up` and `up --detach` show the same.
 
 use std::collections::HashMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use atoll_base::{Code, Coded, HumanDuration, clock};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use serde::Serialize;
 
 use super::output::{BAD, FAINT, GOOD, Output, STRONG, WARN};
+use super::refusal::ErrorView;
 use super::{Client, Failure};
 use crate::node::{NodeView, ServiceState, ServiceView};
 
@@ -23,15 +26,50 @@ pub(super) struct Ended {
     pub(super) all_ready: bool,
 }
 
-/// Shows the start until every service is ready or has failed.
-pub(super) async fn show(client: &Client, out: &Output) -> Result<Ended, Failure> {
+/// How long somebody waits.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Patience {
+    pub(super) span: Duration,
+    until: Instant,
+}
+
+/// It did not end in time: a build takes long, or a service has a long `[deploy] timeout`.
+#[derive(Debug, thiserror::Error)]
+#[error("not everything has started within {}; the node runs on, `atoll ps` shows how it gets on", HumanDuration(*.0))]
+pub(super) struct Late(pub(super) Duration);
+
+impl Coded for Late {
+    fn code(&self) -> Code {
+        Code("ATL0601")
+    }
+}
+
+impl Patience {
+    pub(super) fn from_now(span: Duration) -> Self {
+        let until = clock::monotonic() + span;
+        Self { span, until }
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        clock::monotonic() >= self.until
+    }
+}
+
+/// Shows the start until every service is ready or has failed, or until patience is over.
+pub(super) async fn show(
+    client: &Client,
+    patience: Option<Patience>,
+    out: &Output,
+) -> Result<Ended, Failure> {
     let mut picture = Picture::new(out);
     loop {
         let services: Vec<ServiceView> = client.get("/v1/services").await?;
         picture.draw(&services);
-        if is_settled(&services) {
+        let late = patience.filter(Patience::is_over);
+        if late.is_some() || is_settled(&services) {
             picture.finish();
-            return conclude(client, &services, out).await;
+            let late = late.filter(|_| !is_settled(&services));
+            return conclude(client, &services, late.map(|late| Late(late.span)), out).await;
         }
         tokio::time::sleep(FRAME).await;
     }
@@ -98,14 +136,14 @@ impl<'a> Picture<'a> {
 }
 
 fn line(service: &ServiceView, width: usize) -> String {
-    let (mark, word) = match service.state {
-        ServiceState::Ready => (format!("{GOOD}✓{GOOD:#}"), "ready".to_owned()),
-        ServiceState::Building => (format!("{WARN}◌{WARN:#}"), "building".to_owned()),
-        ServiceState::Waiting => (format!("{FAINT}◌{FAINT:#}"), "waiting".to_owned()),
-        ServiceState::Starting => (format!("{WARN}◌{WARN:#}"), "starting".to_owned()),
-        ServiceState::Degraded => (format!("{WARN}!{WARN:#}"), "degraded".to_owned()),
-        ServiceState::Failed => (format!("{BAD}✗{BAD:#}"), "failed".to_owned()),
+    let mark = match service.state {
+        ServiceState::Ready => format!("{GOOD}✓{GOOD:#}"),
+        ServiceState::Building | ServiceState::Starting => format!("{WARN}◌{WARN:#}"),
+        ServiceState::Waiting => format!("{FAINT}◌{FAINT:#}"),
+        ServiceState::Degraded => format!("{WARN}!{WARN:#}"),
+        ServiceState::Failed => format!("{BAD}✗{BAD:#}"),
     };
+    let word = word(service.state);
     let secs = service.deployment_ms.unwrap_or_default() as f64 / 1e3;
     let count = format!("{}/{}", service.serving, service.wanted);
     let name = service.name.as_str();
@@ -116,9 +154,30 @@ fn line(service: &ServiceView, width: usize) -> String {
     format!("{mark} {name:<width$}  {word:<9} {count:<5} {FAINT}{revision:<4} {secs:.1}s{FAINT:#}")
 }
 
+fn word(state: ServiceState) -> &'static str {
+    match state {
+        ServiceState::Ready => "ready",
+        ServiceState::Building => "building",
+        ServiceState::Waiting => "waiting",
+        ServiceState::Starting => "starting",
+        ServiceState::Degraded => "degraded",
+        ServiceState::Failed => "failed",
+    }
+}
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct UpJson<'a> {
+    node: &'a NodeView,
+    services: &'a [ServiceView],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<ErrorView>,
+}
+
 async fn conclude(
     client: &Client,
     services: &[ServiceView],
+    late: Option<Late>,
     out: &Output,
 ) -> Result<Ended, Failure> {
     let node: NodeView = client.get("/v1/node").await?;
@@ -133,17 +192,30 @@ async fn conclude(
         out.say(format!("{WARN}!{WARN:#} {warning}"));
     }
     let name = &node.application;
+    let mut error = None;
     if ill.is_empty() {
         out.say(format!("\n{GOOD}✓{GOOD:#} {STRONG}{name}{STRONG:#} is up"));
     } else {
         let names: Vec<&str> = ill.iter().map(|service| service.name.as_str()).collect();
+        let names = names.join(", ");
         out.say(format!(
-            "\n{BAD}✗{BAD:#} {STRONG}{name}{STRONG:#} is up without {}",
-            names.join(", ")
+            "\n{BAD}✗{BAD:#} {STRONG}{name}{STRONG:#} is up without {names}"
         ));
+        let message = format!("{name} is up without {names}");
+        error = Some(ErrorView::new(None, message));
+    }
+    if let Some(late) = late {
+        let view = ErrorView::new(Some(late.code().to_string()), late.to_string());
+        let help = view.help.as_deref().unwrap_or_default();
+        out.say(format!("{} {FAINT}({help}){FAINT:#}", view.message));
+        error = Some(view);
     }
     if out.json {
-        out.json(&serde_json::json!({ "node": node, "services": services }));
+        out.json(&UpJson {
+            node: &node,
+            services,
+            error,
+        });
     } else {
         out.data(&node.edge);
     }
@@ -153,7 +225,8 @@ async fn conclude(
 }
 
 fn tell_failure(service: &ServiceView, out: &Output) {
-    let reason = service.reason.as_deref().unwrap_or("not ready");
+    let still = format!("still {}", word(service.state));
+    let reason = service.reason.as_deref().unwrap_or(&still);
     out.say(format!("\n{BAD}✗ {}{BAD:#}: {reason}", service.name));
     let ill = service
         .instances

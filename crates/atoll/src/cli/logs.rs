@@ -123,16 +123,17 @@ async fn no_such_service(client: &Client, services: &[ServiceName], out: &Output
 
 /// Nothing found is an answer, but not the one hoped for: as with `grep`, exit code 1.
 fn nothing(args: &LogsArgs, out: &Output) -> Result<(), Failure> {
-    if args.trace.is_some() {
-        out.say("nothing of this trace is kept; is it a trace id of this application?");
+    let message = if args.trace.is_some() {
+        "nothing of this trace is kept; is it a trace id of this application?"
     } else {
-        out.say("no lines");
+        "no lines"
+    };
+    let failed = args.trace.is_some() || args.grep.is_some();
+    if failed && out.json {
+        return Err(anyhow::anyhow!(message).into());
     }
-    if args.trace.is_some() || args.grep.is_some() {
-        Err(Failure::Told)
-    } else {
-        Ok(())
-    }
+    out.say(message);
+    if failed { Err(Failure::Told) } else { Ok(()) }
 }
 
 async fn hops(client: &Client, trace: TraceId) -> Result<Vec<HopView>, Failure> {

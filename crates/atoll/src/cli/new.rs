@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use atoll_base::ServiceName;
 use clap::ValueEnum;
+use serde::Serialize;
 
 use super::Failure;
 use super::output::{FAINT, GOOD, Output, WARN};
@@ -14,7 +15,7 @@ use crate::manifest::APPLICATION_FILE;
 /// The languages that have a starting point.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum Language {
-    /// Standard library only; needs cargo.
+    /// With the small HTTP server tiny_http; needs cargo.
     Rust,
     /// Standard library only; needs python3.
     Python,
@@ -62,22 +63,47 @@ const RUST: Template = &[
     ),
 ];
 
+/// What `atoll init --json` prints.
+#[derive(Serialize)]
+struct Begun {
+    application: String,
+    /// Absolute, as all paths here.
+    dir: PathBuf,
+    written: Vec<PathBuf>,
+}
+
+/// What `atoll new service --json` prints.
+#[derive(Serialize)]
+struct Added<'a> {
+    service: &'a str,
+    dir: PathBuf,
+    written: Vec<PathBuf>,
+    warnings: Vec<String>,
+}
+
 /// The name in the templates.
 const PLACEHOLDER: &str = "SERVICE_NAME";
 
 pub(super) fn init(dir: &Path, out: &Output) -> Result<(), Failure> {
     fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
+    let dir = dir.canonicalize().unwrap_or_else(|_| dir.to_owned());
     let path = dir.join(APPLICATION_FILE);
-    let absolute = dir.canonicalize().unwrap_or_else(|_| dir.to_owned());
-    let name = absolute
+    let name = dir
         .file_name()
         .and_then(|name| name.to_str())
         .unwrap_or_default();
     let name = ServiceName::new(&name.to_lowercase().replace(['_', ' ', '.'], "-"));
     let name = name.map_or_else(|_| "application".to_owned(), String::from);
     write_new(&path, &APPLICATION.replace("APPLICATION_NAME", &name))?;
-    ignore_state(dir, out)?;
+    let ignored = ignore_state(&dir, out)?;
     out.say(format!("{GOOD}✓{GOOD:#} wrote {}", path.display()));
+    if out.json {
+        out.json(&Begun {
+            application: name,
+            dir,
+            written: std::iter::once(path).chain(ignored).collect(),
+        });
+    }
     out.say(format!(
         "{FAINT}next: atoll new service hello --lang python{FAINT:#}"
     ));
@@ -104,36 +130,47 @@ pub(super) fn service(
         Language::Python => PYTHON,
         Language::Node => NODE,
     };
+    let mut written = Vec::with_capacity(template.len());
     for (file, text) in template {
-        write_new(&home.join(file), &text.replace(PLACEHOLDER, name.as_str()))?;
+        let path = home.join(file);
+        write_new(&path, &text.replace(PLACEHOLDER, name.as_str()))?;
+        written.push(path);
     }
     out.say(format!("{GOOD}✓{GOOD:#} wrote {}", home.display()));
-    warn_if_no_member(&application, out);
+    let warnings: Vec<String> = no_member(&application).into_iter().collect();
+    for warning in &warnings {
+        out.say(format!("{WARN}!{WARN:#} {warning}"));
+    }
+    if out.json {
+        out.json(&Added {
+            service: name.as_str(),
+            dir: home,
+            written,
+            warnings,
+        });
+    }
     out.say(format!(
         "{FAINT}next: atoll up, then curl http://127.0.0.1:8080/{name}{FAINT:#}"
     ));
     Ok(())
 }
 
-/// A folder that no pattern of `members` names would be left out.
-fn warn_if_no_member(application: &Path, out: &Output) {
+/// What to say if no pattern of `members` names the folder, so that it would be left out.
+fn no_member(application: &Path) -> Option<String> {
     let text = fs::read_to_string(application).unwrap_or_default();
-    if !text.contains("services/") {
-        out.say(format!(
-            "{WARN}!{WARN:#} add \"services/*\" to `members` in atoll.toml"
-        ));
-    }
+    let named = text.contains("services/");
+    (!named).then(|| "add \"services/*\" to `members` in atoll.toml".to_owned())
 }
 
-/// The state of a node is no source.
-fn ignore_state(dir: &Path, out: &Output) -> Result<(), Failure> {
+/// The state of a node is no source. Tells what was written.
+fn ignore_state(dir: &Path, out: &Output) -> Result<Option<PathBuf>, Failure> {
     let path = dir.join(".gitignore");
     let text = fs::read_to_string(&path).unwrap_or_default();
     if text
         .lines()
         .any(|line| line.trim_end_matches('/') == ".atoll")
     {
-        return Ok(());
+        return Ok(None);
     }
     let break_before = if text.is_empty() || text.ends_with('\n') {
         ""
@@ -143,7 +180,7 @@ fn ignore_state(dir: &Path, out: &Output) -> Result<(), Failure> {
     let written = fs::write(&path, format!("{text}{break_before}.atoll/\n"));
     written.with_context(|| format!("cannot write {}", path.display()))?;
     out.say(format!("{GOOD}✓{GOOD:#} .gitignore leaves .atoll/ out"));
-    Ok(())
+    Ok(Some(path))
 }
 
 /// Writes a file that must not be there yet: nothing of a person's is ever overwritten.

@@ -6,6 +6,7 @@ use std::io::{IsTerminal, Write};
 use anstyle::{AnsiColor, Style};
 use serde::Serialize;
 
+use super::refusal::{Refusal, explained};
 use super::{ColorWhen, Failure, coded};
 use crate::admin::client::CallError;
 
@@ -49,6 +50,12 @@ impl Output {
         print_or_leave(|| writeln!(std::io::stdout().lock(), "{text}"));
     }
 
+    /// Prints data as JSON, on one line.
+    pub(super) fn json_line(&self, value: &impl Serialize) {
+        let text = serde_json::to_string(value).unwrap_or_default();
+        print_or_leave(|| writeln!(std::io::stdout().lock(), "{text}"));
+    }
+
     /// Says something to the person.
     pub(super) fn say(&self, line: impl Display) {
         // Nobody may be listening; that is no reason to stop.
@@ -69,22 +76,22 @@ impl Output {
         std::io::stderr().is_terminal()
     }
 
-    /// Tells a failure: with carets if it is about manifests, and with what to do.
+    /// Tells a failure, as data or as talk.
     pub(super) fn failure(&self, failure: &Failure) {
+        if !self.json {
+            self.say_failure(failure);
+        } else if let Some(refusal) = Refusal::of(failure) {
+            self.json_line(&refusal);
+        }
+    }
+
+    /// Says a failure: with carets if it is about manifests, and with what to do.
+    pub(super) fn say_failure(&self, failure: &Failure) {
         match failure {
             Failure::Told => {}
-            Failure::Manifest(report) if self.json => self.json(&report.to_json()),
             Failure::Manifest(report) => {
                 self.say(report.render(self.colors(), terminal_width()));
-                let mistakes = if report.len() == 1 {
-                    "mistake"
-                } else {
-                    "mistakes"
-                };
-                self.error(
-                    format!("{} {mistakes} in the manifests", report.len()),
-                    None,
-                );
+                self.error(report.summary(), None);
             }
             Failure::Failed(error) => {
                 self.error(
@@ -106,7 +113,7 @@ impl Output {
     fn error(&self, message: impl Display, code: Option<&str>) {
         self.say(format!("{BAD}error{BAD:#}: {message}"));
         if let Some(code) = code {
-            self.say(format!("{FAINT}`atoll explain {code}` tells more{FAINT:#}"));
+            self.say(format!("{FAINT}{}{FAINT:#}", explained(code)));
         }
     }
 }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use atoll_base::{ByteCount, clock};
+use serde_json::Value;
 
 use super::output::{BAD, FAINT, GOOD, Output, STRONG, WARN, table};
 use super::{Client, Failure};
@@ -13,17 +14,16 @@ use crate::node::{NodeView, ServiceState, ServiceView};
 const SAMPLE: Duration = Duration::from_millis(250);
 
 pub(super) async fn run(client: &Client, out: &Output) -> Result<(), Failure> {
-    if out.json {
-        let services: Vec<ServiceView> = client.get("/v1/services").await?;
-        out.json(&services);
-        return Ok(());
-    }
     let node: NodeView = client.get("/v1/node").await?;
     let before: Vec<ServiceView> = client.get("/v1/services").await?;
     let begun = clock::monotonic();
     tokio::time::sleep(SAMPLE).await;
     let services: Vec<ServiceView> = client.get("/v1/services").await?;
     let usage = processor_use(&before, &services, begun.elapsed());
+    if out.json {
+        out.json(&document(&node, &services, &usage));
+        return Ok(());
+    }
     out.data(format!(
         "{STRONG}{}{STRONG:#}  {}",
         node.application, node.edge
@@ -42,6 +42,30 @@ pub(super) async fn run(client: &Client, out: &Output) -> Result<(), Failure> {
         out.say(format!("{BAD}!{BAD:#} log lines are being lost: {trouble}"));
     }
     Ok(())
+}
+
+/// What `--json` prints: what the API answers, and the processor use of each service and instance,
+/// in percent of one core, as the table shows it.
+fn document(node: &NodeView, services: &[ServiceView], usage: &HashMap<String, f64>) -> Value {
+    let percent_of = |id: &Value| {
+        let cores = id.as_str().and_then(|id| usage.get(id));
+        cores.copied().unwrap_or_default() * 100.0
+    };
+    let services: Vec<Value> = services
+        .iter()
+        .map(|service| {
+            let mut service = serde_json::json!(service);
+            let mut sum = 0.0;
+            for instance in service["instances"].as_array_mut().into_iter().flatten() {
+                let percent = percent_of(&instance["id"]);
+                instance["cpu_percent"] = percent.into();
+                sum += percent;
+            }
+            service["cpu_percent"] = sum.into();
+            service
+        })
+        .collect();
+    serde_json::json!({ "node": node, "services": services })
 }
 
 fn rows(services: &[ServiceView], usage: &HashMap<String, f64>) -> Vec<Vec<String>> {

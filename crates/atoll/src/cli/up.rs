@@ -1,10 +1,10 @@
 //! `atoll up`
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,6 +21,9 @@ use crate::node::{Node, STATE_FOLDER};
 
 /// What a detached node says beside its log.
 const DETACHED_OUTPUT: &str = "node.out";
+
+/// What a detached node prints as data: with `--json`, why it did not come up.
+const DETACHED_DATA: &str = "node.json";
 
 /// A last word waits so long for a terminal that stands still.
 const SAY_WITHIN: Duration = Duration::from_millis(200);
@@ -48,7 +51,7 @@ pub(super) fn run(dir: Option<&Path>, args: UpArgs, out: &Output) -> Result<(), 
         return Err(Failure::Manifest(report));
     }
     if args.detach {
-        return runtime.block_on(detached(&dir, args.build, &client, out));
+        return runtime.block_on(detached(&dir, &args, &client, out));
     }
     let outcome = runtime.block_on(attached(application, &args, &client, out));
     // What still runs by now (a search of the log, a build) is of no use to anybody.
@@ -139,7 +142,8 @@ fn talk_beside(client: &Client, background: bool, out: Output) {
             .build();
         let Ok(runtime) = runtime else { return };
         if let Err(failure) = runtime.block_on(talk(&client, background, &out)) {
-            out.failure(&failure);
+            // Whether the command fails is told at its end, not here.
+            out.say_failure(&failure);
         }
     });
 }
@@ -159,7 +163,7 @@ fn say_beside(out: Output, line: String) {
 /// Shows the start, then whatever goes wrong with services. Single requests that fail are in the
 /// log; there may be thousands. In the background all of it is in the log alone.
 async fn talk(client: &Client, background: bool, out: &Output) -> Result<(), Failure> {
-    live::show(client, out).await?;
+    live::show(client, None, out).await?;
     if background {
         return Ok(());
     }
@@ -185,30 +189,28 @@ async fn talk(client: &Client, background: bool, out: &Output) -> Result<(), Fai
 }
 
 /// The node in a process of its own, which outlives this one.
-async fn detached(dir: &Path, build: bool, client: &Client, out: &Output) -> Result<(), Failure> {
+async fn detached(dir: &Path, args: &UpArgs, client: &Client, out: &Output) -> Result<(), Failure> {
+    let patience = live::Patience::from_now(args.timeout.0);
     let state = dir.join(STATE_FOLDER);
     StateDir::make(&state).map_err(anyhow::Error::from)?;
     let output = state.join(DETACHED_OUTPUT);
-    let file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&output)
-        .with_context(|| format!("cannot write {}", output.display()))?;
     let mut command = Command::new(std::env::current_exe().context("where is atoll?")?);
     command
         .arg("--color=never")
         .arg("-C")
         .arg(dir)
         .args(["up", "--background"]);
-    if build {
+    if args.build {
         command.arg("--build");
+    }
+    let data = state.join(DETACHED_DATA);
+    if out.json {
+        command.arg("--json");
     }
     command
         .stdin(Stdio::null())
-        .stdout(file.try_clone().context("no file")?)
-        .stderr(file);
+        .stdout(own_file(&data)?)
+        .stderr(own_file(&output)?);
     // A group of its own: Ctrl-C at this terminal is not for it.
     let mut child = command
         .process_group(0)
@@ -216,16 +218,14 @@ async fn detached(dir: &Path, build: bool, client: &Client, out: &Output) -> Res
         .context("the node cannot be started")?;
     while !client.is_running().await {
         if let Some(status) = child.try_wait().context("the node cannot be watched")? {
-            let said = std::fs::read_to_string(&output).unwrap_or_default();
-            out.say(said.trim_end());
-            return Err(match status.code() {
-                Some(1..=4) => Failure::Told,
-                _ => anyhow::anyhow!("the node ended: {status}").into(),
-            });
+            return Err(refused(status, &output, &data, out));
+        }
+        if patience.is_over() {
+            return Err(anyhow::Error::from(live::Late(patience.span)).into());
         }
         tokio::time::sleep(ASK_INTERVAL).await;
     }
-    let ended = live::show(client, out).await?;
+    let ended = live::show(client, Some(patience), out).await?;
     out.say(format!(
         "{FAINT}`atoll ps`, `atoll logs --follow`, `atoll down`{FAINT:#}"
     ));
@@ -234,4 +234,30 @@ async fn detached(dir: &Path, build: bool, client: &Client, out: &Output) -> Res
     } else {
         Err(Failure::Told)
     }
+}
+
+/// Hands on what a node said that ended before it was up.
+fn refused(status: ExitStatus, output: &Path, data: &Path, out: &Output) -> Failure {
+    let said = std::fs::read_to_string(output).unwrap_or_default();
+    out.say(said.trim_end());
+    let document = std::fs::read_to_string(data).unwrap_or_default();
+    match status.code() {
+        Some(1..=4) if !out.json => Failure::Told,
+        Some(1..=4) if !document.is_empty() => {
+            out.data(document.trim_end());
+            Failure::Told
+        }
+        _ => anyhow::anyhow!("the node ended: {status}").into(),
+    }
+}
+
+/// An empty file that only its owner may read.
+fn own_file(path: &Path) -> anyhow::Result<File> {
+    OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path)
+        .with_context(|| format!("cannot write {}", path.display()))
 }

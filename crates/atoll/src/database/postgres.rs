@@ -1,5 +1,7 @@
 //! PostgreSQL: one server, and for each service a role and a database that only it may enter.
 
+mod tls;
+
 use std::fs;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -7,17 +9,23 @@ use std::time::Duration;
 
 use atoll_base::{ServiceName, clock};
 use atoll_supervisor::{Health, InstanceSpec, Resources, Run, User, run_to_end};
-use tokio_postgres::{Client, NoTls};
+use tokio_postgres::config::{Host, SslMode};
+use tokio_postgres::tls::MakeTlsConnect;
+use tokio_postgres::{Client, NoTls, Socket};
 use tokio_util::sync::CancellationToken;
 
 use super::{Context, Error, find_program, free_port};
 use crate::manifest::ServerConfig;
+use tls::Tls;
 
 /// The name for messages.
 const SERVER: &str = "PostgreSQL";
 
 /// How long the own server may take from its start until it takes connections.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How long a named server may take to accept a connection, if its URL does not say.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The administrator of the own server.
 const ADMIN: &str = "atoll";
@@ -26,6 +34,15 @@ const ADMIN: &str = "atoll";
 pub(super) struct Postgres {
     named: Option<ServerConfig>,
     own: Option<OwnServer>,
+}
+
+/// How the administrator connects.
+#[derive(Clone)]
+struct Admin {
+    config: tokio_postgres::Config,
+    tls: Tls,
+    /// Host and port as in a URL.
+    address: String,
 }
 
 struct OwnServer {
@@ -43,10 +60,10 @@ impl Postgres {
         context: &Context,
         service: &ServiceName,
     ) -> Result<String, Error> {
-        let admin = self.admin_config(context).await?;
+        let admin = self.admin(context).await?;
         let role = role_name(&context.application, service);
         let password = context.password("postgres", &role).await?;
-        let client = connect(&admin).await?;
+        let client = admin.connect().await?;
         provide(&client, &role, &password).await.map_err(refused)?;
         if self.named.is_none() {
             // On a server of somebody else's, these are not ours to close.
@@ -54,39 +71,113 @@ impl Postgres {
                          REVOKE CONNECT ON DATABASE template1 FROM PUBLIC";
             client.batch_execute(close).await.map_err(refused)?;
         }
-        let own_database = {
-            let mut config = admin.clone();
-            config.dbname(&role);
-            config
-        };
-        let inside = connect(&own_database).await?;
+        let inside = admin.of_database(&role).connect().await?;
         // Of a database made by another, its owner may still be somebody else.
         let grant = format!("ALTER SCHEMA public OWNER TO {}", quoted(&role));
         inside.batch_execute(&grant).await.map_err(refused)?;
-        let (host, port) = address(&admin)?;
-        Ok(format!("postgres://{role}:{password}@{host}:{port}/{role}"))
+        let (address, query) = (&admin.address, &admin.tls.query);
+        Ok(format!(
+            "postgres://{role}:{password}@{address}/{role}{query}"
+        ))
     }
 
     /// How the administrator connects; the own server is started first.
-    async fn admin_config(&mut self, context: &Context) -> Result<tokio_postgres::Config, Error> {
+    async fn admin(&mut self, context: &Context) -> Result<Admin, Error> {
         if let Some(named) = &self.named {
-            return named.url.parse().map_err(refused);
+            return Admin::named(&named.url);
         }
         if self.own.is_none() {
             self.own = Some(OwnServer::start(context).await?);
         }
         let own = self.own.as_ref().expect("it was just started");
-        let mut config = tokio_postgres::Config::new();
-        config
-            .host("127.0.0.1")
-            .port(own.port)
-            .user(ADMIN)
-            .password(&own.password);
-        config
-            .dbname("postgres")
-            .connect_timeout(Duration::from_secs(5));
-        Ok(config)
+        // It listens on the loopback device only.
+        Admin::named(&format!(
+            "postgres://{ADMIN}:{}@127.0.0.1:{}/postgres?sslmode=disable",
+            own.password, own.port
+        ))
+        .map(Admin::without_query)
     }
+}
+
+impl Admin {
+    fn named(url: &str) -> Result<Self, Error> {
+        let wrong = |reason| Error::Refused {
+            server: SERVER.to_owned(),
+            reason: format!("`[postgres] url` cannot be used: {reason}"),
+        };
+        let (mut config, tls) = Tls::parse(url).map_err(wrong)?;
+        let address = address(&config).ok_or_else(|| wrong("it needs a host name".to_owned()))?;
+        if config.get_connect_timeout().is_none() {
+            config.connect_timeout(CONNECT_TIMEOUT);
+        }
+        Ok(Self {
+            config,
+            tls,
+            address,
+        })
+    }
+
+    /// Services are told nothing of TLS.
+    fn without_query(mut self) -> Self {
+        self.tls.query.clear();
+        self
+    }
+
+    /// The same server, another of its databases.
+    fn of_database(&self, name: &str) -> Self {
+        let mut other = self.clone();
+        other.config.dbname(name);
+        other
+    }
+
+    async fn connect(&self) -> Result<Client, Error> {
+        let connector = self.tls.connector(&self.config);
+        let connector = connector.map_err(|reason| Error::Refused {
+            server: SERVER.to_owned(),
+            reason: format!("`[postgres] url` cannot be used: {reason}"),
+        })?;
+        let deadline = clock::monotonic() + START_TIMEOUT;
+        loop {
+            let connected = match connector.clone() {
+                Some(tls) => connect(&self.config, tls).await,
+                None => connect(&self.config, NoTls).await,
+            };
+            match connected {
+                Err(error) if is_starting(&error) && clock::monotonic() < deadline => {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+                other => return other.map_err(|error| self.failed(&error)),
+            }
+        }
+    }
+
+    /// The server said no, or nobody was there to say anything.
+    fn failed(&self, error: &tokio_postgres::Error) -> Error {
+        let server = format!("{SERVER} at {}", self.address);
+        let reason = match error.as_db_error() {
+            Some(told) => told.message().to_owned(),
+            None => tls::detail(error),
+        };
+        // Only what comes from the network has an error of the system at its bottom.
+        if error.as_db_error().is_none() && is_unreachable(error) {
+            return Error::Unreachable { server, reason };
+        }
+        let mut reason = reason;
+        if self.config.get_ssl_mode() == SslMode::Require && reason.contains("support TLS") {
+            reason += "; switch `ssl` on there, or write sslmode=prefer if plain text will do";
+        }
+        Error::Refused { server, reason }
+    }
+}
+
+/// Whether no server was there, as opposed to one that does not speak as it should.
+fn is_unreachable(error: &tokio_postgres::Error) -> bool {
+    use std::error::Error as _;
+    use std::io::ErrorKind::{InvalidData, UnexpectedEof};
+    let source = error
+        .source()
+        .and_then(|e| e.downcast_ref::<std::io::Error>());
+    source.is_some_and(|error| !matches!(error.kind(), InvalidData | UnexpectedEof))
 }
 
 impl OwnServer {
@@ -165,28 +256,24 @@ async fn provide(client: &Client, role: &str, password: &str) -> Result<(), toki
         .await
 }
 
-async fn connect(config: &tokio_postgres::Config) -> Result<Client, Error> {
-    let deadline = clock::monotonic() + START_TIMEOUT;
-    loop {
-        match config.connect(NoTls).await {
-            Ok((client, connection)) => {
-                #[expect(
-                    clippy::disallowed_methods,
-                    reason = "it ends when the client is dropped"
-                )]
-                tokio::spawn(async move {
-                    if let Err(error) = connection.await {
-                        tracing::debug!(%error, "connection to PostgreSQL ended");
-                    }
-                });
-                return Ok(client);
-            }
-            Err(error) if is_starting(&error) && clock::monotonic() < deadline => {
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-            Err(error) => return Err(refused(error)),
+async fn connect<T>(
+    config: &tokio_postgres::Config,
+    tls: T,
+) -> Result<Client, tokio_postgres::Error>
+where
+    T: MakeTlsConnect<Socket, Stream: Send + 'static>,
+{
+    let (client, connection) = config.connect(tls).await?;
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "it ends when the client is dropped"
+    )]
+    tokio::spawn(async move {
+        if let Err(error) = connection.await {
+            tracing::debug!(%error, "connection to PostgreSQL ended");
         }
-    }
+    });
+    Ok(client)
 }
 
 /// The port is open before the server takes connections ("the database system is starting up").
@@ -354,17 +441,13 @@ fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-fn address(config: &tokio_postgres::Config) -> Result<(String, u16), Error> {
-    let host = match config.get_hosts().first() {
-        Some(tokio_postgres::config::Host::Tcp(host)) => host.clone(),
-        _ => {
-            return Err(Error::Refused {
-                server: SERVER,
-                reason: "`[postgres] url` needs a host name".to_owned(),
-            });
-        }
-    };
-    Ok((host, config.get_ports().first().copied().unwrap_or(5432)))
+fn address(config: &tokio_postgres::Config) -> Option<String> {
+    let port = config.get_ports().first().copied().unwrap_or(5432);
+    match config.get_hosts().first()? {
+        Host::Tcp(host) if host.contains(':') => Some(format!("[{host}]:{port}")),
+        Host::Tcp(host) => Some(format!("{host}:{port}")),
+        Host::Unix(_) => None,
+    }
 }
 
 fn trouble(reason: String) -> Error {
@@ -377,10 +460,10 @@ fn trouble(reason: String) -> Error {
 fn refused(error: tokio_postgres::Error) -> Error {
     let reason = match error.as_db_error() {
         Some(told) => told.message().to_owned(),
-        None => error.to_string(),
+        None => tls::detail(&error),
     };
     Error::Refused {
-        server: SERVER,
+        server: SERVER.to_owned(),
         reason,
     }
 }

@@ -133,8 +133,9 @@ async fn user_on(
     service: &ServiceName,
     password: &str,
 ) -> Result<String, Error> {
-    let client = ::redis::Client::open(url).map_err(refused)?;
+    let client = ::redis::Client::open(url).map_err(|error| refused("", &error))?;
     let address = client.get_connection_info().addr().to_string();
+    let refused = |error| refused(&address, &error);
     let mut connection = client
         .get_multiplexed_async_connection()
         .await
@@ -171,9 +172,18 @@ fn trouble(error: std::io::Error) -> Error {
     }
 }
 
-fn refused(error: ::redis::RedisError) -> Error {
-    Error::Refused {
-        server: SERVER,
-        reason: error.to_string(),
+fn refused(address: &str, error: &::redis::RedisError) -> Error {
+    let reason = error.to_string();
+    if address.is_empty() {
+        return Error::Refused {
+            server: SERVER.to_owned(),
+            reason: format!("`[redis] url` cannot be used: {reason}"),
+        };
+    }
+    let server = format!("{SERVER} at {address}");
+    if error.is_io_error() {
+        Error::Unreachable { server, reason }
+    } else {
+        Error::Refused { server, reason }
     }
 }

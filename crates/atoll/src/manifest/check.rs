@@ -20,17 +20,10 @@ const BAD_ROUTE: Code = Code("ATL0110");
 const AMBIGUOUS_ROUTES: Code = Code("ATL0111");
 const WRONG_VALUE: Code = Code("ATL0104");
 
-/// Variables that Atoll sets itself.
-const OWN_VARIABLES: &[&str] = &[
-    "HOST",
-    "PORT",
-    "DATABASE_URL",
-    "DATA_DIR",
-    "ATOLL_NODE",
-    "ATOLL_SERVICE",
-    "ATOLL_INSTANCE",
-    "ATOLL_REVISION",
-];
+/// Variables that Atoll sets itself, beside all that begin with `ATOLL_`. A program that listened on
+/// another port or wrote to another database than its own would be found out late. Those that begin
+/// with `OTEL_` may be set: whoever has a collector of their own knows better.
+const OWN_VARIABLES: &[&str] = &["HOST", "PORT", "DATABASE_URL", "DATA_DIR", "REDIS_PREFIX"];
 
 /// A service's folder and file, read and sound by itself.
 pub(super) struct Member {
@@ -150,6 +143,7 @@ fn values(member: &Member, report: &mut Report) {
     for key in file.env.keys() {
         let place = [Step::Key("env"), Step::Key(key)];
         let owned = OWN_VARIABLES.contains(&key.as_str())
+            || key.starts_with("ATOLL_")
             || file
                 .needs
                 .iter()

@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use atoll_base::Code;
 use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// A file that was read, by its path as a person would write it.
 #[derive(Debug, Clone)]
@@ -44,18 +45,24 @@ pub struct Report {
     pub(super) findings: Vec<Finding>,
 }
 
-/// A finding as `atoll check --json` prints it.
-#[derive(Debug, Serialize)]
-struct JsonFinding<'a> {
-    code: Code,
-    message: &'a str,
-    help: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    file: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    line: Option<usize>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    column: Option<usize>,
+/// A finding as it crosses the admin API, and as `--json` prints it.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct Mistake {
+    /// The code of its kind, for `atoll explain`.
+    pub code: String,
+    /// What is wrong.
+    pub message: String,
+    /// What to do.
+    pub help: String,
+    /// The file, relative to the application's folder; absent for what concerns no file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
+    /// The line, from 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub line: Option<usize>,
+    /// The column, from 1, in characters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub column: Option<usize>,
 }
 
 impl Finding {
@@ -124,24 +131,34 @@ impl Report {
         text
     }
 
-    /// As JSON values, for `--json`.
-    pub fn to_json(&self) -> serde_json::Value {
-        let findings: Vec<_> = self
-            .findings
-            .iter()
-            .map(|finding| JsonFinding {
-                code: finding.code,
-                message: &finding.message,
-                help: &finding.help,
-                file: finding
-                    .place
-                    .as_ref()
-                    .map(|place| place.source.shown.as_str()),
-                line: finding.position().map(|(line, _)| line),
-                column: finding.position().map(|(_, column)| column),
-            })
-            .collect();
-        serde_json::json!({ "mistakes": findings })
+    /// What is wrong, without the drawing.
+    pub fn mistakes(&self) -> Vec<Mistake> {
+        self.findings.iter().map(Mistake::from).collect()
+    }
+
+    /// How much is wrong, in words.
+    pub fn summary(&self) -> String {
+        let mistakes = if self.len() == 1 {
+            "mistake"
+        } else {
+            "mistakes"
+        };
+        format!("{} {mistakes} in the manifests", self.len())
+    }
+}
+
+impl From<&Finding> for Mistake {
+    fn from(finding: &Finding) -> Self {
+        let place = finding.place.as_ref();
+        let position = finding.position();
+        Self {
+            code: finding.code.to_string(),
+            message: finding.message.clone(),
+            help: finding.help.clone(),
+            file: place.map(|place| place.source.shown.clone()),
+            line: position.map(|(line, _)| line),
+            column: position.map(|(_, column)| column),
+        }
     }
 }
 

@@ -196,6 +196,27 @@ fn variables_of_atoll_cannot_be_set() {
     let told = in_service("[env]\nPORT = \"80\"\nMINE = \"ok\"");
     assert_eq!(told.len(), 1, "{told:#?}");
     assert!(told[0].contains("4:8: `PORT` is set by Atoll"), "{told:#?}");
+    for name in [
+        "HOST",
+        "DATABASE_URL",
+        "DATA_DIR",
+        "REDIS_PREFIX",
+        "ATOLL_NODE",
+        "ATOLL_INSTANCE",
+        "ATOLL_OF_TOMORROW",
+    ] {
+        let told = in_service(&format!("[env]\n{name} = \"x\""));
+        assert_eq!(told.len(), 1, "{name}: {told:#?}");
+        assert!(
+            told[0].contains(&format!("`{name}` is set by Atoll (ATL0107)")),
+            "{told:#?}"
+        );
+    }
+    // Only the last of these.
+    let free = "OTEL_SERVICE_NAME = \"x\"\nOTEL_SDK_DISABLED = \"true\"\nHOSTNAME = \"x\"";
+    let told = in_service(&format!("[env]\n{free}\nHOST = \"x\""));
+    assert_eq!(told.len(), 1, "{told:#?}");
+    assert!(told[0].contains("`HOST` is set"), "{told:#?}");
 }
 
 #[test]

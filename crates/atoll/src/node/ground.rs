@@ -51,10 +51,14 @@ pub struct Preparing {
     trouble: Option<String>,
 }
 
-/// The manifest of a revision. It was sound when the revision was made; one that this version of
-/// Atoll cannot read any more is told, and the service does not start.
-pub fn file_of(revision: &Revision) -> Result<ServiceFile, String> {
-    manifest::parse_stored(&revision.manifest).map_err(|error| {
+/// The manifest of a revision, read once for all who hold the revision. It was sound when the
+/// revision was made; one that this version of Atoll cannot read any more is told, and the service
+/// does not start.
+pub fn file_of(revision: &Revision) -> Result<Arc<ServiceFile>, String> {
+    let reading = revision
+        .manifest
+        .reading(|text| manifest::parse_stored(text).map(Arc::new));
+    reading.as_ref().clone().map_err(|error| {
         format!(
             "the manifest of {} {} cannot be read by this version: {}",
             revision.service,
@@ -160,7 +164,7 @@ impl NodeGround {
 
     fn settings_of(&self, revision: &Revision) -> (ScaleConfig, DeployConfig) {
         match file_of(revision) {
-            Ok(file) => (file.scale, file.deploy),
+            Ok(file) => (file.scale.clone(), file.deploy.clone()),
             Err(_) => Default::default(),
         }
     }
@@ -211,10 +215,7 @@ impl Ground for SharedGround {
 
     fn serve(&self, revision: &Revision, ids: &[InstanceId], standby: &[InstanceId]) {
         match file_of(revision) {
-            Ok(file) => {
-                let file = Arc::new(file);
-                self.0.traffic.serve(&revision.service, file, ids, standby);
-            }
+            Ok(file) => self.0.traffic.serve(&revision.service, file, ids, standby),
             Err(reason) => self
                 .0
                 .events
@@ -285,5 +286,27 @@ fn build_line(service: &ServiceName, line: &str) -> NewRecord {
         trace: None,
         continued: false,
         message: line.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_manifest_of_a_revision_is_read_once() {
+        let revision = Revision {
+            service: ServiceName::new("orders").unwrap(),
+            number: atoll_base::RevisionNumber(1),
+            digest: atoll_deploy::artifact::Digest::from_stored(String::new()),
+            manifest: atoll_deploy::Manifest::new("name = \"orders\"\nrun = [\"true\"]"),
+            source: String::new(),
+            fingerprint: String::new(),
+            created: atoll_base::Timestamp::now(),
+        };
+        let copy = revision.clone();
+        let first = file_of(&revision).unwrap();
+        assert_eq!(first.name.as_str(), "orders");
+        assert!(Arc::ptr_eq(&first, &file_of(&copy).unwrap()));
     }
 }

@@ -1,9 +1,9 @@
 //! What the supervisor and the proxy tell, brought to those who need to know.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use atoll_base::{InstanceId, ServiceName, Timestamp};
+use atoll_base::{Coded, InstanceId, ServiceName, Timestamp};
 use atoll_deploy::InstanceNews;
 use atoll_proxy::{ErrorKind, Side, SpanBatch, SpanRef, SpanSink};
 use atoll_supervisor::{Event, ExitReason, Observer, OutputLine, OutputSink, Stream as Output};
@@ -54,10 +54,11 @@ pub struct InstanceWatch {
     pub warnings: Arc<Mutex<Vec<String>>>,
 }
 
-/// Which of Atoll's own instances are ready.
+/// Which of Atoll's own instances are ready, and what is wrong with the others.
 #[derive(Default)]
 pub struct OwnReady {
     ready: Mutex<HashSet<InstanceId>>,
+    troubles: Mutex<BTreeMap<InstanceId, String>>,
     changed: tokio::sync::Notify,
 }
 
@@ -90,6 +91,29 @@ impl OwnReady {
         drop(set);
         self.changed.notify_waiters();
     }
+
+    fn set_trouble(&self, id: &InstanceId, trouble: Option<String>) {
+        let mut troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
+        match trouble {
+            // No service of anybody else has such a name.
+            Some(trouble) if id.service().as_str().starts_with("atoll-") => {
+                troubles.insert(id.clone(), trouble);
+            }
+            Some(_) => {}
+            None => {
+                troubles.remove(id);
+            }
+        }
+    }
+
+    /// Why servers of Atoll's own do not run now, each in a sentence.
+    pub fn troubles(&self) -> Vec<String> {
+        let troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
+        troubles
+            .iter()
+            .map(|(id, trouble)| format!("{} does not run: {trouble}", id.service()))
+            .collect()
+    }
 }
 
 impl InstanceWatch {
@@ -105,6 +129,7 @@ impl InstanceWatch {
             None => reason,
         };
         self.events.instance(&id, Level::Error, reason.clone());
+        self.own_ready.set_trouble(&id, Some(reason.clone()));
         self.news.put(id, InstanceNews::Lost(reason));
     }
 }
@@ -119,6 +144,7 @@ impl Observer for InstanceWatch {
             Event::Ready { id, addr, after } => {
                 self.traffic.ready(&id, addr);
                 self.own_ready.set(&id, true);
+                self.own_ready.set_trouble(&id, None);
                 let millis = after.as_millis();
                 self.events
                     .instance(&id, Level::Info, format!("ready after {millis} ms"));
@@ -147,7 +173,9 @@ impl Observer for InstanceWatch {
             } => {
                 self.lost(id, explanation, &last_lines);
             }
-            Event::SpawnFailed { id, error } => self.lost(id, error.to_string(), &[]),
+            Event::SpawnFailed { id, error } => {
+                self.lost(id, format!("{error} ({})", error.code()), &[]);
+            }
             Event::BackingOff {
                 id,
                 delay,
@@ -161,6 +189,7 @@ impl Observer for InstanceWatch {
             }
             Event::Stopped { id } => {
                 self.gone(&id);
+                self.own_ready.set_trouble(&id, None);
                 self.events.instance(&id, Level::Info, "stopped".to_owned());
             }
             Event::Warning { code, message } => {

@@ -28,7 +28,8 @@ pub struct NodeView {
     pub started: Timestamp,
     /// The address of the edge.
     pub edge: String,
-    /// What is not as it should be on this machine.
+    /// What is not as it should be on this machine; also why a database server that Atoll runs is
+    /// down, while it is.
     pub warnings: Vec<String>,
     /// Why log lines are being lost right now, if they are.
     pub logs_trouble: Option<String>,
@@ -141,15 +142,18 @@ impl Node {
             pid: std::process::id(),
             started: self.started,
             edge: format!("http://{}", self.parts.proxy.edge_addr()),
-            warnings: self
-                .parts
-                .warnings
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .clone(),
+            warnings: self.warnings(),
             logs_trouble: health.trouble,
             logs_dropped: health.dropped,
         }
+    }
+
+    /// What this machine lacks, and servers of Atoll's own that do not run.
+    fn warnings(&self) -> Vec<String> {
+        let lasting = self.parts.warnings.lock();
+        let mut warnings = lasting.unwrap_or_else(PoisonError::into_inner).clone();
+        warnings.extend(self.parts.own_ready.troubles());
+        warnings
     }
 
     /// Every service, by name.

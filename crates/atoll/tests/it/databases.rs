@@ -1,6 +1,10 @@
 //! A database of its own for each service.
 
-use crate::testkit::{App, holds};
+use std::net::TcpListener;
+
+use rustix::process::Signal;
+
+use crate::testkit::{App, called, eventually, holds, kill};
 
 /// What is missing on this machine is a failure, not a reason to skip: these are promises too.
 fn needs_program(found: bool, program: &str) {
@@ -182,4 +186,42 @@ fn redis_gives_each_service_a_server_with_a_password() {
     app.is_gone();
     app.up();
     assert_eq!(app.done_in("a", &redis("GET order")).trim(), "seven");
+}
+
+#[test]
+fn a_server_whose_port_was_taken_says_by_whom_and_comes_back_under_the_same_address() {
+    let app = two("redis");
+    let before = url(&app, "a");
+    let redis = "redis-cli --no-auth-warning -u \"$DATABASE_URL\" PING";
+    let port: u16 = before.rsplit([':', '/']).nth(1).unwrap().parse().unwrap();
+    // It is down for a fifth of a second, at least, after each end.
+    let taken = eventually("the port", || {
+        // Its title, which it sets itself, has the address as a word.
+        for (pid, _) in called(&[&format!("127.0.0.1:{port}")]) {
+            kill(pid, Signal::KILL);
+        }
+        TcpListener::bind(("127.0.0.1", port)).map_err(|error| error.to_string())
+    });
+    let warned = || app.cli(&["ps"]).succeeded().err;
+    let holder = format!("(process {})", std::process::id());
+    let warning = eventually("the warning", || {
+        Some(warned())
+            .filter(|said| said.contains(&holder))
+            .ok_or_else(&warned)
+    });
+    holds(
+        &warning,
+        &format!("atoll-redis-a does not run: port {port}, "),
+    );
+    holds(&warning, "ATL0214");
+    drop(taken);
+    eventually("the server", || match app.run_in("a", redis) {
+        (0, said) if said.trim() == "PONG" => Ok(()),
+        (_, said) => Err(said),
+    });
+    assert_eq!(url(&app, "a"), before);
+    eventually("the end of the warning", || match warned() {
+        said if said.contains("atoll-redis-a") => Err(said),
+        _ => Ok(()),
+    });
 }

@@ -127,3 +127,28 @@ fn the_application_is_found_from_a_folder_below_it() {
     below.current_dir(app.path("services/a")).arg("ps");
     holds(&run(below).succeeded().out, "ready 1/1");
 }
+
+#[test]
+fn up_in_the_background_gives_up_waiting_and_the_node_runs_on() {
+    let app = App::new();
+    app.service("a").route("/a/**").write();
+    // Builds until a file is there.
+    let build = r#"["sh", "-c", "until [ -e done ]; do sleep 0.01; done"]"#;
+    app.service("b").top("build", build).write();
+    let up = ["up", "--detach", "--timeout", "1s"];
+    let said = app.cli(&up).ended(1);
+    holds(&said.err, "✗ b: still building");
+    holds(&said.err, "shop is up without b");
+    holds(&said.err, "not everything has started within 1s");
+    holds(&said.err, "atoll explain ATL0601");
+    assert_eq!(app.view("b")["state"], "building");
+    app.write("services/b/done", "");
+    until("the end of the build", || app.view("b")["state"] == "ready");
+    app.down();
+    std::fs::remove_file(app.path("services/b/done")).unwrap();
+    let said = app
+        .cli(&[&up[..], &["--build", "--json"]].concat())
+        .ended(1);
+    assert_eq!(said.json()["error"]["code"], "ATL0601");
+    app.cli(&["up", "--timeout", "1s"]).ended(2);
+}

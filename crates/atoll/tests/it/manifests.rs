@@ -362,8 +362,14 @@ fn a_quantity_without_a_unit_is_told_with_the_units() {
 fn mistakes_can_be_had_as_json() {
     let app = app(&[("a", "needs = [\"b\"]")]);
     let said = app.cli(&["check", "--json"]).ended(3);
-    assert_snapshot!(said.out, @r##"
+    let told = serde_json::to_string_pretty(&said.json()).unwrap();
+    assert_snapshot!(told, @r##"
     {
+      "error": {
+        "code": "ATL0100",
+        "help": "`atoll explain ATL0100` tells more",
+        "message": "1 mistake in the manifests"
+      },
       "mistakes": [
         {
           "code": "ATL0108",

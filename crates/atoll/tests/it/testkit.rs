@@ -4,6 +4,7 @@ mod app;
 mod http;
 mod load;
 mod process;
+mod server;
 mod service;
 
 use std::time::Duration;
@@ -13,7 +14,8 @@ use atoll_base::clock;
 pub(crate) use app::{App, atoll};
 pub(crate) use http::{Answer, Connection};
 pub(crate) use load::{Load, get, get_and_close, post};
-pub(crate) use process::{command, kill, run};
+pub(crate) use process::{Said, called, command, kill, run};
+pub(crate) use server::{Certificates, SECRET, Server, free_port};
 pub(crate) use service::Service;
 
 /// How long a test waits for something before it fails. Only a broken product takes so long.

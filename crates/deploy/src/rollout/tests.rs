@@ -302,23 +302,77 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+/// What was begun and is not over, as somebody sees it who counts along.
+#[derive(Default)]
+struct Books {
+    /// The deployment, and for a rollout the revision that is to serve.
+    open: Option<(i64, Option<RevisionNumber>)>,
+    /// What was committed last since it was begun.
+    committed: Option<RevisionNumber>,
+}
+
+impl Books {
+    /// Before the fleet takes it. What comes while something runs is ignored, and so is a change of
+    /// scale of nothing.
+    fn command(&mut self, command: &Command, fleet: &Fleet) {
+        let idle = fleet.rollout().is_none();
+        let begun = match command {
+            Command::Begin(goal) if idle => (goal.deployment, Some(goal.revision)),
+            Command::Scale(goal) if idle && fleet.current().is_some() => (goal.deployment, None),
+            _ => return,
+        };
+        self.open = Some(begun);
+        self.committed = None;
+    }
+
+    /// Each deployment is told its end once, and one that went well not before its revision was
+    /// committed; nothing is committed in between.
+    fn action(&mut self, action: &Action) -> Result<(), TestCaseError> {
+        match action {
+            Action::Commit(revision) => {
+                prop_assert!(
+                    self.open.is_some(),
+                    "a commit of {revision} out of the blue"
+                );
+                self.committed = Some(*revision);
+            }
+            Action::Finish {
+                deployment,
+                failure,
+            } => {
+                let begun = self.open.take();
+                prop_assert_eq!(begun.map(|(id, _)| id), Some(*deployment));
+                let revision = begun.and_then(|(_, revision)| revision);
+                if failure.is_none() && revision.is_some() {
+                    prop_assert_eq!(self.committed, revision, "not committed");
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
 proptest! {
     /// Whatever happens: a stopped instance never serves, a ready one is never held back without
-    /// another serving, and no instance is stopped while it serves.
+    /// another serving, no instance is stopped while it serves, and what was begun is over exactly
+    /// once, in the end.
     #[test]
     fn the_promises_hold_over_random_histories(steps in prop::collection::vec(step(), 0..80)) {
         let mut stage = Stage::new();
         let mut known: Vec<InstanceId> = Vec::new();
         let mut stopping: Vec<InstanceId> = Vec::new();
         let mut revision = 0;
-        for step in steps {
+        let mut books = Books::default();
+        for (number, step) in steps.into_iter().enumerate() {
+            let deployment = i64::try_from(number).unwrap();
             let pick = |i: usize| known.get(i.checked_rem(known.len())?).cloned();
             let command = match step {
                 Step::Begin(count) => {
                     revision += 1;
-                    Some(Command::Begin(goal(i64::from(revision), revision, count)))
+                    Some(Command::Begin(goal(deployment, revision, count)))
                 }
-                Step::Scale(count) => Some(scale(0, count)),
+                Step::Scale(count) => Some(scale(deployment, count)),
                 Step::Ready(i) => pick(i).map(Command::Ready),
                 Step::Lost(i) => pick(i).map(|id| Command::Lost(id, "x".into())),
                 Step::Drained(i) => pick(i).map(Command::Drained),
@@ -332,7 +386,9 @@ proptest! {
             let was_served = !stage.fleet.serving().is_empty();
             let lost = matches!(command, Command::Lost(..));
             let mut serving = stage.fleet.serving().to_vec();
+            books.command(&command, &stage.fleet);
             for action in stage.apply(command) {
+                books.action(&action)?;
                 match action {
                     Action::Start(id) => known.push(id),
                     Action::Serve(ids) => {
@@ -351,6 +407,14 @@ proptest! {
                 lost || !was_served || !stage.fleet.serving().is_empty(),
                 "the last serving instance was taken out on purpose"
             );
+            prop_assert_eq!(stage.fleet.rollout(), books.open.map(|(id, _)| id));
         }
+        // Time alone brings everything to its end: the start, then the watch.
+        for _ in 0..2 {
+            for action in stage.after(TIMEOUT) {
+                books.action(&action)?;
+            }
+        }
+        prop_assert_eq!(books.open, None, "never over");
     }
 }

@@ -320,6 +320,7 @@ impl Actor {
         if let Err(error) = ended {
             tracing::warn!(%error, "the history is incomplete");
         }
+        self.shared.ended.send_replace(());
         // Whoever asked may have gone.
         let _ = pending.done.send(Err(Error::Stopping));
     }
@@ -422,6 +423,7 @@ impl Actor {
             Err(error) => (Outcome::Failed, error.to_string(), Some(error.code())),
         };
         let written = self.shared.history.end(id, stored, detail, code).await;
+        self.shared.ended.send_replace(());
         let result = match outcome {
             Ok(()) => self.ended(id, written).await,
             Err(error) => Err(error),

@@ -8,6 +8,7 @@ use super::{Progress, Shared, Source};
 use crate::Error;
 use crate::artifact::{self, Failure, Selection};
 use crate::history::Revision;
+use crate::manifest::Manifest;
 
 /// Revisions of each service whose files are kept for a rollback.
 const REVISIONS_KEPT: u32 = 10;
@@ -85,7 +86,7 @@ impl Prepare {
             service: self.service.clone(),
             number: RevisionNumber(0),
             digest,
-            manifest: source.manifest,
+            manifest: Manifest::new(source.manifest),
             source: source.dir.display().to_string(),
             fingerprint,
             created: Timestamp::now(),

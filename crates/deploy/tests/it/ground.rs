@@ -208,6 +208,10 @@ impl World {
         self.handle.stop_all(Duration::from_secs(60)).await;
     }
 
+    pub(crate) fn ended(&self) -> tokio::sync::watch::Receiver<()> {
+        self.handle.ended()
+    }
+
     pub(crate) fn history(&self) -> &History {
         self.handle.history()
     }

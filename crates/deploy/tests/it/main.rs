@@ -286,3 +286,25 @@ async fn nothing_is_deployed_once_the_node_stops() {
     let refused = world.begin(Request::Restart).await.unwrap_err();
     assert!(matches!(refused, Error::Stopping), "{refused}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_end_of_a_deployment_is_announced_once_it_is_on_disk() {
+    let world = World::new().await;
+    let ended = world.ended();
+    world.hold_starts();
+    let gate = Box::pin(async {});
+    let source = world.source();
+    let build = false;
+    let up = Request::Up {
+        source,
+        build,
+        gate,
+    };
+    let (id, _) = world.begin(up).await.unwrap();
+    world.until(|world| !world.started().is_empty()).await;
+    assert!(!ended.has_changed().unwrap(), "it runs still");
+    world.news("orders-r1-1", InstanceNews::Ready).await;
+    world.until(|_| ended.has_changed().unwrap()).await;
+    let entry = world.history().deployment(id).await.unwrap().unwrap();
+    assert_eq!(entry.outcome, Some(Outcome::Succeeded));
+}

@@ -92,6 +92,36 @@ impl Setting {
     pub(super) fn limits_memory(&self) -> bool {
         matches!(self.file, "memory.max" | "memory.limit_in_bytes")
     }
+
+    /// Whether this is the limit of processor time itself.
+    pub(super) fn limits_cpu(&self) -> bool {
+        matches!(self.file, "cpu.max" | "cpu.cfs_quota_us")
+    }
+}
+
+/// The cores that the cgroups above `dir` have, the least of them; none where nothing limits them.
+pub(super) fn cpu_of_above(dialect: Dialect, dir: &Path) -> Option<f64> {
+    let limits = dir
+        .ancestors()
+        .skip(1)
+        .filter_map(|dir| cores(dialect, dir));
+    limits.reduce(f64::min)
+}
+
+fn cores(dialect: Dialect, dir: &Path) -> Option<f64> {
+    let (quota, period) = match dialect {
+        Dialect::V1 => (
+            // -1 stands for no limit.
+            u64::try_from(signed(&dir.join("cpu.cfs_quota_us"))?).ok()?,
+            number(&dir.join("cpu.cfs_period_us"))?,
+        ),
+        Dialect::V2 => {
+            let text = fs::read_to_string(dir.join("cpu.max")).ok()?;
+            let (quota, period) = text.trim().split_once(' ')?;
+            (quota.parse().ok()?, period.parse().ok()?)
+        }
+    };
+    Some(quota as f64 / period.max(1) as f64)
 }
 
 fn needed(file: &'static str, value: String) -> Setting {
@@ -143,6 +173,10 @@ pub(super) fn pids(dir: &Path) -> Option<u32> {
 }
 
 fn number(path: &Path) -> Option<u64> {
+    fs::read_to_string(path).ok()?.trim().parse().ok()
+}
+
+fn signed(path: &Path) -> Option<i64> {
     fs::read_to_string(path).ok()?.trim().parse().ok()
 }
 

@@ -122,3 +122,50 @@ fn a_refused_limit_does_not_drop_the_others() {
         "so that RLIMIT_DATA takes its place"
     );
 }
+
+#[test]
+fn the_cores_of_the_cgroups_above_are_the_least_of_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let below = dir.path().join("a/b");
+    fs::create_dir_all(&below).unwrap();
+    let write = |name: &str, text: &str| fs::write(dir.path().join(name), text).unwrap();
+    assert_eq!(files::cpu_of_above(Dialect::V1, &below), None);
+    write("cpu.cfs_period_us", "100000\n");
+    write("a/cpu.cfs_period_us", "100000\n");
+    write("cpu.cfs_quota_us", "150000\n");
+    write("a/cpu.cfs_quota_us", "-1\n");
+    assert_eq!(files::cpu_of_above(Dialect::V1, &below), Some(1.5));
+    write("a/cpu.cfs_quota_us", "50000\n");
+    assert_eq!(files::cpu_of_above(Dialect::V1, &below), Some(0.5));
+    write("cpu.max", "max 100000\n");
+    assert_eq!(files::cpu_of_above(Dialect::V2, &below), None);
+    write("a/cpu.max", "20000 100000\n");
+    assert_eq!(files::cpu_of_above(Dialect::V2, &below), Some(0.2));
+}
+
+/// On the kernel itself, where it has v1 and lets this process in.
+#[test]
+fn more_processor_time_than_there_is_is_set_to_what_there_is() {
+    let tree = Tree::find(&format!("cpu-test-{}", std::process::id()));
+    let is_v1 = |base: &&Base| base.dialect == Dialect::V1 && base.has(Controller::Cpu);
+    let Some(base) = tree.bases.iter().find(is_v1) else {
+        println!("skipped: no v1 controller of processor time here");
+        tree.remove();
+        return;
+    };
+    fs::write(base.dir.join("cpu.cfs_quota_us"), "50000").unwrap();
+    let mut group = tree.create("demo-r1-1").unwrap();
+    let resources = Resources {
+        cpu: Some(2.0),
+        ..Resources::default()
+    };
+    let limited = group.limit(&resources);
+    let set = fs::read_to_string(base.dir.join("demo-r1-1/cpu.cfs_quota_us"));
+    group.remove().unwrap();
+    tree.remove();
+    let problem = limited.unwrap_err();
+    let said =
+        "cpu = 2 is more than the 0.5 cores that Atoll itself was given; 0.5 was set instead";
+    assert!(problem.contains(said), "{problem}");
+    assert_eq!(set.unwrap().trim(), "50000");
+}

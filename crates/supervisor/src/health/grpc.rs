@@ -6,36 +6,42 @@
 use bytes::{Bytes, BytesMut};
 use h2::client::SendRequest;
 use http::{HeaderMap, Request};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::Failure;
 
 /// The longest answer that is read.
 const ANSWER_LENGTH_MAX: usize = 1024;
 
 /// Asks for the health of `service`; an error tells what was answered instead of SERVING.
-pub(super) async fn ask(stream: TcpStream, service: &str) -> Result<(), String> {
+pub(super) async fn ask(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    service: &str,
+) -> Result<(), Failure> {
     let (sender, connection) = h2::client::handshake(stream).await.map_err(failed)?;
     tokio::select! {
         answer = exchange(sender, service) => answer,
         ended = connection => Err(match ended {
-            Ok(()) => "gRPC: the connection was closed without an answer".to_owned(),
+            Ok(()) => Failure::Its("gRPC: the connection was closed without an answer".to_owned()),
             Err(error) => failed(error),
         }),
     }
 }
 
-async fn exchange(sender: SendRequest<Bytes>, service: &str) -> Result<(), String> {
+async fn exchange(sender: SendRequest<Bytes>, service: &str) -> Result<(), Failure> {
     let mut sender = sender.ready().await.map_err(failed)?;
     let request = Request::post("http://localhost/grpc.health.v1.Health/Check")
         .header("content-type", "application/grpc")
         .header("te", "trailers")
         .header("user-agent", "atoll-health")
         .body(())
-        .map_err(|error| error.to_string())?;
+        .map_err(|error| Failure::Its(error.to_string()))?;
     let (response, mut body) = sender.send_request(request, false).map_err(failed)?;
     body.send_data(question(service), true).map_err(failed)?;
     let response = response.await.map_err(failed)?;
     if response.status() != http::StatusCode::OK {
-        return Err(format!("gRPC: HTTP status {}", response.status().as_u16()));
+        let status = response.status().as_u16();
+        return Err(format!("gRPC: HTTP status {status}").into());
     }
     check_status(response.headers())?;
     let mut body = response.into_body();
@@ -46,19 +52,21 @@ async fn exchange(sender: SendRequest<Bytes>, service: &str) -> Result<(), Strin
         let _ = body.flow_control().release_capacity(data.len());
         answer.extend_from_slice(&data);
         if answer.len() > ANSWER_LENGTH_MAX {
-            return Err("gRPC: the answer is too long for a health check".to_owned());
+            let what = "gRPC: the answer is too long for a health check";
+            return Err(Failure::Its(what.to_owned()));
         }
     }
     if let Some(trailers) = body.trailers().await.map_err(failed)? {
         check_status(&trailers)?;
     }
-    match serving_status(&answer) {
-        Some(1) => Ok(()),
-        Some(0) => Err("gRPC health: UNKNOWN".to_owned()),
-        Some(2) => Err("gRPC health: NOT_SERVING".to_owned()),
-        Some(3) => Err("gRPC health: SERVICE_UNKNOWN".to_owned()),
-        _ => Err("gRPC health: the answer is no HealthCheckResponse".to_owned()),
-    }
+    let status = match serving_status(&answer) {
+        Some(1) => return Ok(()),
+        Some(0) => "UNKNOWN",
+        Some(2) => "NOT_SERVING",
+        Some(3) => "SERVICE_UNKNOWN",
+        _ => "the answer is no HealthCheckResponse",
+    };
+    Err(format!("gRPC health: {status}").into())
 }
 
 /// A HealthCheckRequest in its frame: field 1, the service.
@@ -111,8 +119,12 @@ fn check_status(fields: &HeaderMap) -> Result<(), String> {
     }
 }
 
-fn failed(error: h2::Error) -> String {
-    format!("gRPC: {error}")
+fn failed(error: h2::Error) -> Failure {
+    let what = format!("gRPC: {error}");
+    match error.get_io() {
+        Some(error) => Failure::of(error, what),
+        None => Failure::Its(what),
+    }
 }
 
 #[cfg(test)]

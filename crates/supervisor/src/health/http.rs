@@ -2,10 +2,9 @@
 
 use std::net::SocketAddr;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use super::excerpt;
+use super::{Failure, excerpt};
 
 /// The longest head of an answer that is read.
 const HEAD_LENGTH_MAX: usize = 16 * 1024;
@@ -13,10 +12,14 @@ const HEAD_LENGTH_MAX: usize = 16 * 1024;
 const FIELDS_MAX: usize = 100;
 
 /// Asks for `path`; an error tells what was answered instead of a status from 200 to 299.
-pub(super) async fn ask(mut stream: TcpStream, path: &str) -> Result<(), String> {
-    let addr = stream.peer_addr().map_err(|error| error.to_string())?;
+pub(super) async fn ask(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    addr: SocketAddr,
+    path: &str,
+) -> Result<(), Failure> {
     let request = request(path, addr);
-    let failed = |error: std::io::Error| format!("GET {path} broke off: {error}");
+    let failed =
+        |error: std::io::Error| Failure::of(&error, format!("GET {path} broke off: {error}"));
     stream.write_all(request.as_bytes()).await.map_err(failed)?;
     let mut head = Vec::with_capacity(1024);
     loop {
@@ -30,17 +33,19 @@ pub(super) async fn ask(mut stream: TcpStream, path: &str) -> Result<(), String>
                     head.drain(..end);
                 }
                 Some(200..=299) => return Ok(()),
-                code => return Err(format!("GET {path} answered {}", code.unwrap_or_default())),
+                code => {
+                    let code = code.unwrap_or_default();
+                    return Err(format!("GET {path} answered {code}").into());
+                }
             },
             Ok(httparse::Status::Partial) if length == 0 && head.is_empty() => {
-                return Err(format!(
-                    "GET {path}: the connection was closed without an answer"
-                ));
+                let what = format!("GET {path}: the connection was closed without an answer");
+                return Err(what.into());
             }
             Ok(httparse::Status::Partial) if length > 0 && head.len() < HEAD_LENGTH_MAX => {}
             _ => {
                 let start = excerpt(&head);
-                return Err(format!("GET {path} answered no HTTP, but \"{start}\""));
+                return Err(format!("GET {path} answered no HTTP, but \"{start}\"").into());
             }
         }
     }

@@ -8,10 +8,11 @@ use crate::cgroup::Group;
 use crate::environment;
 use crate::error::{Error, NO_CGROUPS};
 use crate::event::Stream;
+use crate::explain::holder;
 use crate::health::Prober;
 use crate::output::Tail;
 use crate::output::reader::{Reader, Source};
-use crate::port::Lease;
+use crate::port::{self, Lease};
 use crate::process::Process;
 use crate::record::RecordedProcess;
 use crate::service::Shared;
@@ -63,7 +64,10 @@ impl Order {
 
     fn start(&self, group: &mut Option<Arc<Group>>) -> Result<Raw, Error> {
         let lease = match self.spec.port {
-            Some(_) => None,
+            Some(port) => {
+                self.check_free(port)?;
+                None
+            }
             None => Some(self.take_port()?),
         };
         let port = lease.as_ref().map(Lease::port).or(self.spec.port);
@@ -95,12 +99,26 @@ impl Order {
     }
 
     fn take_port(&self) -> Result<Lease, Error> {
-        let lease = self.shared.ports.take().map_err(|source| Error::Spawn {
+        let lease = self.shared.ports.take().map_err(|e| self.no_port(e))?;
+        lease.ok_or(Error::NoFreePort)
+    }
+
+    /// A port that is given cannot be exchanged for another. If somebody else listens there, a check
+    /// of the new process would find that one, and take it for ready.
+    fn check_free(&self, port: u16) -> Result<(), Error> {
+        if port::is_free(port).map_err(|e| self.no_port(e))? {
+            return Ok(());
+        }
+        let holder = holder(port).unwrap_or_else(|| "a program of another user".to_owned());
+        Err(Error::PortTaken { port, holder })
+    }
+
+    fn no_port(&self, source: io::Error) -> Error {
+        Error::Spawn {
             program: self.spec.command.first().cloned().unwrap_or_default(),
             step: "looking for a free port",
             source,
-        })?;
-        lease.ok_or(Error::NoFreePort)
+        }
     }
 
     fn create_group(&self) -> Option<Arc<Group>> {

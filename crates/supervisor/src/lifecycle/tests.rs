@@ -161,7 +161,7 @@ fn a_start_that_takes_too_long_is_ended_and_tried_again() {
     );
     assert!(!run.machine.wants_checks());
     assert_eq!(run.due(), [Action::Kill]);
-    assert_eq!(run.machine.deadline(), None, "killed only once");
+    assert_eq!(run.pass(secs(9)).on(Input::Tick), [], "killed only once");
     assert_eq!(run.machine.asked_to_leave(), Some(true));
     run.crash();
     assert_eq!(run.due(), [Action::Spawn]);
@@ -238,4 +238,31 @@ fn without_restart_the_first_end_is_the_last() {
         Run::new(false).on(Input::SpawnFailed),
         [Action::Finish { failed: true }]
     );
+}
+
+#[test]
+fn a_process_that_survives_sigkill_is_told_once_and_waited_for() {
+    let mut run = Run::new(true);
+    run.ready();
+    run.on(Input::Stop);
+    assert_eq!(run.due(), [Action::Kill]);
+    let killed = run.now;
+    let after = secs(10);
+    assert_eq!(run.due(), [Action::TellSurvived { after }]);
+    assert_eq!(run.now, killed + after);
+    assert_eq!(run.machine.deadline(), None, "there is nothing more to do");
+    assert_eq!(run.pass(secs(3600)).on(Input::Tick), []);
+    // The disk has come back, and the process goes.
+    let gone = run.on(Input::Gone { orderly: false });
+    assert_eq!(gone, [Action::Finish { failed: false }]);
+}
+
+#[test]
+fn one_that_goes_soon_after_sigkill_is_not_told() {
+    let mut run = Run::new(true);
+    run.ready();
+    run.on(Input::Stop);
+    assert_eq!(run.due(), [Action::Kill]);
+    let gone = run.pass(secs(1)).on(Input::Gone { orderly: false });
+    assert_eq!(gone, [Action::Finish { failed: false }]);
 }

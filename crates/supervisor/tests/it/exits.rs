@@ -1,5 +1,7 @@
 //! How an end is told, and what comes after it.
 
+use std::net::TcpListener;
+
 use atoll_supervisor::{Event, ExitReason, State};
 
 use crate::bed::{Bed, SERVER, until_state};
@@ -105,4 +107,33 @@ fn kill(pid: u32) {
         .args(["-9", &pid.to_string()])
         .status();
     assert!(status.unwrap().success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fixed_port_that_somebody_else_has_is_waited_for_and_its_holder_named() {
+    let bed = Bed::new();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let mut spec = bed.python(SERVER);
+    spec.port = Some(port);
+    let id = bed.start(spec);
+    let told = bed.seen.event(|event| match event {
+        Event::SpawnFailed { error, .. } => Some(error.to_string()),
+        _ => None,
+    });
+    let begin = format!("port {port}, which its users know it by, is taken by `");
+    assert!(told.starts_with(&begin), "{told}");
+    let holder = format!("(process {})", std::process::id());
+    assert!(told.contains(&holder), "{told}");
+    let events = bed.seen.events();
+    assert!(
+        !events
+            .iter()
+            .any(|event| matches!(event, Event::Ready { .. })),
+        "the other one was taken for it: {events:#?}"
+    );
+    drop(taken);
+    bed.seen.ready(&id);
+    assert_eq!(bed.status(&id).addr.unwrap().port(), port);
+    bed.end().await;
 }

@@ -60,12 +60,16 @@ async fn ready_by_tcp_http_and_a_fixed_port() {
 async fn ready_by_grpc() {
     for (status, expected) in [(1, true), (2, false)] {
         let bed = Bed::new();
-        let server = GrpcServer::start(status).await;
         let mut spec = bed.sh("exec sleep 1000");
-        spec.port = Some(server.port);
         let service = "shop.Orders".to_owned();
         spec.health = soon(Check::Grpc { service });
         let id = bed.start(spec);
+        let addr = bed.seen.event(|event| match event {
+            Event::Started { addr, .. } => Some(*addr),
+            _ => None,
+        });
+        // In place of the process, which does not listen.
+        let server = GrpcServer::start(addr, status).await;
         if expected {
             bed.seen.ready(&id);
             assert_eq!(
@@ -231,15 +235,13 @@ async fn many_that_start_together_do_not_wait_for_each_other() {
 
 /// A server of `grpc.health.v1` inside of the test.
 struct GrpcServer {
-    port: u16,
     asked: std::sync::Arc<std::sync::Mutex<Vec<u8>>>,
     tasks: atoll_base::Tasks,
 }
 
 impl GrpcServer {
-    async fn start(status: u8) -> Self {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
+    async fn start(addr: std::net::SocketAddr, status: u8) -> Self {
+        let listener = tokio::net::TcpListener::bind(addr).await.unwrap();
         let asked = std::sync::Arc::default();
         let tasks = atoll_base::Tasks::new();
         let (seen, stop) = (std::sync::Arc::clone(&asked), tasks.clone());
@@ -252,7 +254,7 @@ impl GrpcServer {
                 serve(accepted.unwrap().0, status, &seen).await;
             }
         });
-        Self { port, asked, tasks }
+        Self { asked, tasks }
     }
 
     fn asked(&self) -> Vec<u8> {

@@ -213,7 +213,7 @@ impl App {
     #[track_caller]
     pub(crate) fn view(&self, service: &str) -> Value {
         let all = self.cli(&["ps", "--json"]).succeeded().json();
-        let found = all
+        let found = all["services"]
             .as_array()
             .unwrap()
             .iter()
@@ -262,8 +262,10 @@ impl App {
     fn log_and_hops(&self, arguments: &[&str]) -> Vec<Value> {
         let said = self.cli(&[&["logs", "--json"], arguments].concat());
         let lines = said.out.lines();
+        let lines = lines.map(|line| serde_json::from_str(line).unwrap());
+        // That nothing was found is told as an error.
         lines
-            .map(|line| serde_json::from_str(line).unwrap())
+            .filter(|line: &Value| line.get("error").is_none())
             .collect()
     }
 

@@ -79,6 +79,10 @@ pub(crate) fn command(program: impl AsRef<Path>) -> Command {
         .env("COLUMNS", "100")
         .env("SECRET_OF_PARENT", "1")
         .stdin(Stdio::null());
+    // Where the tools of Rust are, if not in the home.
+    for name in ["CARGO_HOME", "RUSTUP_HOME"] {
+        command.envs(std::env::var_os(name).map(|place| (name, place)));
+    }
     command
 }
 
