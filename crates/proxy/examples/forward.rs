@@ -78,6 +78,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         protocol,
         denials: None,
         rate: None,
+        resilience: Default::default(),
+        dependencies: Default::default(),
         service: name.clone(),
         endpoints: vec![Endpoint::new(
             InstanceId::new(name.clone(), RevisionNumber(1), 1),

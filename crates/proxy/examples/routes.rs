@@ -97,8 +97,10 @@ fn snapshot() -> Result<Snapshot, Box<dyn std::error::Error>> {
             service: service(at)?,
             endpoints: Vec::new(),
             protocol: Protocol::Http1,
-            rate: None,
             denials: None,
+            rate: None,
+            resilience: Default::default(),
+            dependencies: Default::default(),
             timeout: Duration::from_secs(30),
         };
         clusters.insert(service(at)?, Arc::new(cluster));

@@ -8,27 +8,42 @@
 mod edge;
 
 use std::borrow::Cow;
+use std::io::Write as _;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::answer::{Form, Reply};
+use crate::clock::millis;
 use crate::compress::Coding;
+use crate::gate::Gate;
 use crate::http::request::{RequestFacts, RequestHead, check_host};
 use crate::http::{Body, Refusal, Version};
+use crate::limits::SMALL_BODY_BYTES;
 use crate::local::{Call, Known, Local, Target};
 use crate::origin::Origin;
 use crate::path;
 use crate::policy::Policy;
 use crate::recorder::Label;
+use crate::resilience::deadline::{
+    Deadline, GrpcTimeout, TIMEOUT_FIELD, Wishes, parse_grpc_timeout, parse_timeout,
+};
+use crate::resilience::retry::is_idempotent;
+use crate::resilience::tracestate::{self, Hop};
+use crate::resilience::{BalanceKind, HashBy, hash_key};
 use crate::span::{ErrorKind, Side};
 use crate::trace::TraceContext;
 use crate::worker::Worker;
+use atoll_base::Timestamp;
 
 use self::edge::Stage;
 
 /// What becomes of a request.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "moved once for each request; a box would be an allocation for each"
+)]
 pub(crate) enum Verdict {
     /// A service answers it.
     Forward(Plan, Body),
@@ -49,8 +64,22 @@ pub(crate) struct Plan {
     pub(crate) to_head: bool,
     /// It is a call of gRPC.
     pub(crate) grpc: bool,
-    /// It may be sent twice without harm.
+    /// Its method may be sent twice without harm.
     pub(crate) idempotent: bool,
+    /// The client promises that it may be sent twice.
+    pub(crate) has_key: bool,
+    /// An upper layer tries it again already.
+    pub(crate) retried_above: bool,
+    /// Where in the head for the service stands whether it is sent again.
+    pub(crate) retry_mark: Option<usize>,
+    /// What it has in common with requests that go to the same instance.
+    pub(crate) key: Option<u64>,
+    /// The way into the service.
+    pub(crate) gate: Rc<Gate>,
+    /// When it arrived, in milliseconds of the clockwork.
+    pub(crate) began: u64,
+    /// After that nobody waits, in milliseconds of the clockwork.
+    pub(crate) until: Option<u64>,
     pub(crate) upgrade: bool,
     pub(crate) expects_continue: bool,
     /// The client's connection ends after the answer.
@@ -100,6 +129,7 @@ pub(crate) struct Rejection {
 /// Where a request goes, and what happens to it on the way.
 pub(super) struct Course {
     target: Rc<Target>,
+    gate: Rc<Gate>,
     timeout: Duration,
     max_body: u64,
     policy: Option<Arc<Policy>>,
@@ -189,7 +219,7 @@ impl Rejection {
 impl Candidate<'_, '_, '_> {
     fn admit(self, out: &mut Vec<u8>) -> Result<Verdict, Box<Rejection>> {
         let local = self.worker.local();
-        let mut caller = None;
+        let (mut caller, mut inherits) = (None, false);
         let course = match self.origin {
             Origin::Edge(outside) => match self.at_edge(outside, &local)? {
                 Stage::Passed(course) => course,
@@ -199,7 +229,11 @@ impl Candidate<'_, '_, '_> {
                 let call = self.call(&local)?;
                 self.may_call(call)?;
                 caller = Some(Rc::clone(&call.caller));
-                Course::to(&call.target, u64::MAX)
+                let mut course = Course::to(&call.target, u64::MAX);
+                course.gate = Rc::clone(&call.gate);
+                course.timeout = call.timeout;
+                inherits = call.inherits_deadlines;
+                course
             }
         };
         if matches!(self.facts.body, Body::Length(length) if length > course.max_body) {
@@ -210,8 +244,19 @@ impl Candidate<'_, '_, '_> {
             rejection.fields = course.marks;
             return Err(rejection);
         }
-        self.write(&course, out);
+        let hop = self.hop(inherits);
+        let now = Timestamp::now();
+        let deadline = self.deadline(&course, hop, now);
+        let remaining = deadline.map(|deadline| deadline.remaining(now));
+        if remaining.is_some_and(|remaining| remaining.is_zero()) {
+            let mut rejection = self.reject(ErrorKind::Timeout, "no time is left for this request");
+            rejection.service = Some(Rc::clone(&course.target.service));
+            rejection.fields = course.marks;
+            return Err(rejection);
+        }
+        let retry_mark = self.write(&course, deadline, remaining, hop, out);
         let method = self.head.method;
+        let began = self.worker.clockwork.now();
         let plan = Plan {
             caller,
             side: self.origin.side(),
@@ -220,6 +265,13 @@ impl Candidate<'_, '_, '_> {
             to_head: method == "HEAD",
             grpc: self.facts.grpc,
             idempotent: is_idempotent(method),
+            has_key: self.facts.idempotency_key,
+            retried_above: hop.retried,
+            retry_mark,
+            key: self.key(&course.target),
+            began,
+            until: remaining.map(|remaining| began.saturating_add(millis(remaining))),
+            gate: course.gate,
             upgrade: self.facts.upgrade,
             expects_continue: self.facts.expects_continue,
             close: self.facts.close,
@@ -310,7 +362,16 @@ impl Candidate<'_, '_, '_> {
     }
 
     /// Writes the head for the service.
-    fn write(&self, course: &Course, out: &mut Vec<u8>) {
+    ///
+    /// Tells where in it stands whether the request is sent again, so that this can be changed.
+    fn write(
+        &self,
+        course: &Course,
+        deadline: Option<Deadline>,
+        remaining: Option<Duration>,
+        hop: Hop,
+        out: &mut Vec<u8>,
+    ) -> Option<usize> {
         let service = course.target.service.name.as_str();
         let path = course.path.as_deref().unwrap_or(&self.target.path);
         for part in [
@@ -323,8 +384,9 @@ impl Candidate<'_, '_, '_> {
             out.extend_from_slice(part.as_bytes());
         }
         let mut without = self.facts.hop | self.facts.traceparent_set;
-        if self.trace.parent.is_none() {
-            without |= self.facts.tracestate;
+        without |= self.facts.tracestate | self.facts.own;
+        if remaining.is_some() {
+            without |= self.facts.grpc_timeout_set;
         }
         let at_edge = self.origin.side() == Side::Edge;
         if at_edge {
@@ -358,12 +420,121 @@ impl Candidate<'_, '_, '_> {
             out.extend_from_slice(b"TE: trailers\r\nConnection: TE\r\n");
         }
         line(out, b"traceparent: ", &self.trace.traceparent());
+        let retry_mark = self.write_hop(deadline, hop, out);
+        if let Some(remaining) = remaining {
+            // Writing to memory does not fail.
+            let _ = write!(out, "{TIMEOUT_FIELD}: {}\r\n", remaining.as_millis());
+            if self.facts.grpc_timeout.is_some() {
+                let _ = write!(out, "grpc-timeout: {}\r\n", GrpcTimeout::new(remaining));
+            }
+        }
         if let Origin::Edge(outside) = self.origin {
             let proxies = self.worker.shared.trusted_proxies.as_ref();
             outside.write(self.host(), &self.head.fields, proxies, out);
         }
         out.extend_from_slice(b"\r\n");
+        retry_mark
     }
+
+    /// Writes the `tracestate`, with a mark that this is no retry; tells where the mark stands.
+    fn write_hop(&self, deadline: Option<Deadline>, hop: Hop, out: &mut Vec<u8>) -> Option<usize> {
+        let before = out.len();
+        out.extend_from_slice(b"tracestate: ");
+        let begin = out.len();
+        let ours = Hop {
+            deadline,
+            retried: true,
+        };
+        // A trace that was begun here has no past.
+        let continued = self.trace.parent.is_some();
+        let states = self.tracestates().filter(|_| continued);
+        if !tracestate::write(&ours, states, out) {
+            out.truncate(before);
+            return None;
+        }
+        out.extend_from_slice(b"\r\n");
+        let mark = begin + memchr::memmem::find(out.get(begin..)?, b"r:1")? + 2;
+        if !hop.retried {
+            *out.get_mut(mark)? = b'0';
+        }
+        Some(mark)
+    }
+
+    fn tracestates(&self) -> impl Iterator<Item = &[u8]> {
+        let set = self.facts.tracestate;
+        let fields = self.head.fields.iter().enumerate();
+        fields
+            .filter(move |(at, _)| set & (1 << at) != 0)
+            .map(|(_, (_, value))| value)
+    }
+
+    /// What the request carries from the hop before it.
+    fn hop(&self, inherits: bool) -> Hop {
+        if self.facts.tracestate == 0 || self.origin.side() == Side::Edge {
+            return Hop::default();
+        }
+        let mut hop = Hop::read(self.tracestates());
+        if !inherits {
+            hop.deadline = None;
+        }
+        hop
+    }
+
+    /// Until when the request is worth anything.
+    fn deadline(&self, course: &Course, hop: Hop, now: Timestamp) -> Option<Deadline> {
+        let small = matches!(self.facts.body, Body::Length(length) if length <= SMALL_BODY_BYTES);
+        let own = (small && !self.facts.upgrade).then_some(course.timeout);
+        let of_caller = self.origin.side() == Side::Mesh && self.facts.own != 0;
+        let timeout = of_caller
+            .then(|| self.head.fields.get(TIMEOUT_FIELD))
+            .flatten();
+        let wishes = Wishes {
+            inherited: hop.deadline,
+            timeout: timeout.and_then(parse_timeout),
+            grpc: self.facts.grpc_timeout.and_then(parse_grpc_timeout),
+        };
+        if own.is_none() && wishes == Wishes::default() {
+            return None;
+        }
+        Some(Deadline::combine(
+            now,
+            own.unwrap_or(Duration::MAX),
+            &wishes,
+        ))
+    }
+
+    /// What decides the instance, where requests go by that.
+    fn key(&self, target: &Target) -> Option<u64> {
+        let balance = &target.balance;
+        if balance.kind != BalanceKind::Hash {
+            return None;
+        }
+        let name = balance.name.as_deref().unwrap_or_default();
+        let fields = &self.head.fields;
+        match balance.by? {
+            HashBy::Header => fields.get(name).map(hash_key),
+            HashBy::Cookie => fields
+                .get("cookie")
+                .and_then(|all| cookie(all, name))
+                .map(hash_key),
+            HashBy::Client => match self.origin {
+                Origin::Edge(outside) => {
+                    let proxies = self.worker.shared.trusted_proxies.as_ref();
+                    let client = outside.client(fields, proxies);
+                    Some(hash_key(client.to_string().as_bytes()))
+                }
+                Origin::Mesh { address, .. } => Some(hash_key(&address.octets())),
+            },
+        }
+    }
+}
+
+/// The value of a cookie (RFC 6265, 5.4).
+fn cookie<'a>(all: &'a [u8], name: &str) -> Option<&'a [u8]> {
+    all.split(|byte| *byte == b';').find_map(|pair| {
+        let value = pair.trim_ascii().strip_prefix(name.as_bytes())?;
+        value.strip_prefix(b"=")
+    })
 }
 
 impl Course {
@@ -371,6 +542,7 @@ impl Course {
     fn to(target: &Rc<Target>, max_body: u64) -> Self {
         Self {
             target: Rc::clone(target),
+            gate: Rc::clone(&target.gate),
             timeout: target.timeout,
             max_body,
             policy: None,
@@ -386,12 +558,4 @@ fn line(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     out.extend_from_slice(name);
     out.extend_from_slice(value);
     out.extend_from_slice(b"\r\n");
-}
-
-/// RFC 9110, 9.2.2.
-fn is_idempotent(method: &str) -> bool {
-    matches!(
-        method,
-        "GET" | "HEAD" | "PUT" | "DELETE" | "OPTIONS" | "TRACE"
-    )
 }

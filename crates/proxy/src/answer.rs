@@ -5,6 +5,7 @@
 use std::borrow::Cow;
 use std::io::Write as _;
 use std::rc::Rc;
+use std::time::Duration;
 
 use atoll_base::{ServiceName, Timestamp, TraceId};
 
@@ -24,6 +25,8 @@ pub(crate) struct Problem<'a> {
     pub(crate) allow: Option<&'a str>,
     /// Lines of more fields.
     pub(crate) fields: &'a [u8],
+    /// For 503: when to try again. Default a second.
+    pub(crate) retry_after: Option<Duration>,
     pub(crate) form: Form,
     /// The connection ends after this.
     pub(crate) close: bool,
@@ -101,7 +104,10 @@ pub(crate) const fn status(kind: ErrorKind) -> u16 {
         ErrorKind::TooLarge => 413,
         ErrorKind::ClientTimeout => 408,
         ErrorKind::ClientGone => 499,
-        ErrorKind::NoInstance | ErrorKind::Maintenance => 503,
+        ErrorKind::NoInstance
+        | ErrorKind::Maintenance
+        | ErrorKind::BreakerOpen
+        | ErrorKind::Overloaded => 503,
         ErrorKind::Timeout => 504,
         ErrorKind::Connect | ErrorKind::BadAnswer | ErrorKind::AnswerCut => 502,
     }
@@ -115,6 +121,10 @@ pub(crate) fn detail(kind: ErrorKind, service: Option<&ServiceName>) -> String {
         ErrorKind::WrongMethod => "this path does not take this method".to_owned(),
         ErrorKind::Forbidden => "this is not for you".to_owned(),
         ErrorKind::RateLimited => "there were too many requests".to_owned(),
+        ErrorKind::BreakerOpen => {
+            format!("{service} fails too often and is left alone for a while")
+        }
+        ErrorKind::Overloaded => format!("{service} has more requests than it can take"),
         ErrorKind::Maintenance => "closed for maintenance".to_owned(),
         ErrorKind::BadRequest => "the body of the request is malformed".to_owned(),
         ErrorKind::TooLarge => "the body of the request is too large".to_owned(),
@@ -153,7 +163,10 @@ impl Problem<'_> {
         }
         out.extend_from_slice(self.fields);
         if self.status == 503 {
-            out.extend_from_slice(b"Retry-After: 1\r\n");
+            let pause = self
+                .retry_after
+                .map_or(1.0, |pause| pause.as_secs_f64().ceil());
+            let _ = write!(out, "Retry-After: {:.0}\r\n", pause.max(1.0));
         }
         if self.close {
             out.extend_from_slice(b"Connection: close\r\n");
@@ -219,6 +232,8 @@ const fn slug(kind: ErrorKind) -> &'static str {
         ErrorKind::WrongMethod => "wrong-method",
         ErrorKind::Forbidden => "forbidden",
         ErrorKind::RateLimited => "rate-limited",
+        ErrorKind::BreakerOpen => "breaker-open",
+        ErrorKind::Overloaded => "overloaded",
         ErrorKind::Maintenance => "maintenance",
         ErrorKind::BadRequest => "bad-request",
         ErrorKind::TooLarge => "too-large",
@@ -267,6 +282,8 @@ const fn grpc_status(kind: ErrorKind) -> u8 {
         ErrorKind::ClientGone
         | ErrorKind::NoInstance
         | ErrorKind::Maintenance
+        | ErrorKind::BreakerOpen
+        | ErrorKind::Overloaded
         | ErrorKind::Connect
         | ErrorKind::BadAnswer
         | ErrorKind::AnswerCut => UNAVAILABLE,
@@ -311,6 +328,7 @@ mod tests {
             side: Side::Edge,
             allow: None,
             fields: b"",
+            retry_after: None,
             form: Form::Problem,
             close: true,
         };

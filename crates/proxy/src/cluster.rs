@@ -6,11 +6,11 @@
 //! the mark "withdrawn" are one atomic word: whoever takes the endpoint adds one and sees in the
 //! same step whether it was withdrawn. A snapshot that still lists it does no harm.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use atoll_base::{InstanceId, ServiceName};
@@ -18,8 +18,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
+use crate::limits::DEFAULT_RESPONSE_TIMEOUT;
 use crate::mesh::Denials;
 use crate::rate::RateLimitConfig;
+use crate::resilience::standing::Standing;
+use crate::resilience::{DependencyConfig, ResilienceConfig};
 use crate::route::RouteTable;
 
 const WITHDRAWN: u32 = 1 << 31;
@@ -33,12 +36,14 @@ pub struct Endpoint {
     /// Avoided until then, in milliseconds of [`crate::clock`].
     suspect_until: AtomicU64,
     drained: Notify,
+    /// Where it stands with those who send requests; set when it is first published.
+    standing: OnceLock<Arc<Standing>>,
     /// Workers that hold idle connections to it.
     watchers: Mutex<Vec<Weak<Notify>>>,
 }
 
 /// The instances of one service that may get requests.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Cluster {
     /// The service.
     pub service: ServiceName,
@@ -48,6 +53,10 @@ pub struct Cluster {
     pub protocol: Protocol,
     /// How many calls each caller may make. `by` does not matter: callers are told apart.
     pub rate: Option<RateLimitConfig>,
+    /// How it is called by everyone.
+    pub resilience: ResilienceConfig,
+    /// How it calls others, where it says so itself.
+    pub dependencies: BTreeMap<ServiceName, DependencyConfig>,
     /// Calls of other services that it does not answer.
     pub denials: Option<Arc<Denials>>,
     /// How long it may take until the head of an answer, unless the route says else. See
@@ -96,6 +105,22 @@ impl Protocol {
     }
 }
 
+impl Cluster {
+    /// The instances of a service that speaks HTTP/1.1, with the defaults of everything else.
+    pub fn new(service: ServiceName, endpoints: Vec<Arc<Endpoint>>) -> Self {
+        Self {
+            service,
+            endpoints,
+            protocol: Protocol::default(),
+            resilience: ResilienceConfig::default(),
+            dependencies: BTreeMap::new(),
+            rate: None,
+            denials: None,
+            timeout: DEFAULT_RESPONSE_TIMEOUT,
+        }
+    }
+}
+
 impl Endpoint {
     /// The endpoint of an instance that listens on `addr`.
     pub fn new(instance: InstanceId, addr: SocketAddr) -> Arc<Self> {
@@ -105,6 +130,7 @@ impl Endpoint {
             load: AtomicU32::new(0),
             suspect_until: AtomicU64::new(0),
             drained: Notify::new(),
+            standing: OnceLock::new(),
             watchers: Mutex::new(Vec::new()),
         })
     }
@@ -156,6 +182,16 @@ impl Endpoint {
         }
     }
 
+    /// Has it judged from now on, if it is not.
+    pub(crate) fn judge(&self, join: impl FnOnce() -> Arc<Standing>) {
+        self.standing.get_or_init(join);
+    }
+
+    /// Where it stands; none before it is published.
+    pub(crate) fn standing(&self) -> Option<&Arc<Standing>> {
+        self.standing.get()
+    }
+
     /// Counts a request in, unless the endpoint was withdrawn. Pairs with [`Endpoint::release`].
     pub(crate) fn acquire(&self) -> bool {
         let before = self.load.fetch_add(1, SeqCst);
@@ -182,6 +218,11 @@ impl Endpoint {
     /// Whether other endpoints are to be preferred at `now`.
     pub(crate) fn is_suspect(&self, now: u64) -> bool {
         self.suspect_until.load(SeqCst) > now
+    }
+
+    /// Whether it gets requests as any other at `now`.
+    pub(crate) fn is_good(&self, now: u64) -> bool {
+        !self.is_suspect(now) && self.standing().is_none_or(|standing| standing.admits())
     }
 
     /// Notifies `watcher` when the endpoint is withdrawn; at once if it already was.

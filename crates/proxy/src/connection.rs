@@ -112,6 +112,10 @@ enum Next {
 }
 
 /// What reading a head came to.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "moved once for each request; a box would be an allocation for each"
+)]
 enum Read {
     Admitted(Plan, Body),
     Rejected(Box<Rejection>),
@@ -300,6 +304,7 @@ impl Connection<'_> {
             side: plan.side,
             allow: None,
             fields: &plan.marks,
+            retry_after: fault.retry_after,
             form: Form::of(plan.to_head, plan.grpc),
             close: plan.close || !fault.request_read || self.worker.is_stopping(self.origin.side()),
         };
@@ -329,6 +334,7 @@ impl Connection<'_> {
             side: self.origin.side(),
             allow: rejection.allow.as_deref(),
             fields: &rejection.fields,
+            retry_after: None,
             form: rejection.form,
             close: rejection.close || self.worker.is_stopping(self.origin.side()),
         };

@@ -13,6 +13,7 @@
 //! one write and one read in nearly every case).
 
 mod download;
+mod enter;
 mod lease;
 mod mirror;
 mod upload;
@@ -20,8 +21,11 @@ mod upload;
 use std::future::Future;
 use std::io;
 use std::rc::Rc;
+use std::sync::PoisonError;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use atoll_base::clock::monotonic;
 
 use tokio::net::{TcpSocket, TcpStream};
 
@@ -34,11 +38,13 @@ use crate::clock::millis;
 use crate::clockwork::Timer;
 use crate::h2::Link;
 use crate::http::Body;
-use crate::limits::{
-    CONNECT_TIMEOUT, CONTINUE_AFTER, RETRIES_AFTER_BREAK_MAX, RETRIES_MAX, SUSPECT_FOR,
-};
+use crate::limits::{CONNECT_TIMEOUT, CONTINUE_AFTER, RETRIES_MAX, SUSPECT_FOR};
 use crate::pool::{Lease, Pool};
 use crate::recorder::Visit;
+use crate::resilience::breaker;
+use crate::resilience::bulkhead::Permit;
+use crate::resilience::retry::{self, Ending, Facts};
+use crate::resilience::{Failure, backoff};
 use crate::span::ErrorKind;
 use crate::transport::Transport;
 use crate::wire::Wire;
@@ -59,6 +65,19 @@ pub(crate) struct Exchange<'a> {
     moved: bool,
     /// A stream of events was given less time, as the proxy is stopping.
     hurried: bool,
+    /// The way into the service is ours for so long.
+    permit: Option<Permit>,
+    /// Until the head of the answer.
+    latency: Option<Duration>,
+    retries: Retries,
+}
+
+/// How often it was tried again.
+#[derive(Debug, Default)]
+struct Retries {
+    count: u8,
+    /// Of these, after a connection that broke.
+    breaks: u8,
 }
 
 /// An exchange that came to its end.
@@ -87,8 +106,14 @@ pub(crate) struct Fault {
     pub(crate) end_would_look_clean: bool,
     /// The whole request was taken off the client's connection.
     pub(crate) request_read: bool,
-    /// The same request may succeed with another connection.
-    retry: bool,
+    /// How an attempt ended that may be made again; none if it may not.
+    ending: Option<Ending>,
+    /// It was decided, and paid for, that it is made again.
+    paid: bool,
+    /// What it says about the instance; none if it says nothing.
+    failure: Option<Failure>,
+    /// When to try again, if that is known.
+    pub(crate) retry_after: Option<Duration>,
 }
 
 impl<'a> Exchange<'a> {
@@ -112,6 +137,9 @@ impl<'a> Exchange<'a> {
             download: Download::default(),
             moved: false,
             hurried: false,
+            permit: None,
+            latency: None,
+            retries: Retries::default(),
         }
     }
 
@@ -119,16 +147,46 @@ impl<'a> Exchange<'a> {
     pub(crate) async fn run(&mut self) -> Result<Finished, Fault> {
         self.upload
             .prime(self.client, self.request, self.plan.max_body)
-            .map_err(|kind| self.fault(kind, false))?;
+            .map_err(|kind| self.fault(kind))?;
         if self.plan.mirror.is_some() {
             self.upload.copy = Some(Copy::begin(self.request));
         }
+        let trial = self.enter().await?;
+        let outcome = self.try_instances().await;
+        let result = match &outcome {
+            Ok(_) => match Failure::of_status(self.visit.status) {
+                Some(failure) => Some(Err(failure)),
+                None => Some(Ok(self.latency.unwrap_or_default())),
+            },
+            Err(fault) => fault.failure.map(Err),
+        };
+        self.settle(trial, result);
+        outcome
+    }
+
+    /// Tells the way in how the call went, if that says anything about it.
+    fn settle(&self, trial: Option<breaker::Trial>, result: Option<Result<Duration, Failure>>) {
+        let Some(result) = result else { return };
+        let (now, random) = (self.worker.clockwork.now(), self.worker.random.next());
+        match (trial, result) {
+            (Some(trial), Ok(_)) => trial.succeeded(now, random),
+            (Some(trial), Err(failure)) => trial.failed(failure, now, random),
+            (None, result) => self.plan.gate.count(self.plan.began, result),
+        }
+    }
+
+    /// One instance after the other, as long as that is safe and of use.
+    async fn try_instances(&mut self) -> Result<Finished, Fault> {
         let mut tried = Tried::default();
-        let mut breaks = 0;
         loop {
-            let lease = self.lease(&tried).await?;
+            let mut lease = self.lease(&tried).await?;
             self.visit.pool = Some(Rc::clone(lease.pool()));
-            let fault = match self.attempt(&lease, tried.count == 0).await {
+            let began = if tried.count == 0 {
+                self.visit.start
+            } else {
+                monotonic()
+            };
+            let fault = match self.attempt(&mut lease, began, tried.count == 0).await {
                 Ok(upstream) => return Ok(self.finish(upstream, lease)),
                 Err(fault) => fault,
             };
@@ -136,45 +194,126 @@ impl<'a> Exchange<'a> {
                 self.download.restart(self.client);
             }
             tried.add(lease.pool());
-            breaks += u8::from(fault.kind != ErrorKind::Connect);
-            let again = fault.retry
-                && tried.count <= usize::from(RETRIES_MAX)
-                && breaks <= RETRIES_AFTER_BREAK_MAX;
+            drop(lease);
             // A refused connection says enough if there is nobody else to ask.
             let other = tried.others(&self.current_target());
-            if !again || (fault.kind == ErrorKind::Connect && !other) {
+            if fault.ending == Some(Ending::NeverConnected) && !other {
                 return Err(fault);
             }
-            self.visit.retries += 1;
+            if !self.may_retry(&fault) {
+                return Err(fault);
+            }
+            self.prepare_retry(&fault).await;
+        }
+    }
+
+    /// Whether an attempt that ended so may be made again. If it may, it is paid for.
+    fn may_retry(&self, fault: &Fault) -> bool {
+        let allows = |ending| self.allows(ending, fault.answer_begun);
+        fault.paid || fault.ending.is_some_and(allows)
+    }
+
+    fn allows(&self, ending: Ending, answer_begun: bool) -> bool {
+        let now = self.worker.clockwork.now();
+        let facts = Facts {
+            idempotent: self.plan.idempotent,
+            has_key: self.plan.has_key,
+            replayable: !self.upload.has_passed_request(),
+            answer_begun,
+            retried_above: self.plan.retried_above,
+            retries: self.retries.count,
+            breaks: self.retries.breaks,
+            retries_max: self.plan.gate.settings.retries.max.min(RETRIES_MAX),
+            remaining: self
+                .plan
+                .until
+                .map(|until| Duration::from_millis(until.saturating_sub(now))),
+            pause: Duration::ZERO,
+        };
+        let pay = || {
+            let shared = &self.worker.shared;
+            let trace = self.plan.trace.trace;
+            let mut trees = shared.trees.lock().unwrap_or_else(PoisonError::into_inner);
+            let budget = &self.plan.gate.passage.budget;
+            let mut budget = budget.lock().unwrap_or_else(PoisonError::into_inner);
+            trees.allows(trace, now) && budget.withdraw(now) && trees.withdraw(trace, now)
+        };
+        retry::decide(ending, &facts, pay).is_ok()
+    }
+
+    /// Marks the request as one that is sent again, and waits a moment.
+    async fn prepare_retry(&mut self, fault: &Fault) {
+        let broke = matches!(fault.ending, Some(Ending::Broken | Ending::Stale));
+        self.retries.breaks += u8::from(broke);
+        self.retries.count += 1;
+        self.visit.retries += 1;
+        if let Some(mark) = self.plan.retry_mark.and_then(|at| self.request.get_mut(at)) {
+            *mark = b'1';
+        }
+        if self.retries.count > 1 {
+            let pause = backoff::pause(u32::from(self.retries.count), self.worker.random.next());
+            tokio::time::sleep(pause).await;
         }
     }
 
     /// One try with one instance. The connection is given back if all went well.
-    async fn attempt(&mut self, lease: &Lease, first: bool) -> Result<Wire, Fault> {
+    async fn attempt(
+        &mut self,
+        lease: &mut Lease,
+        began: Instant,
+        first: bool,
+    ) -> Result<Wire, Fault> {
         self.upload.restart();
-        let pool = lease.pool();
-        let (transport, reused) = match self.reach(pool, first).await {
+        let reached = self.reach(lease.pool(), first).await;
+        let (transport, reused) = match reached {
             Ok(reached) => reached,
-            Err(_) => {
-                self.suspect(pool);
-                return Err(self.fault(ErrorKind::Connect, !self.upload.has_passed_request()));
+            Err(error) => {
+                self.suspect(lease.pool());
+                let mut fault = self.fault(ErrorKind::Connect);
+                fault.ending = Some(Ending::NeverConnected);
+                fault.failure = Some(match error.kind() {
+                    io::ErrorKind::ConnectionRefused => Failure::Refused,
+                    _ => Failure::Unreachable,
+                });
+                self.judge(lease, fault.failure.map(Err));
+                return Err(fault);
             }
         };
         let mut upstream = Wire::new(transport);
-        let outcome = self.converse(&mut upstream).await;
-        if let Err(fault) = &outcome {
-            if fault.retry {
-                // The others were opened to the same process, which may be gone.
-                pool.clear();
-                if !reused {
-                    self.suspect(pool);
-                }
+        let outcome = self.converse(&mut upstream, began).await;
+        match &outcome {
+            Ok(()) => {
+                let status = Failure::of_status(self.visit.status);
+                let latency = self.latency.unwrap_or_default();
+                self.judge(lease, Some(status.map_or(Ok(latency), Err)));
             }
-            let length = upstream.input.len();
-            upstream.input.consume(length);
-            upstream.release(&self.worker.buffers);
+            Err(fault) => {
+                // A kept connection that was dead says nothing about the instance.
+                let stale = reused && fault.ending == Some(Ending::Stale);
+                if !stale {
+                    self.judge(lease, fault.failure.map(Err));
+                }
+                if matches!(fault.ending, Some(Ending::Broken | Ending::Stale)) {
+                    // The others were opened to the same process, which may be gone.
+                    lease.pool().clear();
+                    if !reused {
+                        self.suspect(lease.pool());
+                    }
+                }
+                let length = upstream.input.len();
+                upstream.input.consume(length);
+                upstream.release(&self.worker.buffers);
+            }
         }
         outcome.map(|()| upstream)
+    }
+
+    /// Tells how an attempt went, if that says anything about the instance.
+    fn judge(&self, lease: &mut Lease, outcome: Option<Result<Duration, Failure>>) {
+        if let Some(outcome) = outcome {
+            let now = self.worker.clockwork.now();
+            lease.settle(outcome, now, self.worker.random.next());
+        }
     }
 
     /// A way to the instance, and whether others have used it before. Only a first attempt trusts a
@@ -195,12 +334,38 @@ impl<'a> Exchange<'a> {
     }
 
     /// Sends the request and passes the answer on.
-    async fn converse(&mut self, upstream: &mut Wire) -> Result<(), Fault> {
+    async fn converse(&mut self, upstream: &mut Wire, began: Instant) -> Result<(), Fault> {
         self.moved = true;
         std::future::poll_fn(|cx| self.poll_head(upstream, cx)).await?;
+        self.latency = Some(monotonic().saturating_duration_since(began));
         self.visit.status = self.download.status();
+        self.reconsider()?;
+        if self.download.is_endless() {
+            // It would hold its place for hours and do no work.
+            self.permit = None;
+        }
         self.timer.arm(self.pause_max());
         std::future::poll_fn(|cx| self.poll_answer(upstream, cx)).await
+    }
+
+    /// An answer that says that the service cannot answer is worth another try.
+    fn reconsider(&self) -> Result<(), Fault> {
+        let status = self.visit.status;
+        if !matches!(status, 502..=504) || self.download.has_begun() {
+            return Ok(());
+        }
+        let ending = Ending::Status {
+            status,
+            retry_after: self.download.asks_to_wait(),
+        };
+        // Asked only if there is somebody else: the same instance would say the same.
+        if self.current_target().pools.len() < 2 || !self.allows(ending, false) {
+            return Ok(());
+        }
+        let mut fault = self.fault(ErrorKind::BadAnswer);
+        fault.paid = true;
+        fault.failure = Some(Failure::Status(status));
+        Err(fault)
     }
 
     /// Sends the request until an answer begins. A small one is collected to its end.
@@ -214,7 +379,7 @@ impl<'a> Exchange<'a> {
                 // An interim answer; the client may be waiting for it.
                 let flushed = self.client.poll_flush(cx);
                 if matches!(flushed, Poll::Ready(Err(_))) {
-                    return Poll::Ready(Err(self.fault(ErrorKind::ClientGone, false)));
+                    return Poll::Ready(Err(self.fault(ErrorKind::ClientGone)));
                 }
             }
             self.watch_client(cx)?;
@@ -239,8 +404,9 @@ impl<'a> Exchange<'a> {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {
                     // An HTTP/2 service says that it has not begun with it.
-                    let untouched = !self.upload.has_passed_request();
-                    return Poll::Ready(Err(self.fault(ErrorKind::BadAnswer, untouched)));
+                    let mut fault = self.fault(ErrorKind::BadAnswer);
+                    fault.ending = Some(Ending::NotProcessed);
+                    return Poll::Ready(Err(fault));
                 }
                 Poll::Ready(Ok(0) | Err(_)) => {
                     return Poll::Ready(Err(self.broken_before_answer()));
@@ -254,13 +420,13 @@ impl<'a> Exchange<'a> {
                     .download
                     .take_head(upstream, self.client, self.plan, close);
                 if taken.is_err() {
-                    return Poll::Ready(Err(self.fault(ErrorKind::BadAnswer, false)));
+                    return Poll::Ready(Err(self.answer_is_bad()));
                 }
             }
             if self.download.has_head() {
                 let digested = self.download.digest(upstream, self.client);
                 if digested.is_err() {
-                    return Poll::Ready(Err(self.fault(ErrorKind::BadAnswer, false)));
+                    return Poll::Ready(Err(self.answer_is_bad()));
                 }
                 if !self.download.is_held() {
                     return Poll::Ready(Ok(()));
@@ -284,7 +450,7 @@ impl<'a> Exchange<'a> {
             .poll(upstream, self.client, cx, spare, &mut self.moved)
         {
             Poll::Ready(Ok(())) => return Poll::Ready(Ok(())),
-            Poll::Ready(Err(kind)) => return Poll::Ready(Err(self.fault(kind, false))),
+            Poll::Ready(Err(kind)) => return Poll::Ready(Err(self.fault_of(kind))),
             Poll::Pending => {}
         }
         self.watch_client(cx)?;
@@ -308,7 +474,7 @@ impl<'a> Exchange<'a> {
         } else {
             ErrorKind::AnswerCut
         };
-        Poll::Ready(Err(self.fault(kind, false)))
+        Poll::Ready(Err(self.fault_of(kind)))
     }
 
     fn poll_upload(&mut self, upstream: &mut Wire, cx: &mut Context<'_>) -> Result<(), Fault> {
@@ -326,7 +492,7 @@ impl<'a> Exchange<'a> {
             spare,
             moved,
         );
-        polled.map_err(|kind| self.fault(kind, false))?;
+        polled.map_err(|kind| self.fault(kind))?;
         if self.upload.is_done()
             && let (Some(copy), Some(target)) = (self.upload.copy.take(), &self.plan.mirror)
         {
@@ -348,7 +514,7 @@ impl<'a> Exchange<'a> {
             }
             match self.client.poll_fill(cx, &self.worker.buffers) {
                 Poll::Pending => return Ok(()),
-                Poll::Ready(Ok(0) | Err(_)) => return Err(self.fault(ErrorKind::ClientGone, false)),
+                Poll::Ready(Ok(0) | Err(_)) => return Err(self.fault(ErrorKind::ClientGone)),
                 Poll::Ready(Ok(_)) => {}
             }
         }
@@ -367,7 +533,7 @@ impl<'a> Exchange<'a> {
     /// How long the next step may take while there is no head.
     fn patience(&self) -> Duration {
         if self.upload.is_done() {
-            self.plan.timeout
+            self.time_left(self.plan.timeout)
         } else if self.plan.expects_continue && !self.download.has_continued() {
             CONTINUE_AFTER
         } else {
@@ -375,10 +541,26 @@ impl<'a> Exchange<'a> {
         }
     }
 
+    /// So much of a limit as the request has time for.
+    fn time_left(&self, limit: Duration) -> Duration {
+        let now = self.worker.clockwork.now();
+        let left = self.plan.until.map(|until| until.saturating_sub(now));
+        left.map_or(limit, |left| limit.min(Duration::from_millis(left)))
+    }
+
+    /// Whether the request had as much time as it may take by the configuration.
+    fn has_own_time(&self) -> bool {
+        let given = self
+            .plan
+            .until
+            .map(|until| until.saturating_sub(self.plan.began));
+        given.is_none_or(|given| given >= millis(self.plan.timeout))
+    }
+
     /// The deadline has passed before there was a head.
     fn head_is_late(&mut self) -> Result<(), Fault> {
         if self.upload.is_over() {
-            return Err(self.fault(ErrorKind::Timeout, false));
+            return Err(self.fault_of(ErrorKind::Timeout));
         }
         if self.plan.expects_continue && self.download.offer_continue(self.client) {
             self.timer.arm(self.worker.patience(self.plan.side).body);
@@ -390,7 +572,7 @@ impl<'a> Exchange<'a> {
         } else {
             ErrorKind::ClientTimeout
         };
-        Err(self.fault(kind, false))
+        Err(self.fault_of(kind))
     }
 
     /// The service ended the connection, or it broke, before anything was passed on.
@@ -400,18 +582,45 @@ impl<'a> Exchange<'a> {
         } else {
             ErrorKind::BadAnswer
         };
-        let replayable = self.plan.idempotent && !self.upload.has_passed_request();
-        self.fault(kind, replayable)
+        let mut fault = self.fault(kind);
+        fault.failure = Some(Failure::Broken);
+        fault.ending = Some(if self.download.has_head() {
+            Ending::Broken
+        } else {
+            Ending::Stale
+        });
+        fault
     }
 
-    fn fault(&self, kind: ErrorKind, retry: bool) -> Fault {
+    fn answer_is_bad(&self) -> Fault {
+        let mut fault = self.fault(ErrorKind::BadAnswer);
+        fault.failure = Some(Failure::Broken);
+        fault
+    }
+
+    /// A failure, with what its kind says about the instance.
+    fn fault_of(&self, kind: ErrorKind) -> Fault {
+        let mut fault = self.fault(kind);
+        fault.failure = match kind {
+            // Of a caller with less patience than we have, it says nothing about the service.
+            ErrorKind::Timeout if self.has_own_time() => Some(Failure::Timeout),
+            ErrorKind::AnswerCut => Some(Failure::Cut),
+            _ => None,
+        };
+        fault
+    }
+
+    fn fault(&self, kind: ErrorKind) -> Fault {
         let answer_begun = self.download.has_begun();
         Fault {
             kind,
             answer_begun,
             end_would_look_clean: answer_begun && self.download.ends_with_the_connection(),
             request_read: self.upload.is_read(),
-            retry: retry && !answer_begun,
+            ending: None,
+            paid: false,
+            failure: None,
+            retry_after: None,
         }
     }
 

@@ -57,12 +57,16 @@ pub const STOPPING_IDLE: Duration = Duration::from_secs(1);
 /// An instance that refused or broke a connection is avoided for this long if there are others.
 pub const SUSPECT_FOR: Duration = Duration::from_millis(100);
 
-/// Attempts after the first one. Each goes to an instance that was not tried if there is one.
-pub const RETRIES_MAX: u8 = 3;
+/// Attempts after the first one, at most, whatever is set. Each goes to an instance that was not
+/// tried if there is one.
+pub const RETRIES_MAX: u8 = 10;
 
-/// Of these, attempts after a connection broke before an answer. The request may be what breaks
-/// its instances; it must not go through all of them.
-pub const RETRIES_AFTER_BREAK_MAX: u8 = 1;
+/// Retries of all requests together that one request from outside has caused.
+pub const RETRIES_PER_TREE: u8 = 3;
+
+/// The time that a route or a service gives is taken for a deadline of the whole request only if its
+/// body is at most this large, in bytes. Sending a larger one may take longer than answering it.
+pub const SMALL_BODY_BYTES: u64 = 64 << 10;
 
 /// Requests larger than this, in bytes, are not copied to a mirror: a copy is held in memory.
 pub const MIRROR_BYTES_MAX: usize = 1 << 20;

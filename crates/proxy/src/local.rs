@@ -11,11 +11,15 @@ use std::time::Duration;
 use atoll_base::ServiceName;
 
 use crate::cluster::{Cluster, Dependency, Endpoint, Protocol, Snapshot};
-use crate::limits::DEFAULT_RESPONSE_TIMEOUT;
+use crate::gate::Gate;
 use crate::mesh::Denials;
 use crate::pool::Pool;
 use crate::rate::{Limit, Registry, Table};
+use crate::resilience::config::Deadlines;
+use crate::resilience::standing::Ejector;
+use crate::resilience::{BalanceConfig, Balancer};
 use crate::route::Route;
+use crate::service::Shared;
 use crate::span::NameIndex;
 use crate::stats::Delta;
 
@@ -27,6 +31,7 @@ pub(crate) struct Local {
     routes: Vec<Way>,
     mesh: HashMap<Ipv4Addr, Rc<Call>>,
     targets: HashMap<ServiceName, Rc<Target>>,
+    gates: Vec<Rc<Gate>>,
 }
 
 /// Where a route leads.
@@ -47,6 +52,12 @@ pub(crate) struct Target {
     pub(crate) timeout: Duration,
     pub(crate) protocol: Protocol,
     pub(crate) denials: Option<Arc<Denials>>,
+    /// The way in from the edge.
+    pub(crate) gate: Rc<Gate>,
+    /// Who judges its instances.
+    pub(crate) ejector: Arc<Ejector>,
+    pub(crate) balancer: Balancer,
+    pub(crate) balance: BalanceConfig,
     /// One for each endpoint that was ready when the snapshot was made.
     pub(crate) pools: Vec<Rc<Pool>>,
 }
@@ -56,6 +67,12 @@ pub(crate) struct Target {
 pub(crate) struct Call {
     pub(crate) caller: Rc<Known>,
     pub(crate) target: Rc<Target>,
+    /// The way in for this caller.
+    pub(crate) gate: Rc<Gate>,
+    /// How long it may take until the head of an answer.
+    pub(crate) timeout: Duration,
+    /// The caller's calls end with the requests that cause them.
+    pub(crate) inherits_deadlines: bool,
     /// How many calls there may be, and what is remembered of them.
     pub(crate) rate: Option<(Limit, Arc<Table>)>,
 }
@@ -120,24 +137,37 @@ impl Way {
 }
 
 impl Local {
-    /// Resolves a snapshot. `service` and `pool` give what the worker keeps across snapshots.
+    /// Resolves a snapshot. `service` and `pool` give what the worker keeps across snapshots, `shared`
+    /// what all workers do.
     pub(crate) fn resolve(
         snapshot: Arc<Snapshot>,
+        shared: &Shared,
+        now: u64,
         mut service: impl FnMut(&ServiceName) -> Rc<Known>,
         mut pool: impl FnMut(&Arc<Endpoint>) -> Rc<Pool>,
-        tables: &Registry,
     ) -> Self {
+        let mut gates = Vec::new();
+        let mut gate = |caller: Option<&ServiceName>, cluster: &Cluster| {
+            let gate = shared.passages.gate(&snapshot, caller, cluster, now);
+            let gate = Rc::new(gate);
+            gates.push(Rc::clone(&gate));
+            gate
+        };
         let mut targets: HashMap<ServiceName, Rc<Target>> = HashMap::new();
         let mut target = |name: &ServiceName| {
             let resolved = targets.entry(name.clone()).or_insert_with(|| {
-                let cluster = snapshot.clusters.get(name).map(Arc::as_ref);
-                let endpoints = cluster.map_or(&[][..], |cluster: &Cluster| &cluster.endpoints);
+                let unknown = || Arc::new(Cluster::new(name.clone(), Vec::new()));
+                let cluster = snapshot.clusters.get(name).map_or_else(unknown, Arc::clone);
                 Rc::new(Target {
                     service: service(name),
-                    timeout: cluster.map_or(DEFAULT_RESPONSE_TIMEOUT, |cluster| cluster.timeout),
-                    denials: cluster.and_then(|cluster| cluster.denials.clone()),
-                    protocol: cluster.map_or(Protocol::Http1, |cluster| cluster.protocol),
-                    pools: endpoints.iter().map(&mut pool).collect(),
+                    timeout: cluster.timeout,
+                    denials: cluster.denials.clone(),
+                    gate: gate(None, &cluster),
+                    ejector: shared.ejectors.of(&cluster),
+                    balancer: Balancer::new(cluster.resilience.balance.kind),
+                    balance: cluster.resilience.balance.clone(),
+                    protocol: cluster.protocol,
+                    pools: cluster.endpoints.iter().map(&mut pool).collect(),
                 })
             });
             Rc::clone(resolved)
@@ -146,14 +176,20 @@ impl Local {
             .routes
             .routes()
             .iter()
-            .map(|route| Way::resolve(route, &mut target, tables))
+            .map(|route| Way::resolve(route, &mut target, &shared.tables))
             .collect();
-        let mesh = snapshot
+        let calls: Vec<_> = snapshot
             .mesh
             .iter()
             .map(|(address, dependency)| {
                 let caller = Rc::clone(&target(&dependency.caller).service);
-                let target = target(&dependency.callee);
+                (*address, dependency, caller, target(&dependency.callee))
+            })
+            .collect();
+        let mesh = calls
+            .into_iter()
+            .map(|(address, dependency, caller, target)| {
+                let from = snapshot.clusters.get(&dependency.caller);
                 let cluster = snapshot.clusters.get(&dependency.callee);
                 let rate = cluster
                     .and_then(|cluster| cluster.rate.as_ref())
@@ -161,22 +197,36 @@ impl Local {
                         let limit = Limit::new(config);
                         let Dependency { caller, callee } = dependency;
                         let key = format!("call {caller} {callee} {limit:?}");
-                        (limit, tables.table(&key, Table::single))
+                        (limit, shared.tables.table(&key, Table::single))
                     });
+                let own = cluster.map(|cluster| gate(Some(&dependency.caller), cluster));
+                let deadlines = from.map(|from| from.resilience.deadlines);
                 let call = Call {
                     caller,
+                    gate: own.unwrap_or_else(|| Rc::clone(&target.gate)),
+                    timeout: from
+                        .and_then(|from| from.dependencies.get(&dependency.callee))
+                        .and_then(|own| own.timeout)
+                        .map_or(target.timeout, |timeout| timeout.0),
+                    inherits_deadlines: deadlines != Some(Deadlines::Own),
                     target,
                     rate,
                 };
-                (*address, Rc::new(call))
-            })
-            .collect();
+                (address, Rc::new(call))
+            });
+        let mesh = mesh.collect();
         Self {
             routes,
             mesh,
             targets,
+            gates,
             snapshot,
         }
+    }
+
+    /// The ways in that this worker counts calls of.
+    pub(crate) fn gates(&self) -> &[Rc<Gate>] {
+        &self.gates
     }
 
     /// Where a route of the table leads.
@@ -198,6 +248,11 @@ impl Local {
                 .iter()
                 .any(|own| Arc::ptr_eq(own, endpoint))
         })
+    }
+
+    /// All services.
+    pub(crate) fn targets(&self) -> impl Iterator<Item = &Rc<Target>> {
+        self.targets.values()
     }
 
     /// A service by name.

@@ -6,6 +6,7 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::net::TcpStream;
 
@@ -13,6 +14,8 @@ use crate::clock::millis;
 use crate::cluster::Endpoint;
 use crate::h2::Links;
 use crate::limits::{IDLE_PER_ENDPOINT_MAX, UPSTREAM_IDLE};
+use crate::resilience::standing::Trial;
+use crate::resilience::{Counts, Failure, PeakEwma, hash_key};
 use crate::span::NameIndex;
 
 /// The idle connections to one endpoint.
@@ -22,6 +25,12 @@ pub(crate) struct Pool {
     idle: RefCell<Vec<Idle>>,
     /// Connections that many requests share, if the service speaks HTTP/2.
     pub(crate) links: Links,
+    /// How it answers, as this worker sees it.
+    pub(crate) ewma: PeakEwma,
+    /// Attempts that this worker has not told of.
+    pub(crate) counts: RefCell<Counts>,
+    /// Who it is, for requests that go by a key.
+    pub(crate) identity: u64,
     /// Nothing is kept any more.
     closed: Cell<bool>,
     /// The instance's index in the batch of this number.
@@ -30,7 +39,11 @@ pub(crate) struct Pool {
 
 /// A request is at the endpoint. Dropped, it no longer is.
 #[derive(Debug)]
-pub(crate) struct Lease(Rc<Pool>);
+pub(crate) struct Lease {
+    pool: Rc<Pool>,
+    /// It decides whether the endpoint is back.
+    trial: Option<Trial>,
+}
 
 #[derive(Debug)]
 struct Idle {
@@ -39,8 +52,12 @@ struct Idle {
 }
 
 impl Pool {
-    pub(crate) fn new(endpoint: Arc<Endpoint>) -> Self {
+    /// `latency` is what is assumed until it has answered, in microseconds.
+    pub(crate) fn new(endpoint: Arc<Endpoint>, latency: f32, now: u64) -> Self {
         Self {
+            ewma: PeakEwma::new(latency, now * 1000),
+            counts: RefCell::default(),
+            identity: hash_key(endpoint.instance().to_string().as_bytes()),
             endpoint,
             idle: RefCell::new(Vec::new()),
             links: Links::default(),
@@ -94,18 +111,62 @@ impl Pool {
 impl Lease {
     /// Counts a request in, unless the endpoint was withdrawn.
     pub(crate) fn acquire(pool: &Rc<Pool>) -> Option<Self> {
-        pool.endpoint.acquire().then(|| Self(Rc::clone(pool)))
+        let acquired = pool.endpoint.acquire();
+        acquired.then(|| Self {
+            pool: Rc::clone(pool),
+            trial: None,
+        })
+    }
+
+    /// The same, as the trial of an endpoint that was left out.
+    pub(crate) fn acquire_for(trial: Trial, pool: &Rc<Pool>) -> Option<Self> {
+        let mut lease = Self::acquire(pool)?;
+        lease.trial = Some(trial);
+        Some(lease)
     }
 
     pub(crate) fn pool(&self) -> &Rc<Pool> {
-        &self.0
+        &self.pool
+    }
+
+    /// Tells how an attempt went: the time until the head of the answer, or the failure. `now` is in
+    /// milliseconds.
+    pub(crate) fn settle(&mut self, outcome: Result<Duration, Failure>, now: u64, random: u64) {
+        let pool = &self.pool;
+        match outcome {
+            Ok(latency) => pool.ewma.answered(micros(latency), now * 1000),
+            Err(_) => pool.ewma.failed(0, now * 1000),
+        }
+        if let Some(trial) = self.trial.take() {
+            match outcome {
+                Ok(latency) => trial.succeeded(latency, now, random),
+                Err(failure) => trial.failed(failure, now, random),
+            }
+            return;
+        }
+        let mut counts = pool.counts.borrow_mut();
+        match outcome {
+            Ok(latency) => counts.answered(latency),
+            Err(failure) => counts.failed(failure),
+        }
+        let Some(standing) = pool.endpoint.standing() else {
+            return;
+        };
+        match outcome {
+            Ok(_) => standing.succeeded(now),
+            Err(failure) => standing.failed(failure, now, random),
+        }
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.0.endpoint.release();
+        self.pool.endpoint.release();
     }
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// Neither closed nor with bytes that nobody asked for, as far as the event loop has heard. Costs

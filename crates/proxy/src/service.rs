@@ -13,16 +13,22 @@ use std::time::Duration;
 use std::{io, thread};
 
 use arc_swap::ArcSwap;
-use atoll_base::ServiceName;
+use atoll_base::{ServiceName, Timestamp};
+use serde::Serialize;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::cluster::Snapshot;
 use crate::config::Config;
 use crate::error::Error;
+use crate::gate::{Ejectors, Passages};
+use crate::limits::RETRIES_PER_TREE;
 use crate::mesh::Callers;
 use crate::policy::Networks;
 use crate::rate::Registry;
+use crate::resilience::Why;
+use crate::resilience::budget::TreeBudget;
+use crate::resilience::ejection::{State, Verdict};
 use crate::span::SpanSink;
 use crate::stats::{ServiceStats, Window};
 use crate::tls::{Certificates, TlsError};
@@ -67,6 +73,12 @@ pub(crate) struct Shared {
     pub(crate) edge_connections_max: usize,
     /// The proxies in front of this one that are believed.
     pub(crate) trusted_proxies: Option<Networks>,
+    /// What is known about calls, by caller and callee.
+    pub(crate) passages: Passages,
+    /// Who judges the instances of each service.
+    pub(crate) ejectors: Ejectors,
+    /// Retries of whole trees of requests.
+    pub(crate) trees: Mutex<TreeBudget>,
     /// What is remembered of clients for rate limits.
     pub(crate) tables: Registry,
     /// Which service lives in which cgroup.
@@ -131,6 +143,9 @@ impl Service {
             windows: Mutex::default(),
             edge_stop: CancellationToken::new(),
             edge_busy: AtomicUsize::new(if tls_addr.is_some() { 2 * count } else { count }),
+            passages: Passages::default(),
+            ejectors: Ejectors::default(),
+            trees: Mutex::new(TreeBudget::new(RETRIES_PER_TREE)),
             tables: Registry::default(),
             callers: Callers::default(),
             certificates,
@@ -192,10 +207,33 @@ impl Handle {
     /// Replaces everything that decides where requests go. Requests that are under way finish as
     /// they began. Idle connections to endpoints that are no longer listed are closed.
     pub fn publish(&self, snapshot: Snapshot) {
+        let now = clock::millis(clock::uptime());
+        self.shared.ejectors.take_over(&snapshot, now);
         self.shared.snapshot.store(Arc::new(snapshot));
         self.shared.generation.fetch_add(1, Ordering::SeqCst);
         for wake in &self.shared.wake {
             wake.notify_one();
+        }
+    }
+
+    /// Which instances are left out, and which calls are refused, and why. Empty when all is well.
+    pub fn explain(&self) -> Resilience {
+        let now = clock::millis(clock::uptime());
+        let wall = Timestamp::now();
+        let breakers = self.shared.passages.explain(now, wall).into_iter();
+        let instances = self.shared.ejectors.explain(now, wall);
+        Resilience {
+            breakers: breakers
+                .map(|(caller, callee, why)| OpenBreaker {
+                    caller,
+                    callee,
+                    why,
+                })
+                .collect(),
+            instances: instances
+                .into_iter()
+                .filter(|verdict| verdict.why.is_some() || verdict.state != State::In)
+                .collect(),
         }
     }
 
@@ -303,6 +341,27 @@ impl Handle {
             }
         }
     }
+}
+
+/// What keeps requests away from where they would go.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Resilience {
+    /// Breakers that are not closed.
+    pub breakers: Vec<OpenBreaker>,
+    /// Instances that are out, on probation, or would be out if enough others were in.
+    pub instances: Vec<Verdict>,
+}
+
+/// A breaker that is not closed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct OpenBreaker {
+    /// Who calls; none for the edge.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub caller: Option<ServiceName>,
+    /// Who is called.
+    pub callee: ServiceName,
+    /// Why it is not.
+    pub why: Why,
 }
 
 /// The sockets of one worker.

@@ -44,6 +44,10 @@ pub enum ErrorKind {
     RateLimited,
     /// The route is closed for maintenance.
     Maintenance,
+    /// The service fails too often: it is not called for a while.
+    BreakerOpen,
+    /// The service has as many requests as it may.
+    Overloaded,
     /// The request breaks the rules of HTTP.
     BadRequest,
     /// The head or the body of the request is larger than allowed.
@@ -169,6 +173,8 @@ impl ErrorKind {
             Self::WrongMethod => "wrong method",
             Self::Forbidden => "forbidden",
             Self::RateLimited => "rate limited",
+            Self::BreakerOpen => "breaker open",
+            Self::Overloaded => "overloaded",
             Self::Maintenance => "closed for maintenance",
             Self::BadRequest => "bad request",
             Self::TooLarge => "too large",
@@ -193,7 +199,9 @@ impl ErrorKind {
             | Self::TooLarge
             | Self::ClientTimeout
             | Self::ClientGone => Blame::Client,
-            Self::NoInstance | Self::Maintenance => Blame::Proxy,
+            Self::NoInstance | Self::Maintenance | Self::BreakerOpen | Self::Overloaded => {
+                Blame::Proxy
+            }
             Self::Connect | Self::Timeout | Self::BadAnswer | Self::AnswerCut => Blame::Service,
         }
     }

@@ -31,6 +31,7 @@ use crate::local::{Known, Local};
 use crate::mesh::Verifier;
 use crate::pool::Pool;
 use crate::recorder::{Label, Recorder, Visit};
+use crate::resilience::fair_default;
 use crate::service::{Listeners, Shared};
 use crate::span::Side;
 use crate::stats::Window;
@@ -163,11 +164,14 @@ impl Worker {
 
     fn take_over(&self, generation: u64) {
         let snapshot = self.shared.snapshot.load_full();
+        // What was counted for the old one is not lost.
+        self.flush_gates();
         let local = Local::resolve(
             snapshot,
+            &self.shared,
+            self.clockwork.now(),
             |name| self.known(name),
             |endpoint| self.pool(endpoint),
-            &self.shared.tables,
         );
         *self.local.borrow_mut() = Rc::new(local);
         self.generation.set(generation);
@@ -185,11 +189,19 @@ impl Worker {
 
     fn pool(&self, endpoint: &Arc<Endpoint>) -> Rc<Pool> {
         let mut pools = self.pools.borrow_mut();
-        let pool = pools.entry(Arc::as_ptr(endpoint)).or_insert_with(|| {
-            endpoint.watch(&self.wake);
-            Rc::new(Pool::new(Arc::clone(endpoint)))
-        });
-        Rc::clone(pool)
+        if let Some(pool) = pools.get(&Arc::as_ptr(endpoint)) {
+            return Rc::clone(pool);
+        }
+        endpoint.watch(&self.wake);
+        let now = self.clockwork.now();
+        let service = endpoint.instance().service();
+        let siblings = pools
+            .values()
+            .filter(|pool| pool.endpoint.instance().service() == service);
+        let latency = fair_default(siblings.map(|pool| pool.ewma.latency(now * 1000)));
+        let pool = Rc::new(Pool::new(Arc::clone(endpoint), latency, now));
+        pools.insert(Arc::as_ptr(endpoint), Rc::clone(&pool));
+        pool
     }
 
     /// Closes idle connections to endpoints that were withdrawn or are no longer listed.
@@ -245,8 +257,29 @@ impl Worker {
         if count.is_multiple_of(TICKS_PER_FLUSH) {
             self.flush_spans();
             self.flush_counts();
+            self.flush_gates();
+            self.shared.ejectors.tick(now, self.random.next());
             for pool in self.pools.borrow().values() {
                 pool.sweep(now);
+            }
+        }
+    }
+
+    /// Tells breakers, budgets and the judges of instances what was counted.
+    fn flush_gates(&self) {
+        let now = self.clockwork.now();
+        let local = Rc::clone(&self.local.borrow());
+        for gate in local.gates() {
+            gate.flush(now, self.random.next());
+        }
+        for target in local.targets() {
+            let counted = target.pools.iter().filter_map(|pool| {
+                let counts = pool.counts.borrow_mut().take();
+                (!counts.is_empty()).then(|| (pool.endpoint.instance(), counts))
+            });
+            let mut counted = counted.peekable();
+            if counted.peek().is_some() {
+                target.ejector.counted(counted, now);
             }
         }
     }

@@ -158,7 +158,9 @@ impl Traffic {
             let cluster = Cluster {
                 protocol: Protocol::Http1,
                 denials: None,
-rate: None,
+                rate: None,
+                resilience: Default::default(),
+                dependencies: Default::default(),
                 service: service.clone(),
                 endpoints,
                 timeout,

@@ -133,6 +133,7 @@ impl Candidate<'_, '_, '_> {
         }
         self.limit_rate(policy, way, outside, &mut course)?;
         course.target = Rc::clone(way.choose(|bound| self.worker.random.below(bound)));
+        course.gate = Rc::clone(&course.target.gate);
         if route.timeout.is_none() {
             course.timeout = course.target.timeout;
         }

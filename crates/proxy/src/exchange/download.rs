@@ -44,6 +44,7 @@ struct Head {
     form: Form,
     upgrade: bool,
     event_stream: bool,
+    asks_to_wait: bool,
     leaves_connection_open: bool,
     closes_client: bool,
 }
@@ -114,6 +115,16 @@ impl Download {
             Form::OutOfChunks => true,
             Form::IntoChunks | Form::Compressed(_) => false,
         })
+    }
+
+    /// Whether it has no end of its own.
+    pub(super) fn is_endless(&self) -> bool {
+        self.is_event_stream() || self.is_upgrade()
+    }
+
+    /// Whether the service said when to come back.
+    pub(super) fn asks_to_wait(&self) -> bool {
+        self.head.as_ref().is_some_and(|head| head.asks_to_wait)
     }
 
     /// Whether it is a stream of events.
@@ -407,6 +418,7 @@ impl Head {
             form,
             upgrade,
             event_stream: facts.event_stream,
+            asks_to_wait: head.status >= 500 && head.fields.get("retry-after").is_some(),
             leaves_connection_open: !facts.close && !upgrade,
             closes_client,
         })
@@ -558,6 +570,7 @@ mod tests {
             form: Form::Same,
             upgrade: false,
             event_stream: true,
+            asks_to_wait: false,
             leaves_connection_open: false,
             closes_client: false,
         });

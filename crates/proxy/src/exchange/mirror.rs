@@ -8,7 +8,7 @@ use std::rc::Rc;
 
 use tokio::time::timeout;
 
-use super::lease::{Tried, choose};
+use super::lease::{Asked, Tried, choose};
 use super::{connect, reach_http2};
 use crate::http::response;
 use crate::http::{Body, field};
@@ -61,7 +61,11 @@ impl Copy {
 /// Sends a copy and reads the answer to its end; none if either fails.
 async fn deliver(worker: &Worker, target: &Target, request: &[u8], to_head: bool) -> Option<()> {
     let now = worker.clockwork.now();
-    let lease = choose(target, &Tried::default(), now, &worker.random)?;
+    let asked = Asked {
+        now,
+        ..Asked::default()
+    };
+    let lease = choose(target, &Tried::default(), &asked, &worker.random)?;
     let mut wire = Wire::new(reach(target, &lease).await?);
     let mut sent = 0;
     while sent < request.len() {

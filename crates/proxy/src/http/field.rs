@@ -42,7 +42,11 @@ pub(super) enum Name {
     /// `Forwarded`, `X-Forwarded-*`, `X-Real-IP` and `Client-Cert`, `Client-Cert-Chain` (or any name
     /// as long that begins so).
     Forwarded,
+    GrpcTimeout,
     Host,
+    IdempotencyKey,
+    /// `Atoll-*`, which only Atoll sets.
+    Own,
     /// Hop by hop, and without meaning to us: `Keep-Alive`, `Proxy-*`.
     Hop,
     Te,
@@ -182,6 +186,7 @@ pub(super) fn classify(name: &str) -> Name {
         return Name::Other;
     };
     let found = match (first | 0x20, name.len()) {
+        (b'a', 6..) => meant("atoll-", Name::Own),
         (b'c', 14) => meant("content-length", Name::ContentLength),
         (b'k', 10) => meant("keep-alive", Name::Hop),
         (b'p', 6..) => meant("proxy-", Name::Hop),
@@ -198,6 +203,8 @@ pub(super) fn classify(name: &str) -> Name {
         (b'c', 10) if is("connection") => Name::Connection,
         (b'c', 12) if is("content-type") => Name::ContentType,
         (b'e', 6) if is("expect") => Name::Expect,
+        (b'g', 12) if is("grpc-timeout") => Name::GrpcTimeout,
+        (b'i', 15) if is("idempotency-key") => Name::IdempotencyKey,
         (b'f', 9) if is("forwarded") => Name::Forwarded,
         (b'h', 4) if is("host") => Name::Host,
         (b't', 2) if is("te") => Name::Te,

@@ -41,8 +41,16 @@ pub struct RequestFacts<'b> {
     pub grpc: bool,
     /// `traceparent`, if there is exactly one.
     pub traceparent: Option<&'b [u8]>,
+    /// It has an `Idempotency-Key`.
+    pub idempotency_key: bool,
+    /// `grpc-timeout`.
+    pub grpc_timeout: Option<&'b [u8]>,
     /// Fields that are never passed on.
     pub hop: FieldSet,
+    /// `Atoll-*`.
+    pub own: FieldSet,
+    /// `grpc-timeout`.
+    pub grpc_timeout_set: FieldSet,
     /// Fields that a service could take for one that frames the message or that the edge sets:
     /// their names have `_` for `-`.
     pub aliases: FieldSet,
@@ -158,6 +166,12 @@ impl<'b> RequestHead<'_, 'b> {
                 Name::Other | Name::TraceId => {}
                 Name::ContentType => facts.grpc = is_grpc(value),
                 Name::Alias => facts.aliases |= bit,
+                Name::Own => facts.own |= bit,
+                Name::IdempotencyKey => facts.idempotency_key = true,
+                Name::GrpcTimeout => {
+                    facts.grpc_timeout = Some(value);
+                    facts.grpc_timeout_set |= bit;
+                }
                 Name::Host if facts.host.is_some() => {
                     return Err(Refusal::bad("the request names several hosts"));
                 }
@@ -252,6 +266,10 @@ impl RequestFacts<'_> {
             takes_trailers: false,
             upgrade: false,
             grpc: false,
+            idempotency_key: false,
+            grpc_timeout: None,
+            own: 0,
+            grpc_timeout_set: 0,
             traceparent: None,
             hop: 0,
             aliases: 0,

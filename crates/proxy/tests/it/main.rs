@@ -15,6 +15,7 @@ mod lifecycle;
 mod limits;
 mod mesh;
 mod policy;
+mod resilience;
 mod routing;
 mod telemetry;
 mod tls;

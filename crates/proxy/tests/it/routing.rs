@@ -103,7 +103,8 @@ async fn load_is_spread_over_instances() {
     }
     assert_eq!(one.requests() + two.requests(), 200);
     assert!(
-        one.requests() > 50 && two.requests() > 50,
+        // By latency as well as by load, so one of them may have more.
+        one.requests() > 5 && two.requests() > 5,
         "{} {}",
         one.requests(),
         two.requests()

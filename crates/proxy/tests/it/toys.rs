@@ -178,6 +178,8 @@ impl Proxy {
                 protocol: Protocol::Http1,
                 denials: None,
                 rate: None,
+                resilience: Default::default(),
+                dependencies: Default::default(),
                 service: name(service),
                 endpoints: endpoints.to_vec(),
                 timeout: Duration::from_secs(10),
