@@ -33,6 +33,7 @@ pub use socket::{bind, connect, path};
     paths(
         node_view,
         stop,
+        resilience,
         services::list,
         services::one,
         services::history,
@@ -53,6 +54,7 @@ pub fn router(node: Arc<Node>) -> Router {
         )
         .route("/v1/node", get(node_view))
         .route("/v1/node/stop", post(stop))
+        .route("/v1/resilience", get(resilience))
         .route("/v1/services", get(services::list))
         .route("/v1/services/{service}", get(services::one))
         .route("/v1/services/{service}/history", get(services::history))
@@ -84,6 +86,13 @@ pub async fn serve(listener: tokio::net::UnixListener, node: Arc<Node>) {
 #[utoipa::path(get, path = "/v1/node", responses((status = 200, body = NodeView)))]
 async fn node_view(State(node): State<Arc<Node>>) -> Json<NodeView> {
     Json(node.view())
+}
+
+/// Breakers that are open and instances that are left out, each with the reason. Empty lists when
+/// all is well.
+#[utoipa::path(get, path = "/v1/resilience", responses((status = 200, body = serde_json::Value)))]
+async fn resilience(State(node): State<Arc<Node>>) -> Json<atoll_proxy::Resilience> {
+    Json(node.resilience())
 }
 
 /// Stops the node, and every service with it.

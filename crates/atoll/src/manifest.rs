@@ -24,6 +24,9 @@ use std::path::PathBuf;
 use atoll_base::{HumanDuration, ServiceName};
 use atoll_deploy::{DeployConfig, ScaleConfig};
 use atoll_proxy::config::{EdgeConfig, MeshConfig, RouteConfig};
+use atoll_proxy::rate::RateLimitConfig;
+use atoll_proxy::resilience::{DependencyConfig, ResilienceConfig};
+use atoll_proxy::{DenyConfig, Protocol};
 use atoll_supervisor::{Health, Resources};
 use atoll_telemetry::LogsConfig;
 use schemars::JsonSchema;
@@ -114,6 +117,9 @@ pub struct ServiceFile {
     /// How long it may take until the head of an answer. Default 30s.
     #[serde(default = "default_request_timeout")]
     pub request_timeout: HumanDuration,
+    /// What its instances speak: "http1", "h2c" (HTTP/2) or "grpc". Default "http1".
+    #[serde(default)]
+    pub protocol: Protocol,
     /// Environment variables of its own.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, String>,
@@ -135,6 +141,18 @@ pub struct ServiceFile {
     /// What the gateway exposes of it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub route: Vec<RouteConfig>,
+    /// How it is called: deadlines, retries, breaker, ejection, limits. Nobody needs to set anything.
+    #[serde(default)]
+    pub resilience: ResilienceConfig,
+    /// How it calls a service of `needs`, where that differs from what the other says of itself.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub dependency: BTreeMap<ServiceName, DependencyConfig>,
+    /// Calls of other services that it does not answer: 403.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub deny: Vec<DenyConfig>,
+    /// How many calls each other service may make. Beyond it, 429. Default: no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mesh_rate_limit: Option<RateLimitConfig>,
 }
 
 /// `[database]` of `service.toml`.

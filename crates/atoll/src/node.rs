@@ -5,6 +5,7 @@
 //! about who serves. The parts themselves do not know each other.
 
 mod build;
+mod certificates;
 mod environment;
 mod events;
 mod ground;
@@ -356,6 +357,7 @@ impl Parts {
         // The ground was made a moment ago; nobody else has set it.
         let _ = ground.deploy.set(deploy.clone());
         let passing_on = pass_news_on(news, deploy.clone());
+        tasks.spawn("certificates", certificates::watch(proxy.clone(), Arc::clone(&events), tasks.clone()));
         let stopping = tasks.clone();
         tasks.spawn("news", async move {
             tokio::select! {
@@ -400,8 +402,12 @@ fn proxy(
     application: &Application,
     telemetry: &atoll_telemetry::Handle,
 ) -> anyhow::Result<atoll_proxy::Handle> {
+    let mut edge = application.file.edge.clone();
+    if let Some(tls) = &mut edge.tls {
+        tls.resolve(&application.dir);
+    }
     let config = atoll_proxy::Config {
-        edge: application.file.edge.clone(),
+        edge,
         mesh: application.file.mesh.clone(),
         threads: None,
     };

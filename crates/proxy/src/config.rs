@@ -15,6 +15,8 @@ use atoll_base::{ByteCount, HumanDuration};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::policy::{Networks, PolicyError};
+
 pub use self::route::{
     AnswerConfig, BackendConfig, CorsConfig, EditConfig, MirrorConfig, RedirectConfig, RouteConfig,
 };
@@ -108,6 +110,12 @@ impl Default for MeshConfig {
 }
 
 impl EdgeConfig {
+    /// Checks what the types cannot say; tells the key that is wrong.
+    pub fn check(&self) -> Result<(), (&'static str, PolicyError)> {
+        let proxies = Networks::parse(&self.trusted_proxies);
+        proxies.map(drop).map_err(|error| ("trusted_proxies", error))
+    }
+
     pub(crate) fn patience(&self) -> Patience {
         Patience {
             head: self.head_timeout.0,

@@ -67,6 +67,6 @@ pub use self::route::{
     Conflict, Lookup, Match, PatternError, RouteError, RouteTable, check_host, check_method,
     check_pattern, conflicts,
 };
-pub use self::service::{Handle, Service};
+pub use self::service::{Handle, OpenBreaker, Resilience, Service};
 pub use self::span::{Blame, ErrorKind, Side, SpanBatch, SpanRef, SpanSink};
 pub use self::stats::ServiceStats;

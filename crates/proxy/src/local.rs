@@ -136,6 +136,35 @@ impl Way {
     }
 }
 
+impl Call {
+    fn resolve(
+        snapshot: &Snapshot,
+        shared: &Shared,
+        dependency: &Dependency,
+        (caller, target, gate): (Rc<Known>, Rc<Target>, Rc<Gate>),
+    ) -> Self {
+        let from = snapshot.clusters.get(&dependency.caller);
+        let to = snapshot.clusters.get(&dependency.callee);
+        let rate = to.and_then(|to| to.rate.as_ref()).map(|config| {
+            let limit = Limit::new(config);
+            let Dependency { caller, callee } = dependency;
+            let key = format!("call {caller} {callee} {limit:?}");
+            (limit, shared.tables.table(&key, Table::single))
+        });
+        let own = from.and_then(|from| from.dependencies.get(&dependency.callee));
+        let timeout = own.and_then(|own| own.timeout);
+        let deadlines = from.map(|from| from.resilience.deadlines);
+        Self {
+            timeout: timeout.map_or(target.timeout, |timeout| timeout.0),
+            inherits_deadlines: deadlines != Some(Deadlines::Own),
+            caller,
+            gate,
+            target,
+            rate,
+        }
+    }
+}
+
 impl Local {
     /// Resolves a snapshot. `service` and `pool` give what the worker keeps across snapshots, `shared`
     /// what all workers do.
@@ -189,29 +218,10 @@ impl Local {
         let mesh = calls
             .into_iter()
             .map(|(address, dependency, caller, target)| {
-                let from = snapshot.clusters.get(&dependency.caller);
                 let cluster = snapshot.clusters.get(&dependency.callee);
-                let rate = cluster
-                    .and_then(|cluster| cluster.rate.as_ref())
-                    .map(|config| {
-                        let limit = Limit::new(config);
-                        let Dependency { caller, callee } = dependency;
-                        let key = format!("call {caller} {callee} {limit:?}");
-                        (limit, shared.tables.table(&key, Table::single))
-                    });
                 let own = cluster.map(|cluster| gate(Some(&dependency.caller), cluster));
-                let deadlines = from.map(|from| from.resilience.deadlines);
-                let call = Call {
-                    caller,
-                    gate: own.unwrap_or_else(|| Rc::clone(&target.gate)),
-                    timeout: from
-                        .and_then(|from| from.dependencies.get(&dependency.callee))
-                        .and_then(|own| own.timeout)
-                        .map_or(target.timeout, |timeout| timeout.0),
-                    inherits_deadlines: deadlines != Some(Deadlines::Own),
-                    target,
-                    rate,
-                };
+                let gate = own.unwrap_or_else(|| Rc::clone(&target.gate));
+                let call = Call::resolve(&snapshot, shared, dependency, (caller, target, gate));
                 (address, Rc::new(call))
             });
         let mesh = mesh.collect();

@@ -167,6 +167,32 @@ impl Policy {
     }
 }
 
+/// Checks everything that a route says besides where it leads; tells the key that is wrong.
+pub(crate) fn check(config: &RouteConfig) -> Result<(), (&'static str, PolicyError)> {
+    let at = |key: &'static str| move |error: PolicyError| (key, error);
+    Networks::parse(&config.allow).map_err(at("allow"))?;
+    Networks::parse(&config.deny).map_err(at("deny"))?;
+    if let Some(cors) = &config.cors {
+        Cors::compile(cors, &config.methods).map_err(at("cors"))?;
+    }
+    if let Some(limit) = &config.rate_limit {
+        rate(limit).map_err(at("rate_limit"))?;
+    }
+    let answered_by = match (&config.redirect, &config.answer) {
+        (Some(_), _) => "redirect",
+        (None, Some(_)) => "answer",
+        (None, None) => "maintenance",
+    };
+    local(config).map_err(at(answered_by))?;
+    if let Some(template) = &config.rewrite {
+        rewrite(template, &config.path).map_err(at("rewrite"))?;
+    }
+    Edits::compile(config.request_headers.as_ref()).map_err(at("request_headers"))?;
+    Edits::compile(config.response_headers.as_ref()).map_err(at("response_headers"))?;
+    backends(&config.backends).map_err(at("backends"))?;
+    Ok(())
+}
+
 fn rate(config: &RateLimitConfig) -> Result<Rate, PolicyError> {
     Ok(Rate {
         limit: Limit::new(config),

@@ -31,7 +31,7 @@ pub use self::pattern::{PatternError, check_host, check_method, check_pattern};
 use self::trie::Trie;
 use crate::config::RouteConfig;
 use crate::http::field::Fields;
-use crate::policy::{Matches, Policy, PolicyError};
+use crate::policy::{self, Matches, Policy, PolicyError};
 
 /// The routes of an application, compiled.
 #[derive(Debug, Default)]
@@ -316,6 +316,11 @@ fn plain_host<'a>(host: &[u8], lower: &'a mut [u8; HOST_BYTES_MAX]) -> &'a [u8] 
     out.copy_from_slice(name);
     out.make_ascii_lowercase();
     out
+}
+
+/// Checks what a route says besides path, host and methods; tells the key that is wrong.
+pub fn check_policy(config: &RouteConfig) -> Result<(), (&'static str, PolicyError)> {
+    policy::check(config)
 }
 
 /// The pairs of routes that nothing tells apart. Routes that cannot be parsed are passed over.

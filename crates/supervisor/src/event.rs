@@ -25,6 +25,8 @@ pub enum Event {
         pid: u32,
         /// Where it is expected to listen.
         addr: SocketAddr,
+        /// The number of its cgroup in the unified tree; none without such a tree.
+        cgroup: Option<u64>,
     },
     /// It answers its check.
     Ready {

@@ -207,7 +207,13 @@ impl Instance {
         });
         self.attempt = Some(attempt);
         let id = self.spec.id.clone();
-        self.tell(Event::Started { id, pid, addr });
+        let cgroup = self.slot.cgroup_id();
+        self.tell(Event::Started {
+            id,
+            pid,
+            addr,
+            cgroup,
+        });
         Input::Spawned
     }
 

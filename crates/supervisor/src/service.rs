@@ -215,8 +215,7 @@ impl Handle {
     /// long as the instance is not stopped.
     pub fn cgroup_id(&self, id: &InstanceId) -> Option<u64> {
         let slot = lock(&self.0.entries).get(id)?.slot.clone();
-        let group = lock(&slot.group).clone();
-        group?.unified_id()
+        slot.cgroup_id()
     }
 }
 
@@ -284,6 +283,12 @@ impl Slot {
         if status.state != before {
             status.since = Timestamp::now();
         }
+    }
+
+    /// The number of its cgroup in the unified tree.
+    pub(crate) fn cgroup_id(&self) -> Option<u64> {
+        let group = lock(&self.group).clone();
+        group?.unified_id()
     }
 
     /// Remembers the cgroup, so that others can ask what it uses.

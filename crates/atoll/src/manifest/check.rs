@@ -1,5 +1,7 @@
 //! What only the whole application shows: names that do not exist, cycles, ambiguous routes.
 
+mod mesh;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
@@ -64,6 +66,16 @@ pub(super) fn application(
         reserved_name(member, report);
         references(member, members, unread, report);
         values(member, report);
+        mesh::member(member, members, unread, report);
+    }
+    if let Err((key, error)) = file.edge.check() {
+        report.push(found(
+            WRONG_VALUE,
+            document.place(&[Step::Key("edge"), Step::Key(key)]),
+            error.to_string(),
+            "here",
+            "see `atoll schema`, or docs/edge.md".to_owned(),
+        ));
     }
     cycles(members, report);
     routes(members, report);
@@ -248,7 +260,11 @@ fn routes(members: &[Member], report: &mut Report) {
         for (index, config) in member.file.route.iter().enumerate() {
             if let Some((key, problem)) = route_problem(config) {
                 let place = [Step::Key("route"), Step::Index(index), Step::Key(key)];
-                let help = "a path is `/orders`, `/orders/{id}` or `/catalog/**`".to_owned();
+                let help = match key {
+                    "path" => "a path is `/orders`, `/orders/{id}` or `/catalog/**`",
+                    _ => "docs/edge.md has examples of everything that a route can say",
+                };
+                let help = help.to_owned();
                 report.push(member.finding(BAD_ROUTE, &place, problem, help));
             } else {
                 sound.push((member.file.name.clone(), config.clone()));
@@ -288,7 +304,11 @@ fn route_problem(config: &RouteConfig) -> Option<(&'static str, String)> {
         .methods
         .iter()
         .find_map(|method| route::check_method(method).err());
-    bad.map(|error| ("methods", error.to_string()))
+    if let Some(error) = bad {
+        return Some(("methods", error.to_string()));
+    }
+    let (key, error) = route::check_policy(config).err()?;
+    Some((key, error.to_string()))
 }
 
 fn found(code: Code, place: Place, message: String, label: &str, help: String) -> Finding {

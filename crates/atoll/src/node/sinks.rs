@@ -137,7 +137,10 @@ impl InstanceWatch {
 impl Observer for InstanceWatch {
     fn event(&self, event: Event) {
         match event {
-            Event::Started { id, pid, .. } => {
+            Event::Started {
+                id, pid, cgroup, ..
+            } => {
+                self.traffic.started(&id, cgroup);
                 self.events
                     .instance(&id, Level::Info, format!("started as process {pid}"));
             }
@@ -189,6 +192,7 @@ impl Observer for InstanceWatch {
             }
             Event::Stopped { id } => {
                 self.gone(&id);
+                self.traffic.stopped(&id);
                 self.own_ready.set_trouble(&id, None);
                 self.events.instance(&id, Level::Info, "stopped".to_owned());
             }

@@ -10,7 +10,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use atoll_base::{InstanceId, ServiceName};
 use atoll_proxy::config::RouteConfig;
-use atoll_proxy::{Cluster, Dependency, Endpoint, Handle, Protocol, RouteTable, Snapshot, mesh_address};
+use atoll_proxy::{
+    Cluster, Denials, Dependency, Endpoint, Handle, RouteTable, Snapshot, mesh_address,
+};
 
 use tokio::sync::Notify;
 
@@ -27,6 +29,8 @@ pub struct Traffic {
 struct Board {
     /// Where the instances that answer listen.
     addresses: HashMap<InstanceId, SocketAddr>,
+    /// The cgroups of the instances that run.
+    cgroups: HashMap<InstanceId, u64>,
     /// The endpoints in the present snapshot.
     endpoints: HashMap<InstanceId, Arc<Endpoint>>,
     /// Endpoints taken out that may still have requests.
@@ -51,6 +55,23 @@ impl Traffic {
             proxy,
             board: Mutex::default(),
             changed: Notify::new(),
+        }
+    }
+
+    /// A process of the instance runs in this cgroup, and may call others from there.
+    pub fn started(&self, id: &InstanceId, cgroup: Option<u64>) {
+        let Some(cgroup) = cgroup else { return };
+        self.proxy.callers().add(cgroup, id.service().clone());
+        let before = self.lock().cgroups.insert(id.clone(), cgroup);
+        if let Some(before) = before.filter(|before| *before != cgroup) {
+            self.proxy.callers().remove(before);
+        }
+    }
+
+    /// No process of the instance runs any more.
+    pub fn stopped(&self, id: &InstanceId) {
+        if let Some(cgroup) = self.lock().cgroups.remove(id) {
+            self.proxy.callers().remove(cgroup);
         }
     }
 
@@ -154,17 +175,7 @@ impl Traffic {
                 board.endpoints.insert(id.clone(), Arc::clone(&endpoint));
                 endpoints.push(endpoint);
             }
-            let timeout = served.file.request_timeout.0;
-            let cluster = Cluster {
-                protocol: Protocol::Http1,
-                denials: None,
-                rate: None,
-                resilience: Default::default(),
-                dependencies: Default::default(),
-                service: service.clone(),
-                endpoints,
-                timeout,
-            };
+            let cluster = cluster(service, &served.file, endpoints);
             clusters.insert(service.clone(), Arc::new(cluster));
         }
         let mesh = board.mesh.iter().map(|((caller, callee), address)| {
@@ -215,6 +226,24 @@ impl Board {
             .into_iter()
             .flatten()
             .any(|id| self.endpoints.contains_key(id))
+    }
+}
+
+/// A service, as its manifest describes it.
+fn cluster(service: &ServiceName, file: &ServiceFile, endpoints: Vec<Arc<Endpoint>>) -> Cluster {
+    let denials = Denials::build(service, &file.deny).unwrap_or_else(|errors| {
+        // Every manifest was checked before it became a revision.
+        tracing::error!(%service, ?errors, "what it does not answer cannot be told");
+        Denials::default()
+    });
+    Cluster {
+        timeout: file.request_timeout.0,
+        protocol: file.protocol,
+        resilience: file.resilience.clone(),
+        dependencies: file.dependency.clone(),
+        rate: file.mesh_rate_limit.clone(),
+        denials: (!file.deny.is_empty()).then(|| Arc::new(denials)),
+        ..Cluster::new(service.clone(), endpoints)
     }
 }
 

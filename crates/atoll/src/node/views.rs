@@ -26,7 +26,7 @@ pub struct NodeView {
     /// Since when it runs (RFC 3339).
     #[schema(value_type = String, format = DateTime)]
     pub started: Timestamp,
-    /// The address of the edge.
+    /// The address of the edge: that of HTTPS, if it is served.
     pub edge: String,
     /// What is not as it should be on this machine; also why a database server that Atoll runs is
     /// down, while it is.
@@ -131,6 +131,20 @@ pub struct InstanceView {
 }
 
 impl Node {
+    /// Where clients are to go.
+    fn edge(&self) -> String {
+        let proxy = &self.parts.proxy;
+        match proxy.tls_addr() {
+            Some(addr) => format!("https://{addr}"),
+            None => format!("http://{}", proxy.edge_addr()),
+        }
+    }
+
+    /// What keeps requests away from where they would go.
+    pub fn resilience(&self) -> atoll_proxy::Resilience {
+        self.parts.proxy.explain()
+    }
+
     /// The node itself.
     pub fn view(&self) -> NodeView {
         let health = self.parts.telemetry.health();
@@ -141,7 +155,7 @@ impl Node {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
             started: self.started,
-            edge: format!("http://{}", self.parts.proxy.edge_addr()),
+            edge: self.edge(),
             warnings: self.warnings(),
             logs_trouble: health.trouble,
             logs_dropped: health.dropped,

@@ -1,7 +1,7 @@
 //! `[edge.tls]` of `atoll.toml`.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use atoll_base::HumanDuration;
 use schemars::JsonSchema;
@@ -64,6 +64,17 @@ pub enum ClientCertificate {
     Required,
     /// Who has one is known by it; others come as anyone.
     Optional,
+}
+
+impl TlsConfig {
+    /// Makes paths that are relative start at `dir`.
+    pub fn resolve(&mut self, dir: &Path) {
+        let pairs = self.certificates.iter_mut();
+        let files = pairs.flat_map(|pair| [&mut pair.cert, &mut pair.key]);
+        for file in files.chain(&mut self.client_ca) {
+            *file = dir.join(&*file);
+        }
+    }
 }
 
 impl Default for TlsConfig {
