@@ -28,6 +28,10 @@ const TEST_NEEDS: &[Need] = &[
         package: "curl",
     },
     Need {
+        present: has_grpc,
+        package: "python3-grpcio",
+    },
+    Need {
         present: has_postgres_server,
         package: "postgresql",
     },
@@ -55,6 +59,14 @@ const BENCH_NEEDS: &[Need] = &[
         package: "util-linux",
     },
 ];
+
+/// Some Python with the gRPC library.
+fn has_grpc() -> bool {
+    ["python3", "/usr/bin/python3"].iter().any(|python| {
+        let imported = Command::new(python).args(["-c", "import grpc"]).output();
+        imported.is_ok_and(|output| output.status.success())
+    })
+}
 
 /// The client alone, which many machines have, makes the folder too.
 fn has_postgres_server() -> bool {

@@ -19,7 +19,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use utoipa::OpenApi;
 
-use crate::node::{Node, NodeView};
+use crate::node::{Node, NodeView, ResilienceView};
 
 pub use socket::{bind, connect, path};
 
@@ -90,8 +90,8 @@ async fn node_view(State(node): State<Arc<Node>>) -> Json<NodeView> {
 
 /// Breakers that are open and instances that are left out, each with the reason. Empty lists when
 /// all is well.
-#[utoipa::path(get, path = "/v1/resilience", responses((status = 200, body = serde_json::Value)))]
-async fn resilience(State(node): State<Arc<Node>>) -> Json<atoll_proxy::Resilience> {
+#[utoipa::path(get, path = "/v1/resilience", responses((status = 200, body = ResilienceView)))]
+async fn resilience(State(node): State<Arc<Node>>) -> Json<ResilienceView> {
     Json(node.resilience())
 }
 

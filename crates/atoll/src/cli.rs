@@ -4,6 +4,7 @@
 //! ([`refusal`]). Exit codes: 0 done, 1 it failed,
 //! 2 the command line was wrong, 3 the manifests have mistakes, 4 no node runs.
 
+mod cert;
 mod check;
 mod deploy;
 mod down;
@@ -98,8 +99,10 @@ enum Command {
     Init,
     /// Write a starting point.
     New(NewArgs),
-    /// Tell more about an error code.
+    /// Tell more about an error code; `breaker`: why calls are refused or instances left out now.
     Explain(ExplainArgs),
+    /// Make certificates.
+    Cert(CertArgs),
     /// Print a shell's completion script.
     Completions(CompletionsArgs),
 }
@@ -237,8 +240,23 @@ enum New {
 
 #[derive(Debug, Args)]
 struct ExplainArgs {
-    /// The code, such as ATL0102. Default: list them all.
+    /// The code, such as ATL0102, or `breaker`. Default: list all codes.
     code: Option<String>,
+}
+
+#[derive(Debug, Args)]
+struct CertArgs {
+    #[command(subcommand)]
+    what: Cert,
+}
+
+#[derive(Debug, Subcommand)]
+enum Cert {
+    /// A certificate for this machine, by an issuer of your own that browsers can be told to trust.
+    Dev {
+        /// Names and addresses. Default: localhost, *.localhost, 127.0.0.1 and ::1.
+        names: Vec<String>,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -313,7 +331,12 @@ fn dispatch(cli: Cli, out: &Output) -> Result<(), Failure> {
         Command::New(NewArgs {
             what: New::Service { name, lang },
         }) => new::service(&application_dir(here), &name, lang, out),
-        Command::Explain(args) => explain::run(args.code.as_deref(), out),
+        Command::Explain(args) if args.code.as_deref() != Some("breaker") => {
+            explain::run(args.code.as_deref(), out)
+        }
+        Command::Cert(CertArgs {
+            what: Cert::Dev { names },
+        }) => cert::dev(&application_dir(here), &names, out),
         Command::Completions(args) => {
             let mut command = Cli::command();
             clap_complete::generate(args.shell, &mut command, "atoll", &mut std::io::stdout());
@@ -334,6 +357,7 @@ fn talk_to_node(dir: &Path, command: Command, out: &Output) -> Result<(), Failur
             Command::History(args) => {
                 deploy::history(&client, &args.service, args.limit, out).await
             }
+            Command::Explain(_) => explain::breaker(&client, out).await,
             other => deploy::run(&client, other, out).await,
         }
     };

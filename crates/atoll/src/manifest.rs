@@ -146,6 +146,7 @@ pub struct ServiceFile {
     pub resilience: ResilienceConfig,
     /// How it calls a service of `needs`, where that differs from what the other says of itself.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(with = "BTreeMap<String, DependencyConfig>")]
     pub dependency: BTreeMap<ServiceName, DependencyConfig>,
     /// Calls of other services that it does not answer: 403.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -32,7 +32,7 @@ use ground::{NodeGround, SharedGround};
 use traffic::Traffic;
 
 pub use sinks::OwnReady;
-pub use views::{NodeView, ServiceState, ServiceView};
+pub use views::{NodeView, ResilienceView, ServiceState, ServiceView};
 
 /// The state folder, within the application's.
 pub const STATE_FOLDER: &str = ".atoll";
@@ -356,15 +356,9 @@ impl Parts {
         .await?;
         // The ground was made a moment ago; nobody else has set it.
         let _ = ground.deploy.set(deploy.clone());
-        let passing_on = pass_news_on(news, deploy.clone());
-        tasks.spawn("certificates", certificates::watch(proxy.clone(), Arc::clone(&events), tasks.clone()));
-        let stopping = tasks.clone();
-        tasks.spawn("news", async move {
-            tokio::select! {
-                () = passing_on => {}
-                () = stopping.stopping() => {}
-            }
-        });
+        let certificates = certificates::watch(proxy.clone(), Arc::clone(&events), tasks.clone());
+        tasks.spawn("certificates", certificates);
+        tasks.spawn("news", pass_news_on(news, deploy.clone(), tasks.clone()));
         Ok(Self {
             proxy,
             supervisor,
@@ -443,9 +437,13 @@ fn supervisor(
     )?)
 }
 
-async fn pass_news_on(news: Arc<sinks::News>, deploy: atoll_deploy::Handle) {
+async fn pass_news_on(news: Arc<sinks::News>, deploy: atoll_deploy::Handle, tasks: Tasks) {
     loop {
-        for (id, item) in news.next().await {
+        let came = tokio::select! {
+            came = news.next() => came,
+            () = tasks.stopping() => return,
+        };
+        for (id, item) in came {
             deploy.news(id, item).await;
         }
     }

@@ -113,7 +113,9 @@ impl EdgeConfig {
     /// Checks what the types cannot say; tells the key that is wrong.
     pub fn check(&self) -> Result<(), (&'static str, PolicyError)> {
         let proxies = Networks::parse(&self.trusted_proxies);
-        proxies.map(drop).map_err(|error| ("trusted_proxies", error))
+        proxies
+            .map(drop)
+            .map_err(|error| ("trusted_proxies", error))
     }
 
     pub(crate) fn patience(&self) -> Patience {

@@ -1,7 +1,8 @@
 //! `atoll explain`: the pages of `docs/errors`, carried in the binary.
 
-use super::Failure;
-use super::output::{Output, STRONG, table};
+use super::output::{BAD, FAINT, GOOD, Output, STRONG, table};
+use super::{Client, Failure};
+use crate::node::ResilienceView;
 
 /// The pages, by file name.
 #[derive(rust_embed::RustEmbed)]
@@ -21,6 +22,38 @@ pub(super) fn run(code: Option<&str>, out: &Output) -> Result<(), Failure> {
         out.json(&serde_json::json!({ "code": code, "page": page }));
     } else {
         out.data(page.trim_end());
+    }
+    Ok(())
+}
+
+/// Why calls are refused and instances left out, now.
+pub(super) async fn breaker(client: &Client, out: &Output) -> Result<(), Failure> {
+    let view: ResilienceView = client.get("/v1/resilience").await?;
+    if out.json {
+        out.json(&view);
+        return Ok(());
+    }
+    for breaker in &view.breakers {
+        let caller = breaker.caller.as_deref().unwrap_or("edge");
+        let (callee, why) = (&breaker.callee, &breaker.why);
+        out.data(format!(
+            "{BAD}breaker open{BAD:#}  {caller} -> {callee}: {why}"
+        ));
+    }
+    for instance in &view.instances {
+        let (id, state) = (&instance.instance, &instance.state);
+        let why = instance.why.as_deref().unwrap_or("it was left out before");
+        out.data(format!("{BAD}{state}{BAD:#}  {id}: {why}"));
+    }
+    if view.breakers.is_empty() && view.instances.is_empty() {
+        out.data(format!(
+            "{GOOD}all is well{GOOD:#}: no breaker is open, no instance is left out"
+        ));
+    } else {
+        out.say(format!(
+            "{FAINT}Single requests are let through from time to time; if they succeed, all of them are. \
+             docs/resilience.md tells the rules.{FAINT:#}"
+        ));
     }
     Ok(())
 }

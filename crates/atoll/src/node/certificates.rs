@@ -28,7 +28,8 @@ pub(super) async fn watch(proxy: atoll_proxy::Handle, events: Arc<Events>, tasks
             Ok(Ok(true)) => events.node(Level::Info, "new certificates are in use".to_owned()),
             Ok(Ok(false)) | Err(_) => {}
             Ok(Err(error)) => {
-                let message = format!("{error}; the certificates from before stay in use (ATL0406)");
+                let message =
+                    format!("{error}; the certificates from before stay in use (ATL0406)");
                 events.node(Level::Error, message);
             }
         }

@@ -130,6 +130,48 @@ pub struct InstanceView {
     pub memory: u64,
 }
 
+/// What keeps requests away from where they would go.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct ResilienceView {
+    /// Breakers that are not closed.
+    pub breakers: Vec<BreakerView>,
+    /// Instances that are left out, on probation, or would be out if enough others were in.
+    pub instances: Vec<LeftOutView>,
+}
+
+/// A breaker that is not closed.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct BreakerView {
+    /// Who calls; none for the edge.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub caller: Option<String>,
+    /// Who is called.
+    pub callee: String,
+    /// Why, in words.
+    pub why: String,
+    /// Why, for programs: `cause`, `trials_failed`, `until`.
+    pub facts: serde_json::Value,
+}
+
+/// An instance that does not simply get requests.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct LeftOutView {
+    /// The instance.
+    pub instance: String,
+    /// `out`, `probation`, or `kept`: it would be out if enough others were in.
+    pub state: String,
+    /// Why, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+    /// Why, for programs: `cause`, `trials_failed`, `until`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub facts: Option<serde_json::Value>,
+}
+
+fn facts(why: &atoll_proxy::resilience::Why) -> serde_json::Value {
+    serde_json::to_value(why).unwrap_or_default()
+}
+
 impl Node {
     /// Where clients are to go.
     fn edge(&self) -> String {
@@ -141,8 +183,27 @@ impl Node {
     }
 
     /// What keeps requests away from where they would go.
-    pub fn resilience(&self) -> atoll_proxy::Resilience {
-        self.parts.proxy.explain()
+    pub fn resilience(&self) -> ResilienceView {
+        let explained = self.parts.proxy.explain();
+        let breakers = explained.breakers.into_iter().map(|open| BreakerView {
+            caller: open.caller.map(|caller| caller.to_string()),
+            callee: open.callee.to_string(),
+            why: open.why.to_string(),
+            facts: facts(&open.why),
+        });
+        let instances = explained.instances.into_iter().map(|verdict| LeftOutView {
+            instance: verdict.instance.to_string(),
+            state: serde_json::to_value(verdict.state)
+                .ok()
+                .and_then(|state| state.as_str().map(str::to_owned))
+                .unwrap_or_default(),
+            why: verdict.why.as_ref().map(ToString::to_string),
+            facts: verdict.why.as_ref().map(facts),
+        });
+        ResilienceView {
+            breakers: breakers.collect(),
+            instances: instances.collect(),
+        }
     }
 
     /// The node itself.

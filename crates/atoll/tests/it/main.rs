@@ -9,6 +9,7 @@
 mod bad_requests;
 mod databases;
 mod deploying;
+mod edge;
 mod faults;
 mod full_disk;
 mod house;

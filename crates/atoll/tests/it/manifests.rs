@@ -93,9 +93,10 @@ fn mistakes_of_all_files_are_told_at_once() {
        ·    ╰── unknown key
      4 │ [scale]
        ╰────
-      help: the keys here are `artifact`, `build`, `database`, `deploy`, `description`, `env`,
-            `health`, `name`, `needs`, `owner`, `request_timeout`, `resources`, `route`, `run`,
-            `scale`, `stop_timeout` and `wait_for`
+      help: the keys here are `artifact`, `build`, `database`, `deny`, `dependency`, `deploy`,
+            `description`, `env`, `health`, `mesh_rate_limit`, `name`, `needs`, `owner`, `protocol`,
+            `request_timeout`, `resilience`, `resources`, `route`, `run`, `scale`, `stop_timeout` and
+            `wait_for`
 
     ATL0104
 

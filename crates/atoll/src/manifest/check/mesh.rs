@@ -9,12 +9,7 @@ use super::super::structure::{listed, nearest};
 use super::{BAD_ROUTE, Member, NO_SUCH_SERVICE, WRONG_VALUE};
 
 /// Checks `resilience`, `dependency`, `deny`, and the services that routes name.
-pub(super) fn member(
-    member: &Member,
-    members: &[Member],
-    unread: &[String],
-    report: &mut Report,
-) {
+pub(super) fn member(member: &Member, members: &[Member], unread: &[String], report: &mut Report) {
     let file = &member.file;
     for bad in file.resilience.check("resilience") {
         let place = steps(&bad.key);
@@ -46,7 +41,11 @@ pub(super) fn member(
     }
     for (index, route) in file.route.iter().enumerate() {
         for backend in &route.backends {
-            let place = [Step::Key("route"), Step::Index(index), Step::Key("backends")];
+            let place = [
+                Step::Key("route"),
+                Step::Index(index),
+                Step::Key("backends"),
+            ];
             exists(member, &backend.service, &place, members, unread, report);
         }
         if let Some(mirror) = &route.mirror {
