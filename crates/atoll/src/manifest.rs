@@ -23,6 +23,7 @@ use std::path::PathBuf;
 
 use atoll_base::{HumanDuration, ServiceName};
 use atoll_deploy::{DeployConfig, ScaleConfig};
+use atoll_proxy::auth::AuthConfig;
 use atoll_proxy::config::{EdgeConfig, MeshConfig, RouteConfig};
 use atoll_proxy::rate::RateLimitConfig;
 use atoll_proxy::resilience::{DependencyConfig, ResilienceConfig};
@@ -32,6 +33,7 @@ use atoll_telemetry::LogsConfig;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use check::auth::service_of;
 pub use finding::{Mistake, Report};
 pub use load::{load, load_with, parse_stored, reload};
 pub use preflight::preflight;
@@ -57,6 +59,9 @@ pub struct ApplicationFile {
     /// The public gateway.
     #[serde(default)]
     pub edge: EdgeConfig,
+    /// How it is found out who asks, by the NAME that routes use: `[auth.customers]`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub auth: BTreeMap<String, AuthConfig>,
     /// Calls between services.
     #[serde(default)]
     pub mesh: MeshConfig,

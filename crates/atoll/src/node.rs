@@ -9,6 +9,7 @@ mod certificates;
 mod environment;
 mod events;
 mod ground;
+mod keys;
 mod sinks;
 mod traffic;
 mod views;
@@ -317,7 +318,8 @@ impl Parts {
         let migrations = [atoll_deploy::MIGRATION, database::MIGRATION];
         let sql = Sql::open(&state.path().join("state.db"), &migrations)?;
         let events = Arc::new(Events::new(telemetry.clone()));
-        let proxy = proxy(application, &telemetry)?;
+        let doors = keys::Doors::open(application)?;
+        let proxy = proxy(application, &doors, &telemetry)?;
         let traffic = Arc::new(Traffic::new(proxy.clone()));
         let news = Arc::new(sinks::News::default());
         let own_ready = Arc::new(OwnReady::default());
@@ -358,6 +360,7 @@ impl Parts {
         let _ = ground.deploy.set(deploy.clone());
         let certificates = certificates::watch(proxy.clone(), Arc::clone(&events), tasks.clone());
         tasks.spawn("certificates", certificates);
+        doors.keep(&traffic, &events, &tasks);
         tasks.spawn("news", pass_news_on(news, deploy.clone(), tasks.clone()));
         Ok(Self {
             proxy,
@@ -394,6 +397,7 @@ fn databases(
 /// The data plane, with its ports bound.
 fn proxy(
     application: &Application,
+    doors: &keys::Doors,
     telemetry: &atoll_telemetry::Handle,
 ) -> anyhow::Result<atoll_proxy::Handle> {
     let mut edge = application.file.edge.clone();
@@ -403,6 +407,7 @@ fn proxy(
     let config = atoll_proxy::Config {
         edge,
         mesh: application.file.mesh.clone(),
+        auth: doors.authenticators.clone(),
         threads: None,
     };
     let spans = Arc::new(sinks::Spans2Log::new(telemetry.clone()));

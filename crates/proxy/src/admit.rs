@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::answer::{Form, Reply};
+use crate::auth::{Identity, Keys};
 use crate::clock::millis;
 use crate::compress::Coding;
 use crate::gate::Gate;
@@ -49,6 +50,8 @@ pub(crate) enum Verdict {
     Forward(Plan, Body),
     /// It is answered here.
     Reply(Box<Reply>),
+    /// These keys are to be fetched first; then it is to be admitted again.
+    Wait(Keys),
 }
 
 /// A request that is let in.
@@ -136,6 +139,8 @@ pub(super) struct Course {
     /// The path for the service, if it is another one.
     path: Option<String>,
     marks: Vec<u8>,
+    /// Who it is from.
+    identity: Option<Rc<Identity>>,
     mirror: Option<Rc<Target>>,
     compress: Compress,
 }
@@ -145,6 +150,8 @@ struct Candidate<'a, 'h, 'b> {
     worker: &'a Worker,
     origin: &'a Origin,
     head: &'a RequestHead<'h, 'b>,
+    /// Keys that were missing were waited for.
+    waited: bool,
     facts: RequestFacts<'b>,
     target: path::Target<'b>,
     trace: TraceContext,
@@ -156,6 +163,7 @@ pub(crate) fn admit(
     origin: &Origin,
     head: &RequestHead<'_, '_>,
     label: &mut Label,
+    waited: bool,
     out: &mut Vec<u8>,
 ) -> Result<Verdict, Box<Rejection>> {
     label.set(head.method, "");
@@ -189,6 +197,7 @@ pub(crate) fn admit(
         worker,
         origin,
         head,
+        waited,
         facts,
         target,
     };
@@ -224,6 +233,7 @@ impl Candidate<'_, '_, '_> {
             Origin::Edge(outside) => match self.at_edge(outside, &local)? {
                 Stage::Passed(course) => course,
                 Stage::Answered(reply) => return Ok(Verdict::Reply(Box::new(reply))),
+                Stage::Waiting(keys) => return Ok(Verdict::Wait(keys)),
             },
             Origin::Mesh { .. } => {
                 let call = self.call(&local)?;
@@ -431,6 +441,9 @@ impl Candidate<'_, '_, '_> {
         if let Origin::Edge(outside) = self.origin {
             let proxies = self.worker.shared.trusted_proxies.as_ref();
             outside.write(self.host(), &self.head.fields, proxies, out);
+            if let Some(identity) = &course.identity {
+                identity.write_headers(out);
+            }
         }
         out.extend_from_slice(b"\r\n");
         retry_mark
@@ -548,6 +561,7 @@ impl Course {
             policy: None,
             path: None,
             marks: Vec::new(),
+            identity: None,
             mirror: None,
             compress: Compress::Never,
         }

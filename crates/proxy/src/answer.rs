@@ -98,6 +98,7 @@ pub(crate) const fn status(kind: ErrorKind) -> u16 {
     match kind {
         ErrorKind::NoRoute => 404,
         ErrorKind::WrongMethod => 405,
+        ErrorKind::Unauthorized => 401,
         ErrorKind::Forbidden => 403,
         ErrorKind::RateLimited => 429,
         ErrorKind::BadRequest => 400,
@@ -119,6 +120,7 @@ pub(crate) fn detail(kind: ErrorKind, service: Option<&ServiceName>) -> String {
     match kind {
         ErrorKind::NoRoute => "no route leads to this path".to_owned(),
         ErrorKind::WrongMethod => "this path does not take this method".to_owned(),
+        ErrorKind::Unauthorized => "it is not known who asks".to_owned(),
         ErrorKind::Forbidden => "this is not for you".to_owned(),
         ErrorKind::RateLimited => "there were too many requests".to_owned(),
         ErrorKind::BreakerOpen => {
@@ -230,6 +232,7 @@ const fn slug(kind: ErrorKind) -> &'static str {
     match kind {
         ErrorKind::NoRoute => "no-route",
         ErrorKind::WrongMethod => "wrong-method",
+        ErrorKind::Unauthorized => "unauthorized",
         ErrorKind::Forbidden => "forbidden",
         ErrorKind::RateLimited => "rate-limited",
         ErrorKind::BreakerOpen => "breaker-open",
@@ -273,8 +276,10 @@ const fn grpc_status(kind: ErrorKind) -> u8 {
     const UNIMPLEMENTED: u8 = 12;
     const INTERNAL: u8 = 13;
     const UNAVAILABLE: u8 = 14;
+    const UNAUTHENTICATED: u8 = 16;
     match kind {
         ErrorKind::NoRoute | ErrorKind::WrongMethod => UNIMPLEMENTED,
+        ErrorKind::Unauthorized => UNAUTHENTICATED,
         ErrorKind::Forbidden => PERMISSION_DENIED,
         ErrorKind::BadRequest => INTERNAL,
         ErrorKind::TooLarge | ErrorKind::RateLimited => RESOURCE_EXHAUSTED,

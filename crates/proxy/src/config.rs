@@ -7,14 +7,17 @@
 mod route;
 mod tls;
 
+use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 use std::time::Duration;
 
 use atoll_base::{ByteCount, HumanDuration};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::auth::Authenticator;
 use crate::policy::{Networks, PolicyError};
 
 pub use self::route::{
@@ -29,6 +32,8 @@ pub struct Config {
     pub edge: EdgeConfig,
     /// The side that services call each other through.
     pub mesh: MeshConfig,
+    /// Who may come, by the names that routes use.
+    pub auth: HashMap<String, Arc<Authenticator>>,
     /// Worker threads. Default: one for each core, at most 4.
     pub threads: Option<NonZeroUsize>,
 }

@@ -4,11 +4,13 @@
 //! Requests that arrive in a row are answered one after the other, in order. Whatever a client
 //! does wrong is answered before its connection is closed.
 
+use std::future::Future;
 use std::rc::Rc;
 use std::task::Poll;
 
 use crate::admit::{self, Plan, Rejection, Verdict};
 use crate::answer::{self, Form, Problem, Reply};
+use crate::auth::Keys;
 use crate::clockwork::Timer;
 use crate::config::Patience;
 use crate::exchange::{Exchange, Fault, Finished};
@@ -16,7 +18,7 @@ use crate::h2;
 use crate::http::field::storage;
 use crate::http::request;
 use crate::http::{Body, Refusal};
-use crate::limits::{BUFFER_BYTES, HEAD_BYTES_MAX, LINGER};
+use crate::limits::{BUFFER_BYTES, HEAD_BYTES_MAX, KEYS_WITHIN, LINGER};
 use crate::origin::Origin;
 use crate::recorder::{Label, Visit};
 use crate::transport::Transport;
@@ -121,6 +123,8 @@ enum Read {
     Rejected(Box<Rejection>),
     /// An answer that is no refusal, and needs no service.
     Answered(Box<Reply>),
+    /// These keys are to be fetched before the head is looked at again.
+    Waiting(Keys),
     /// Nothing to answer.
     Ended,
     /// The client speaks HTTP/2.
@@ -129,7 +133,11 @@ enum Read {
 
 impl Connection<'_> {
     async fn serve_one(&mut self) -> Next {
-        let read = self.read_head().await;
+        let mut read = self.read_head().await;
+        if let Read::Waiting(keys) = &read {
+            self.wait_for(keys).await;
+            read = self.try_head(true).unwrap_or(Read::Ended);
+        }
         self.timer.disarm();
         let next = match read {
             Read::Admitted(plan, body) => self.forward(plan, body).await,
@@ -137,6 +145,8 @@ impl Connection<'_> {
             Read::Answered(reply) => self.reply(reply).await,
             Read::Ended => Next::Close,
             Read::Http2 => return Next::Http2,
+            // After one wait there is a verdict.
+            Read::Waiting(_) => Next::Close,
         };
         let spare = &self.worker.buffers;
         spare.return_output(std::mem::take(&mut self.request));
@@ -160,7 +170,7 @@ impl Connection<'_> {
                 let more = memchr::memchr(b'\n', fresh).is_some();
                 if length > seen
                     && (more || seen == 0 || length >= HEAD_BYTES_MAX)
-                    && let Some(read) = self.try_head()
+                    && let Some(read) = self.try_head(false)
                 {
                     return Poll::Ready(read);
                 }
@@ -187,6 +197,18 @@ impl Connection<'_> {
         .await
     }
 
+    /// Waits until keys were fetched, for a moment at most.
+    async fn wait_for(&mut self, keys: &Keys) {
+        let mut refreshed = std::pin::pin!(keys.refreshed(monotonic()));
+        self.timer.arm(KEYS_WITHIN);
+        std::future::poll_fn(|cx| match refreshed.as_mut().poll(cx) {
+            Poll::Ready(_) => Poll::Ready(()),
+            Poll::Pending if self.timer.poll(cx) => Poll::Ready(()),
+            Poll::Pending => Poll::Pending,
+        })
+        .await;
+    }
+
     fn too_slow(&mut self, seen: usize) -> Read {
         if seen == 0 {
             return Read::Ended;
@@ -205,7 +227,7 @@ impl Connection<'_> {
     }
 
     /// Parses what there is; none if the head is not complete.
-    fn try_head(&mut self) -> Option<Read> {
+    fn try_head(&mut self, waited: bool) -> Option<Read> {
         if self.is_new
             && !self.client.transport.is_single()
             && self.client.input.bytes().starts_with(&h2::PREFACE[..16])
@@ -228,12 +250,18 @@ impl Connection<'_> {
             &self.origin,
             &head,
             &mut self.label,
+            waited,
             &mut self.request,
         );
+        if let Ok(Verdict::Wait(keys)) = admitted {
+            // The head stays where it is.
+            return Some(Read::Waiting(keys));
+        }
         self.client.input.consume(length);
         Some(match admitted {
             Ok(Verdict::Forward(plan, body)) => Read::Admitted(plan, body),
             Ok(Verdict::Reply(reply)) => Read::Answered(reply),
+            Ok(Verdict::Wait(keys)) => Read::Waiting(keys),
             Err(rejection) => Read::Rejected(rejection),
         })
     }

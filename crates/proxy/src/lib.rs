@@ -22,6 +22,7 @@
 mod accept;
 mod admit;
 mod answer;
+pub mod auth;
 mod balance;
 mod buffer;
 mod clock;

@@ -18,6 +18,7 @@ pub(crate) use self::edit::Edits;
 pub(crate) use self::matching::Matches;
 pub(crate) use self::network::Networks;
 pub(crate) use self::template::Template;
+use crate::auth::{Access, AuthError, AuthKind};
 use crate::config::{BackendConfig, RouteConfig};
 use crate::rate::{By, Limit, RateLimitConfig};
 
@@ -28,6 +29,7 @@ pub(crate) struct Policy {
     pub(crate) deny: Option<Networks>,
     pub(crate) cors: Option<Cors>,
     pub(crate) rate: Option<Rate>,
+    pub(crate) access: Option<Access>,
     pub(crate) local: Option<Local>,
     pub(crate) rewrite: Option<Template>,
     pub(crate) request: Edits,
@@ -119,6 +121,9 @@ pub enum PolicyError {
         "clients cannot be told apart by '{0}': write 'client', 'key', 'all', 'claim:NAME' or 'header:NAME'"
     )]
     By(String),
+    /// What it asks of who comes is not understood.
+    #[error(transparent)]
+    Access(#[from] AuthError),
     /// Several answers for one request.
     #[error("of 'redirect', 'answer' and 'maintenance', a route can have one: leave out '{0}'")]
     Several(&'static str),
@@ -136,6 +141,7 @@ impl Policy {
                 .map(|cors| Cors::compile(cors, &config.methods))
                 .transpose()?,
             rate: config.rate_limit.as_ref().map(rate).transpose()?,
+            access: access(config)?,
             local: local(config)?,
             rewrite: config
                 .rewrite
@@ -158,6 +164,7 @@ impl Policy {
             && self.deny.is_none()
             && self.cors.is_none()
             && self.rate.is_none()
+            && self.access.is_none()
             && self.local.is_none()
             && self.rewrite.is_none()
             && self.request.is_empty()
@@ -178,6 +185,7 @@ pub(crate) fn check(config: &RouteConfig) -> Result<(), (&'static str, PolicyErr
     if let Some(limit) = &config.rate_limit {
         rate(limit).map_err(at("rate_limit"))?;
     }
+    access(config).map_err(at("auth"))?;
     let answered_by = match (&config.redirect, &config.answer) {
         (Some(_), _) => "redirect",
         (None, Some(_)) => "answer",
@@ -191,6 +199,14 @@ pub(crate) fn check(config: &RouteConfig) -> Result<(), (&'static str, PolicyErr
     Edits::compile(config.response_headers.as_ref()).map_err(at("response_headers"))?;
     backends(&config.backends).map_err(at("backends"))?;
     Ok(())
+}
+
+/// Whether the name is known, and fits, was checked with the whole of the manifests. A request for a
+/// name that is not known is refused.
+fn access(config: &RouteConfig) -> Result<Option<Access>, PolicyError> {
+    let config = config.access();
+    let known = config.auth.as_deref().map(|name| (name, AuthKind::Jwt));
+    Ok(Access::compile(&config, known)?)
 }
 
 fn rate(config: &RateLimitConfig) -> Result<Rate, PolicyError> {

@@ -38,6 +38,8 @@ pub enum ErrorKind {
     NoRoute,
     /// The path has routes, but not for this method.
     WrongMethod,
+    /// Who asks is not known.
+    Unauthorized,
     /// Who asks may not.
     Forbidden,
     /// Who asks has asked too often.
@@ -171,6 +173,7 @@ impl ErrorKind {
         match self {
             Self::NoRoute => "no route",
             Self::WrongMethod => "wrong method",
+            Self::Unauthorized => "unauthorized",
             Self::Forbidden => "forbidden",
             Self::RateLimited => "rate limited",
             Self::BreakerOpen => "breaker open",
@@ -193,6 +196,7 @@ impl ErrorKind {
         match self {
             Self::NoRoute
             | Self::WrongMethod
+            | Self::Unauthorized
             | Self::Forbidden
             | Self::RateLimited
             | Self::BadRequest

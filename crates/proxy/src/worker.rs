@@ -21,6 +21,7 @@ use tokio::sync::Notify;
 use tokio::time::MissedTickBehavior;
 
 use crate::accept;
+use crate::auth::TokenCache;
 use crate::buffer::Buffers;
 use crate::clock::{self, millis};
 use crate::clockwork::Clockwork;
@@ -43,6 +44,8 @@ pub(crate) struct Worker {
     pub(crate) buffers: Buffers,
     pub(crate) clockwork: Rc<Clockwork>,
     pub(crate) random: Random,
+    /// Tokens that were verified.
+    pub(crate) tokens: RefCell<TokenCache>,
     /// Asks who is at the other end of a connection.
     pub(crate) verifier: Verifier,
     /// Notified when a new snapshot has been taken over: for requests that wait for an instance.
@@ -110,6 +113,7 @@ impl Worker {
             buffers: Buffers::default(),
             clockwork: Rc::default(),
             random: Random::from_os()?,
+            tokens: RefCell::new(TokenCache::new()),
             verifier: Verifier::new(),
             published: Notify::new(),
             stopping: Cell::new(false),

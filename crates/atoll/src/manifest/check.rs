@@ -1,5 +1,6 @@
 //! What only the whole application shows: names that do not exist, cycles, ambiguous routes.
 
+pub(super) mod auth;
 mod mesh;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -77,6 +78,7 @@ pub(super) fn application(
             "see `atoll schema`, or docs/edge.md".to_owned(),
         ));
     }
+    auth::application(document, file, members, unread, report);
     cycles(members, report);
     routes(members, report);
 }

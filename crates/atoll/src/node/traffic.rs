@@ -118,6 +118,14 @@ impl Traffic {
             .map(|served| Arc::clone(&served.file))
     }
 
+    /// Where an instance of the service that may have requests listens.
+    pub fn address(&self, service: &ServiceName) -> Option<SocketAddr> {
+        let board = self.lock();
+        let mut endpoints = board.endpoints.values();
+        let found = endpoints.find(|endpoint| endpoint.instance().service() == service);
+        found.map(|endpoint| endpoint.addr())
+    }
+
     /// Completes when the service has an instance that may have requests.
     pub async fn wait_ready(&self, service: &ServiceName) {
         loop {

@@ -6,6 +6,7 @@
 //! tests wait for a state, never for a time.
 #![expect(clippy::unwrap_used, reason = "a test, and what helps it, may fail")]
 
+mod auth;
 mod bad_requests;
 mod databases;
 mod deploying;

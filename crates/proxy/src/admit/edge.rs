@@ -5,8 +5,11 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use atoll_base::Timestamp;
+
 use super::{Candidate, Compress, Course, Rejection};
 use crate::answer::Reply;
+use crate::auth::{Access, Credentials, Forward, Identity, Keys, Outcome, Refusal};
 use crate::compress::Coding;
 use crate::local::{Local, Way};
 use crate::origin::Outside;
@@ -21,6 +24,8 @@ pub(super) enum Stage {
     Passed(Course),
     /// It was answered here.
     Answered(Reply),
+    /// These keys are needed first.
+    Waiting(Keys),
 }
 
 /// The methods that every server knows, for answers to questions about none in particular.
@@ -131,7 +136,19 @@ impl Candidate<'_, '_, '_> {
         if let Some(local) = &policy.local {
             return self.answer(local, route, course).map(Stage::Answered);
         }
-        self.limit_rate(policy, way, outside, &mut course)?;
+        // What needs no name comes first: a flood must not cost signatures.
+        let by_name = matches!(&policy.rate, Some(rate) if rate.by.needs_identity());
+        if !by_name {
+            self.limit_rate(policy, way, outside, &mut course)?;
+        }
+        if let Some(access) = &policy.access
+            && let Some(keys) = self.identify(access, outside, &mut course)?
+        {
+            return Ok(Stage::Waiting(keys));
+        }
+        if by_name {
+            self.limit_rate(policy, way, outside, &mut course)?;
+        }
         course.target = Rc::clone(way.choose(|bound| self.worker.random.below(bound)));
         course.gate = Rc::clone(&course.target.gate);
         if route.timeout.is_none() {
@@ -160,14 +177,21 @@ impl Candidate<'_, '_, '_> {
             return Ok(());
         };
         let fields = &self.head.fields;
-        let named = match &rate.by {
-            By::Header(name) => fields.get(name),
-            By::All => Some(&b""[..]),
-            By::Client | By::Key | By::Claim(_) => None,
+        let identity = course.identity.as_deref();
+        let named: Option<Cow<'_, [u8]>> = match &rate.by {
+            By::Header(name) => fields.get(name).map(Cow::Borrowed),
+            By::All => Some(Cow::Borrowed(b"")),
+            By::Client => None,
+            By::Key => identity
+                .and_then(Identity::key)
+                .map(|key| key.as_bytes().into()),
+            By::Claim(name) => identity
+                .and_then(|identity| identity.claim(name))
+                .map(|claim| claim.into_owned().into_bytes().into()),
         };
         let now = self.worker.nanos();
         let decision = match named {
-            Some(named) => table.take(&rate.limit, named, now),
+            Some(named) => table.take(&rate.limit, &*named, now),
             None => {
                 let proxies = self.worker.shared.trusted_proxies.as_ref();
                 let client = outside.client(fields, proxies);
@@ -181,6 +205,68 @@ impl Candidate<'_, '_, '_> {
         let mut rejection = self.reject(ErrorKind::RateLimited, "there were too many requests");
         rejection.fields = std::mem::take(&mut course.marks);
         Err(rejection)
+    }
+
+    /// Finds out who the request is from, and whether they may come. Some keys if these have to be
+    /// fetched first.
+    fn identify(
+        &self,
+        access: &Access,
+        outside: &Outside,
+        course: &mut Course,
+    ) -> Result<Option<Keys>, Box<Rejection>> {
+        let shared = &self.worker.shared;
+        let Some(authenticator) = shared.config.auth.get(access.auth()) else {
+            // The manifests of this moment do not fit together: nobody comes in by that.
+            return Err(self.reject(
+                ErrorKind::Forbidden,
+                "nobody can be let in here at the moment",
+            ));
+        };
+        let credentials = Credentials {
+            fields: self.head.fields,
+            client: outside.identity.as_ref(),
+            method: self.head.method,
+            host: self.host().unwrap_or_default(),
+            path: &self.target.path,
+            query: self.target.query.strip_prefix('?').unwrap_or_default(),
+        };
+        let mut tokens = self.worker.tokens.borrow_mut();
+        let outcome = authenticator.check(&credentials, &mut tokens, Timestamp::now());
+        let refusal = match outcome {
+            Outcome::Verified(identity) => match access.permits(&identity) {
+                Ok(()) => {
+                    course.identity = Some(identity);
+                    return Ok(None);
+                }
+                Err(denied) => authenticator.denied(&denied),
+            },
+            Outcome::Missing if access.is_optional() => return Ok(None),
+            Outcome::Missing => authenticator.missing(),
+            Outcome::NeedsKeys(refusal) => match authenticator.keys() {
+                Some(keys) if !self.waited => return Ok(Some(keys.clone())),
+                _ => refusal,
+            },
+            Outcome::Refused(refusal) => refusal,
+            // Refused where manifests are checked.
+            Outcome::NeedsForward => Forward::unreachable(),
+        };
+        Err(self.refuse(&refusal, course))
+    }
+
+    fn refuse(&self, refusal: &Refusal, course: &mut Course) -> Box<Rejection> {
+        let kind = match refusal.status {
+            401 => ErrorKind::Unauthorized,
+            400 => ErrorKind::BadRequest,
+            503 => ErrorKind::Overloaded,
+            _ => ErrorKind::Forbidden,
+        };
+        let mut rejection = self.reject(kind, "");
+        rejection.status = refusal.status;
+        rejection.detail = refusal.detail.clone();
+        rejection.fields = std::mem::take(&mut course.marks);
+        refusal.write_fields(&mut rejection.fields);
+        rejection
     }
 
     fn may_come(&self, policy: &Policy, outside: &Outside) -> bool {

@@ -9,6 +9,7 @@ use atoll_base::{ByteCount, HumanDuration, ServiceName};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::auth::AccessConfig;
 use crate::rate::RateLimitConfig;
 
 /// `[[route]]` of `service.toml`: what the edge exposes of a service.
@@ -80,6 +81,21 @@ pub struct RouteConfig {
     /// Whether answers are compressed for clients that take it. Default: `compress` of the edge.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub compress: Option<bool>,
+    /// The NAME of an `[auth.NAME]` of atoll.toml: who it does not know gets 401. Default: everyone
+    /// may come.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auth: Option<String>,
+    /// Whether those may come, too, who send no credentials. Wrong ones are refused all the same.
+    /// Default false.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub auth_optional: bool,
+    /// Scopes that are needed, all of them. Others get 403. Default: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub scopes: Vec<String>,
+    /// Claims that a token must have, all of them: the exact value, or a list with it. A dot leads
+    /// into objects: `realm_access.roles`. Others get 403. Default: none.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub claims: BTreeMap<String, String>,
     /// How many requests each client may make. Beyond it, 429. Default: no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate_limit: Option<RateLimitConfig>,
@@ -178,6 +194,16 @@ const fn one() -> u32 {
 }
 
 impl RouteConfig {
+    /// What it asks of who comes.
+    pub fn access(&self) -> AccessConfig {
+        AccessConfig {
+            auth: self.auth.clone(),
+            auth_optional: self.auth_optional,
+            scopes: self.scopes.clone(),
+            claims: self.claims.clone(),
+        }
+    }
+
     /// A route for `path`, for any host and method, with the service's own limits.
     pub fn new(path: impl Into<String>) -> Self {
         Self {

@@ -18,6 +18,11 @@ pub(crate) enum By {
 }
 
 impl By {
+    /// Whether it must be known who asks.
+    pub(crate) fn needs_identity(&self) -> bool {
+        matches!(self, Self::Key | Self::Claim(_))
+    }
+
     pub(crate) fn parse(text: &str) -> Result<Self, PolicyError> {
         let bad = || PolicyError::By(text.to_owned());
         match text {

@@ -100,6 +100,7 @@ impl Proxy {
                 ..MeshConfig::default()
             },
             threads: std::num::NonZeroUsize::new(2),
+            auth: HashMap::new(),
         };
         change(&mut config);
         let spans = Arc::new(Spans::default());
