@@ -5,6 +5,7 @@
 //! OpenAPI document is at `/v1/openapi.json`. Errors are `application/problem+json` (RFC 9457).
 
 pub mod client;
+pub mod keys;
 mod logs;
 mod problem;
 mod services;
@@ -34,6 +35,9 @@ pub use socket::{bind, connect, path};
         node_view,
         stop,
         resilience,
+        keys::list,
+        keys::create,
+        keys::revoke,
         services::list,
         services::one,
         services::history,
@@ -55,6 +59,8 @@ pub fn router(node: Arc<Node>) -> Router {
         .route("/v1/node", get(node_view))
         .route("/v1/node/stop", post(stop))
         .route("/v1/resilience", get(resilience))
+        .route("/v1/keys", get(keys::list).post(keys::create))
+        .route("/v1/keys/{id}/revoke", post(keys::revoke))
         .route("/v1/services", get(services::list))
         .route("/v1/services/{service}", get(services::one))
         .route("/v1/services/{service}/history", get(services::history))

@@ -9,6 +9,7 @@ mod check;
 mod deploy;
 mod down;
 mod explain;
+mod key;
 mod live;
 mod logs;
 mod new;
@@ -101,6 +102,8 @@ enum Command {
     New(NewArgs),
     /// Tell more about an error code; `breaker`: why calls are refused or instances left out now.
     Explain(ExplainArgs),
+    /// Make, show and take back API keys, for routes with an [auth] of kind "api_key".
+    Key(KeyArgs),
     /// Make certificates.
     Cert(CertArgs),
     /// Print a shell's completion script.
@@ -245,6 +248,34 @@ struct ExplainArgs {
 }
 
 #[derive(Debug, Args)]
+struct KeyArgs {
+    #[command(subcommand)]
+    what: Key,
+}
+
+#[derive(Debug, Subcommand)]
+enum Key {
+    /// Make a key and print it, this once.
+    Create {
+        /// Who will have it: services see it as the subject.
+        name: String,
+        /// What it allows; may be given several times.
+        #[arg(short, long = "scope", value_name = "SCOPE")]
+        scopes: Vec<String>,
+        /// How long it is valid (90d), or until when (RFC 3339). Default: until it is revoked.
+        #[arg(short, long, value_name = "WHEN")]
+        expires: Option<String>,
+    },
+    /// Show all keys, but for their secrets.
+    List,
+    /// Refuse a key from now on.
+    Revoke {
+        /// Its id, or the whole key.
+        id: String,
+    },
+}
+
+#[derive(Debug, Args)]
 struct CertArgs {
     #[command(subcommand)]
     what: Cert,
@@ -358,6 +389,7 @@ fn talk_to_node(dir: &Path, command: Command, out: &Output) -> Result<(), Failur
                 deploy::history(&client, &args.service, args.limit, out).await
             }
             Command::Explain(_) => explain::breaker(&client, out).await,
+            Command::Key(KeyArgs { what }) => key::run(&client, what, out).await,
             other => deploy::run(&client, other, out).await,
         }
     };

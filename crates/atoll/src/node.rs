@@ -4,6 +4,7 @@
 //! the proxy tell the others, [`ground`] what deployments ask of them, [`traffic`] the agreement
 //! about who serves. The parts themselves do not know each other.
 
+mod api_keys;
 mod build;
 mod certificates;
 mod environment;
@@ -22,7 +23,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use atoll_base::{ServiceName, Tasks, Timestamp};
 use atoll_deploy::{Deployment, History, Request, Source};
-use atoll_store::{Sql, StateDir};
+use atoll_store::{Migration, Sql, StateDir};
 use tokio::sync::oneshot;
 
 use crate::database::{self, Databases};
@@ -32,6 +33,7 @@ use events::Events;
 use ground::{NodeGround, SharedGround};
 use traffic::Traffic;
 
+pub use api_keys::{KeyRing, KeyRingError};
 pub use sinks::OwnReady;
 pub use views::{NodeView, ResilienceView, ServiceState, ServiceView};
 
@@ -40,6 +42,13 @@ pub const STATE_FOLDER: &str = ".atoll";
 
 /// Requests that are under way when the node stops are given this long.
 const DRAIN_MAX: Duration = Duration::from_secs(10);
+
+/// The tables of everyone who keeps something in the state.
+const MIGRATIONS: [Migration; 3] = [
+    atoll_deploy::MIGRATION,
+    database::MIGRATION,
+    api_keys::MIGRATION,
+];
 
 /// Tasks that were asked to end are given this long.
 const TASKS_END_WITHIN: Duration = Duration::from_secs(2);
@@ -64,6 +73,7 @@ struct Parts {
     events: Arc<Events>,
     warnings: Arc<Mutex<Vec<String>>>,
     own_ready: Arc<OwnReady>,
+    api_keys: KeyRing,
     tasks: Tasks,
 }
 
@@ -134,6 +144,11 @@ impl Node {
     /// The deployments.
     pub fn deployments(&self) -> &atoll_deploy::Handle {
         &self.parts.deploy
+    }
+
+    /// The API keys.
+    pub fn api_keys(&self) -> &KeyRing {
+        &self.parts.api_keys
     }
 
     /// Where each service's own folder is.
@@ -315,10 +330,10 @@ impl Parts {
             state.subdir("telemetry/logs")?,
             application.file.logs.clone(),
         )?;
-        let migrations = [atoll_deploy::MIGRATION, database::MIGRATION];
-        let sql = Sql::open(&state.path().join("state.db"), &migrations)?;
+        let sql = Sql::open(&state.path().join("state.db"), &MIGRATIONS)?;
         let events = Arc::new(Events::new(telemetry.clone()));
-        let doors = keys::Doors::open(application)?;
+        let api_keys = KeyRing::open(sql.clone()).await?;
+        let doors = keys::Doors::open(application, &api_keys)?;
         let proxy = proxy(application, &doors, &telemetry)?;
         let traffic = Arc::new(Traffic::new(proxy.clone()));
         let news = Arc::new(sinks::News::default());
@@ -372,6 +387,7 @@ impl Parts {
             events,
             warnings,
             own_ready,
+            api_keys,
             tasks,
         })
     }

@@ -17,7 +17,9 @@ use crate::answer::{Form, Reply};
 use crate::auth::{Identity, Keys};
 use crate::clock::millis;
 use crate::compress::Coding;
+use crate::exchange::aside::Answer;
 use crate::gate::Gate;
+use crate::http::field::FieldSet;
 use crate::http::request::{RequestFacts, RequestHead, check_host};
 use crate::http::{Body, Refusal, Version};
 use crate::limits::SMALL_BODY_BYTES;
@@ -50,8 +52,36 @@ pub(crate) enum Verdict {
     Forward(Plan, Body),
     /// It is answered here.
     Reply(Box<Reply>),
-    /// These keys are to be fetched first; then it is to be admitted again.
-    Wait(Keys),
+    /// This is to be waited for first; then it is to be admitted again.
+    Wait(Box<Wait>),
+}
+
+/// What is missing before it can be decided who a request is from.
+#[derive(Debug)]
+pub(crate) struct Wait {
+    pub(crate) need: Need,
+    /// What it was told about its rate limit, which is not to be counted twice.
+    limits: Vec<u8>,
+}
+
+/// What is missing.
+#[derive(Debug)]
+pub(crate) enum Need {
+    /// Keys that are fetched.
+    Keys(Keys),
+    /// A service's answer to a request: it knows who may come.
+    Answer {
+        target: Rc<Target>,
+        request: Vec<u8>,
+    },
+}
+
+/// What waiting has brought.
+#[derive(Debug, Default)]
+pub(crate) struct Heard {
+    limits: Vec<u8>,
+    /// What the service answered, if one was asked and did.
+    answer: Option<Answer>,
 }
 
 /// A request that is let in.
@@ -141,6 +171,8 @@ pub(super) struct Course {
     marks: Vec<u8>,
     /// Who it is from.
     identity: Option<Rc<Identity>>,
+    /// Fields that the service would take for ours.
+    foreign: FieldSet,
     mirror: Option<Rc<Target>>,
     compress: Compress,
 }
@@ -150,8 +182,8 @@ struct Candidate<'a, 'h, 'b> {
     worker: &'a Worker,
     origin: &'a Origin,
     head: &'a RequestHead<'h, 'b>,
-    /// Keys that were missing were waited for.
-    waited: bool,
+    /// What was waited for.
+    heard: Option<&'a Heard>,
     facts: RequestFacts<'b>,
     target: path::Target<'b>,
     trace: TraceContext,
@@ -163,7 +195,7 @@ pub(crate) fn admit(
     origin: &Origin,
     head: &RequestHead<'_, '_>,
     label: &mut Label,
-    waited: bool,
+    heard: Option<&Heard>,
     out: &mut Vec<u8>,
 ) -> Result<Verdict, Box<Rejection>> {
     label.set(head.method, "");
@@ -197,11 +229,21 @@ pub(crate) fn admit(
         worker,
         origin,
         head,
-        waited,
+        heard,
         facts,
         target,
     };
     candidate.admit(out)
+}
+
+impl Wait {
+    /// With what came of it.
+    pub(crate) fn over(self, answer: Option<Answer>) -> Heard {
+        Heard {
+            limits: self.limits,
+            answer,
+        }
+    }
 }
 
 impl Rejection {
@@ -233,7 +275,7 @@ impl Candidate<'_, '_, '_> {
             Origin::Edge(outside) => match self.at_edge(outside, &local)? {
                 Stage::Passed(course) => course,
                 Stage::Answered(reply) => return Ok(Verdict::Reply(Box::new(reply))),
-                Stage::Waiting(keys) => return Ok(Verdict::Wait(keys)),
+                Stage::Waiting(wait) => return Ok(Verdict::Wait(wait)),
             },
             Origin::Mesh { .. } => {
                 let call = self.call(&local)?;
@@ -400,7 +442,7 @@ impl Candidate<'_, '_, '_> {
         }
         let at_edge = self.origin.side() == Side::Edge;
         if at_edge {
-            without |= self.facts.forwarded | self.facts.aliases;
+            without |= self.facts.forwarded | self.facts.aliases | course.foreign;
         }
         let edits = course.policy.as_ref().map(|policy| &policy.request);
         let new_host = !at_edge
@@ -562,6 +604,7 @@ impl Course {
             path: None,
             marks: Vec::new(),
             identity: None,
+            foreign: 0,
             mirror: None,
             compress: Compress::Never,
         }

@@ -237,7 +237,7 @@ impl Authenticator {
         if !forward.cache().is_zero() {
             let mut key = Vec::new();
             forward.write_key(credentials, |bytes| cache.hash_whole(bytes), &mut key);
-            let until = after(now, forward.cache());
+            let until = now.after(forward.cache());
             cache.insert(self.stamp(0), &key, Rc::clone(&identity), until);
         }
         Outcome::Verified(identity)
@@ -376,7 +376,7 @@ impl Authenticator {
             subject: Some(client.subject.clone()),
             ..Facts::default()
         };
-        self.remember(stamp, own, facts, after(now, CERTIFICATE_KNOWN), cache)
+        self.remember(stamp, own, facts, now.after(CERTIFICATE_KNOWN), cache)
     }
 
     fn remember(
@@ -432,11 +432,6 @@ fn rules(config: &AuthConfig) -> Rules {
         audience: config.audience.clone(),
         leeway: config.leeway.map_or(LEEWAY, |leeway| leeway.0),
     }
-}
-
-fn after(now: Timestamp, span: Duration) -> Timestamp {
-    let span = i64::try_from(span.as_micros()).unwrap_or(i64::MAX);
-    Timestamp::from_micros(now.as_micros().saturating_add(span))
 }
 
 /// The same name, or one that services of some languages take for it.

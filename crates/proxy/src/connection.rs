@@ -7,18 +7,19 @@
 use std::future::Future;
 use std::rc::Rc;
 use std::task::Poll;
+use std::time::Duration;
 
-use crate::admit::{self, Plan, Rejection, Verdict};
+use crate::admit::{self, Heard, Need, Plan, Rejection, Verdict, Wait};
 use crate::answer::{self, Form, Problem, Reply};
-use crate::auth::Keys;
 use crate::clockwork::Timer;
 use crate::config::Patience;
+use crate::exchange::aside::{self, Want};
 use crate::exchange::{Exchange, Fault, Finished};
 use crate::h2;
 use crate::http::field::storage;
 use crate::http::request;
 use crate::http::{Body, Refusal};
-use crate::limits::{BUFFER_BYTES, HEAD_BYTES_MAX, KEYS_WITHIN, LINGER};
+use crate::limits::{ANSWER_WITHIN, BUFFER_BYTES, HEAD_BYTES_MAX, KEYS_WITHIN, LINGER};
 use crate::origin::Origin;
 use crate::recorder::{Label, Visit};
 use crate::transport::Transport;
@@ -123,8 +124,8 @@ enum Read {
     Rejected(Box<Rejection>),
     /// An answer that is no refusal, and needs no service.
     Answered(Box<Reply>),
-    /// These keys are to be fetched before the head is looked at again.
-    Waiting(Keys),
+    /// This is to be waited for before the head is looked at again.
+    Waiting(Box<Wait>),
     /// Nothing to answer.
     Ended,
     /// The client speaks HTTP/2.
@@ -134,9 +135,9 @@ enum Read {
 impl Connection<'_> {
     async fn serve_one(&mut self) -> Next {
         let mut read = self.read_head().await;
-        if let Read::Waiting(keys) = &read {
-            self.wait_for(keys).await;
-            read = self.try_head(true).unwrap_or(Read::Ended);
+        if let Read::Waiting(wait) = read {
+            let heard = self.wait_for(*wait).await;
+            read = self.try_head(Some(&heard)).unwrap_or(Read::Ended);
         }
         self.timer.disarm();
         let next = match read {
@@ -170,7 +171,7 @@ impl Connection<'_> {
                 let more = memchr::memchr(b'\n', fresh).is_some();
                 if length > seen
                     && (more || seen == 0 || length >= HEAD_BYTES_MAX)
-                    && let Some(read) = self.try_head(false)
+                    && let Some(read) = self.try_head(None)
                 {
                     return Poll::Ready(read);
                 }
@@ -197,16 +198,33 @@ impl Connection<'_> {
         .await
     }
 
-    /// Waits until keys were fetched, for a moment at most.
-    async fn wait_for(&mut self, keys: &Keys) {
-        let mut refreshed = std::pin::pin!(keys.refreshed(monotonic()));
-        self.timer.arm(KEYS_WITHIN);
-        std::future::poll_fn(|cx| match refreshed.as_mut().poll(cx) {
-            Poll::Ready(_) => Poll::Ready(()),
-            Poll::Pending if self.timer.poll(cx) => Poll::Ready(()),
+    /// Waits for what is missing, for a moment at most.
+    async fn wait_for(&mut self, wait: Wait) -> Heard {
+        let answer = match &wait.need {
+            Need::Keys(keys) => {
+                self.within(KEYS_WITHIN, keys.refreshed(monotonic())).await;
+                None
+            }
+            Need::Answer { target, request } => {
+                let asked = aside::ask(self.worker, target, request, false, Want::Head);
+                self.within(ANSWER_WITHIN.min(target.timeout), asked)
+                    .await
+                    .flatten()
+            }
+        };
+        wait.over(answer)
+    }
+
+    /// Waits for something, for so long at most.
+    async fn within<T>(&self, limit: Duration, work: impl Future<Output = T>) -> Option<T> {
+        let mut work = std::pin::pin!(work);
+        self.timer.arm(limit);
+        std::future::poll_fn(|cx| match work.as_mut().poll(cx) {
+            Poll::Ready(done) => Poll::Ready(Some(done)),
+            Poll::Pending if self.timer.poll(cx) => Poll::Ready(None),
             Poll::Pending => Poll::Pending,
         })
-        .await;
+        .await
     }
 
     fn too_slow(&mut self, seen: usize) -> Read {
@@ -227,7 +245,7 @@ impl Connection<'_> {
     }
 
     /// Parses what there is; none if the head is not complete.
-    fn try_head(&mut self, waited: bool) -> Option<Read> {
+    fn try_head(&mut self, heard: Option<&Heard>) -> Option<Read> {
         if self.is_new
             && !self.client.transport.is_single()
             && self.client.input.bytes().starts_with(&h2::PREFACE[..16])
@@ -250,20 +268,18 @@ impl Connection<'_> {
             &self.origin,
             &head,
             &mut self.label,
-            waited,
+            heard,
             &mut self.request,
         );
-        if let Ok(Verdict::Wait(keys)) = admitted {
+        let read = match admitted {
             // The head stays where it is.
-            return Some(Read::Waiting(keys));
-        }
-        self.client.input.consume(length);
-        Some(match admitted {
+            Ok(Verdict::Wait(wait)) => return Some(Read::Waiting(wait)),
             Ok(Verdict::Forward(plan, body)) => Read::Admitted(plan, body),
             Ok(Verdict::Reply(reply)) => Read::Answered(reply),
-            Ok(Verdict::Wait(keys)) => Read::Waiting(keys),
             Err(rejection) => Read::Rejected(rejection),
-        })
+        };
+        self.client.input.consume(length);
+        Some(read)
     }
 
     async fn forward(&mut self, plan: Plan, body: Body) -> Next {

@@ -12,6 +12,7 @@
 //! reads. What was refused: a task per direction (a spawn, a channel and two wake-ups for what is
 //! one write and one read in nearly every case).
 
+pub(crate) mod aside;
 mod download;
 mod enter;
 mod lease;

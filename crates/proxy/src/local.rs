@@ -207,6 +207,13 @@ impl Local {
             .iter()
             .map(|route| Way::resolve(route, &mut target, &shared.tables))
             .collect();
+        // Who is asked about requests (forward-auth) may have neither routes nor callers.
+        let asked = shared
+            .config
+            .auth
+            .values()
+            .filter_map(|auth| auth.forward());
+        asked.for_each(|forward| drop(target(forward.service())));
         let calls: Vec<_> = snapshot
             .mesh
             .iter()

@@ -20,6 +20,7 @@ use hyper::{Request, Uri};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
+use super::KeyRing;
 use super::events::Events;
 use super::traffic::Traffic;
 use crate::manifest::{Application, service_of};
@@ -46,7 +47,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 impl Doors {
     /// Makes the authenticators, with the keys that are on this machine.
-    pub(super) fn open(application: &Application) -> anyhow::Result<Self> {
+    pub(super) fn open(application: &Application, ring: &KeyRing) -> anyhow::Result<Self> {
         let mut doors = Self {
             authenticators: HashMap::new(),
             fetched: Vec::new(),
@@ -56,7 +57,7 @@ impl Doors {
                 None => Keys::default(),
                 Some(KeySource::Url(url)) => {
                     let keys = Keys::remote(monotonic());
-                    let service = service_of(config.key_source());
+                    let service = service_of(url);
                     doors.fetched.push(Source {
                         name: name.clone(),
                         url: url.to_owned(),
@@ -77,7 +78,7 @@ impl Doors {
             };
             let trust = Trust {
                 keys,
-                ..Trust::default()
+                api_keys: ring.in_use(),
             };
             let authenticator = Authenticator::compile(name, config, trust)?;
             doors

@@ -6,7 +6,9 @@ use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
 use serde_json::{Value, json};
 
-use crate::testkit::{Answer, App, holds, until};
+use rustix::process::Signal;
+
+use crate::testkit::{Answer, App, holds, kill, until};
 
 /// Someone who issues tokens.
 struct Issuer {
@@ -198,11 +200,144 @@ fn a_limit_can_be_for_each_subject() {
     ask(&app, "/orders/limited", Some(&token("bob"))).has(200);
 }
 
+/// `orders` takes API keys.
+fn shop_with_keys() -> App {
+    let app = App::new();
+    let text = app.read("atoll.toml");
+    app.write(
+        "atoll.toml",
+        &format!("{text}\n[auth.partners]\nkind = \"api_key\"\n"),
+    );
+    app.service("orders")
+        .table("[[route]]\npath = \"/orders/**\"\nauth = \"partners\"\nscopes = [\"orders:read\"]")
+        .table("[[route]]\npath = \"/orders/limited\"\nauth = \"partners\"\nrate_limit = { requests = 1, per = \"1h\", by = \"key\" }")
+        .write();
+    app
+}
+
+fn ask_with_key(app: &App, path: &str, key: &str) -> Answer {
+    app.exchange(&format!(
+        "GET {path} HTTP/1.1\r\nHost: test\r\nX-Api-Key: {key}\r\n\r\n"
+    ))
+}
+
+#[test]
+fn an_api_key_opens_the_door_until_it_is_revoked() {
+    let app = shop_with_keys();
+    app.up();
+    let made = app.cli(&["key", "create", "billing", "--scope", "orders:read"]);
+    let key = made.succeeded().out.trim().to_owned();
+    let seen = ask_with_key(&app, "/orders/x", &key).has(200).json();
+    assert_eq!(seen["headers"]["atoll-subject"], "billing");
+    assert_eq!(seen["headers"]["atoll-scopes"], "orders:read");
+    ask_with_key(&app, "/orders/x", &format!("{}0", &key[..key.len() - 1])).has(401);
+    let other = app.cli(&["key", "create", "reports", "--json", "--expires", "90d"]);
+    let other = other.succeeded().json();
+    let other_key = other["key"].as_str().unwrap();
+    ask_with_key(&app, "/orders/x", other_key).has(403);
+    for (key, status) in [(&*key, 200), (&*key, 429), (other_key, 200)] {
+        ask_with_key(&app, "/orders/limited", key).has(status);
+    }
+    let listed = app.cli(&["key", "list"]).succeeded();
+    holds(&listed.out, "billing");
+    holds(&listed.out, "valid until");
+    assert!(!listed.out.contains(&key[19..]), "{}", listed.out);
+    // It outlives the node.
+    app.down();
+    app.up();
+    ask_with_key(&app, "/orders/x", &key).has(200);
+    app.cli(&["key", "revoke", &key]).succeeded();
+    let refused = ask_with_key(&app, "/orders/x", &key).has(401);
+    holds(&refused.body, "revoked");
+    holds(&app.cli(&["key", "list"]).succeeded().out, "revoked");
+}
+
+#[test]
+fn keys_that_make_no_sense_are_refused_with_a_reason() {
+    let app = shop_with_keys();
+    holds(&app.cli(&["key", "list"]).ended(4).err, "no node runs");
+    app.up();
+    for (arguments, said) in [
+        (&["key", "create", "a", "--scope", "a b"][..], "is no scope"),
+        (&["key", "create", " "], "is no name"),
+        (
+            &["key", "create", "a", "--expires", "2020-01-01T00:00:00Z"],
+            "over before",
+        ),
+        (
+            &["key", "create", "a", "--expires", "soon"],
+            "neither a time span",
+        ),
+        (&["key", "revoke", "0123456789ab"], "atoll key list"),
+        (&["key", "revoke", "../x"], "12 letters and digits"),
+    ] {
+        holds(&app.cli(arguments).ended(1).err, said);
+    }
+    let refused = app
+        .cli(&["key", "revoke", "0123456789ab", "--json"])
+        .ended(1);
+    holds(
+        refused.json()["error"]["message"].as_str().unwrap(),
+        "no key",
+    );
+    assert_eq!(
+        app.cli(&["key", "list", "--json"]).succeeded().json(),
+        json!([])
+    );
+}
+
+#[test]
+fn a_service_can_be_asked_who_may_come() {
+    let app = App::new();
+    let text = app.read("atoll.toml");
+    let auth = "[auth.site]\nkind = \"forward\"\nurl = \"http://login/judge?a=b\"\ncopy = [\"X-User\"]\n\
+                [auth.calm]\nkind = \"forward\"\nurl = \"http://login/judge\"\ncopy = [\"X-User\"]\ncache = \"1h\"\n";
+    app.write("atoll.toml", &format!("{text}\n{auth}"));
+    app.service("login").write();
+    app.service("orders")
+        .table("[[route]]\npath = \"/orders/**\"\nauth = \"site\"\nrate_limit = { requests = 9, per = \"1h\" }")
+        .table("[[route]]\npath = \"/orders/calm/**\"\nauth = \"calm\"")
+        .write();
+    app.up();
+    let ask = |path: &str, fields: &str| {
+        app.exchange(&format!(
+            "POST {path} HTTP/1.1\r\nHost: test\r\nX_User: root\r\nX-User: root\r\nContent-Length: 4\r\n{fields}\r\nbody"
+        ))
+    };
+    let seen = ask("/orders/x?y=z", "Cookie: user=ada\r\n");
+    assert_eq!(
+        seen.field("ratelimit-remaining")
+            .or(seen.field("ratelimit"))
+            .map(|own| own.contains('8')),
+        Some(true)
+    );
+    let seen = seen.has(200).json();
+    assert_eq!(seen["headers"]["x-user"], "ada POST 127.0.0.1");
+    assert_eq!(seen["headers"]["x_user"], Value::Null);
+    assert_eq!(seen["headers"]["x-secret"], Value::Null);
+    assert_eq!(seen["body"], "body");
+    let login = ask("/orders/x?y=z", "").has(302);
+    assert_eq!(login.field("location"), Some("/login"));
+    assert_eq!(login.field("set-cookie"), Some("from=/orders/x?y=z"));
+    ask("/orders/x", "Cookie: user=nobody\r\n").has(403);
+    ask("/orders/lost", "Cookie: user=ada\r\n").has(503);
+    // A permission that is remembered needs nobody; one that is not, does.
+    // Each worker remembers for itself: enough connections reach all of them.
+    for _ in 0..64 {
+        ask("/orders/calm/x", "Cookie: user=ada\r\n").has(200);
+    }
+    for pid in app.pids("login") {
+        kill(pid, Signal::STOP);
+    }
+    ask("/orders/calm/x", "Cookie: user=ada\r\n").has(200);
+    ask("/orders/x", "Cookie: user=ada\r\n").has(503);
+}
+
 #[test]
 fn mistakes_about_authentication_are_found_before_anything_runs() {
     let app = App::new();
     let text = app.read("atoll.toml");
-    let auth = "[auth.a]\nkind = \"jwt\"\n[auth.b]\nkind = \"jwt\"\njwks = \"http://acounts/jwks\"\n[auth.c]\nkind = \"forward\"\nurl = \"http://accounts/check\"\n";
+    let auth = "[auth.a]\nkind = \"jwt\"\n[auth.b]\nkind = \"jwt\"\njwks = \"http://acounts/jwks\"\n[auth.c]\nkind = \"forward\"\nurl = \"http://acount/check\"\n[auth.d]\nkind = \"forward\"\nurl = \"https://example.com/\"\n";
     app.write("atoll.toml", &format!("{text}\n{auth}"));
     app.service("accounts")
         .table("[[route]]\npath = \"/x\"\nauth = \"customers\"")
@@ -211,7 +346,8 @@ fn mistakes_about_authentication_are_found_before_anything_runs() {
     for part in [
         "jwks",
         "did you mean `accounts`?",
-        "not there yet",
+        "there is no service called `acount`",
+        "must lead to one of your services",
         "customers",
     ] {
         holds(&said.err, part);

@@ -7,10 +7,11 @@ use std::sync::Arc;
 
 use atoll_base::Timestamp;
 
-use super::{Candidate, Compress, Course, Rejection};
+use super::{Candidate, Compress, Course, Heard, Need, Rejection, Wait};
 use crate::answer::Reply;
-use crate::auth::{Access, Credentials, Forward, Identity, Keys, Outcome, Refusal};
+use crate::auth::{self, Access, Authenticator, Credentials, Forward, Identity, Outcome, Refusal};
 use crate::compress::Coding;
+use crate::http::{field, response};
 use crate::local::{Local, Way};
 use crate::origin::Outside;
 use crate::policy::{self, Cors, Policy, Preflight};
@@ -24,8 +25,8 @@ pub(super) enum Stage {
     Passed(Course),
     /// It was answered here.
     Answered(Reply),
-    /// These keys are needed first.
-    Waiting(Keys),
+    /// This is needed first.
+    Waiting(Box<Wait>),
 }
 
 /// The methods that every server knows, for answers to questions about none in particular.
@@ -79,7 +80,7 @@ impl Candidate<'_, '_, '_> {
         }
         match &route.policy {
             None => Ok(Stage::Passed(course)),
-            Some(policy) => self.obey(policy, route, way, outside, course),
+            Some(policy) => self.obey(policy, route, (local, way), outside, course),
         }
     }
 
@@ -120,7 +121,7 @@ impl Candidate<'_, '_, '_> {
         &self,
         policy: &Arc<Policy>,
         route: &Route,
-        way: &Way,
+        (local, way): (&Local, &Way),
         outside: &Outside,
         mut course: Course,
     ) -> Result<Stage, Box<Rejection>> {
@@ -138,13 +139,17 @@ impl Candidate<'_, '_, '_> {
         }
         // What needs no name comes first: a flood must not cost signatures.
         let by_name = matches!(&policy.rate, Some(rate) if rate.by.needs_identity());
-        if !by_name {
-            self.limit_rate(policy, way, outside, &mut course)?;
+        let before = course.marks.len();
+        match self.heard {
+            Some(heard) => course.marks.extend_from_slice(&heard.limits),
+            None if !by_name => self.limit_rate(policy, way, outside, &mut course)?,
+            None => {}
         }
         if let Some(access) = &policy.access
-            && let Some(keys) = self.identify(access, outside, &mut course)?
+            && let Some(need) = self.identify(access, local, outside, &mut course)?
         {
-            return Ok(Stage::Waiting(keys));
+            let limits = course.marks.split_off(before);
+            return Ok(Stage::Waiting(Box::new(Wait { need, limits })));
         }
         if by_name {
             self.limit_rate(policy, way, outside, &mut course)?;
@@ -207,14 +212,14 @@ impl Candidate<'_, '_, '_> {
         Err(rejection)
     }
 
-    /// Finds out who the request is from, and whether they may come. Some keys if these have to be
-    /// fetched first.
+    /// Finds out who the request is from, and whether they may come; or what is needed to know it.
     fn identify(
         &self,
         access: &Access,
+        local: &Local,
         outside: &Outside,
         course: &mut Course,
-    ) -> Result<Option<Keys>, Box<Rejection>> {
+    ) -> Result<Option<Need>, Box<Rejection>> {
         let shared = &self.worker.shared;
         let Some(authenticator) = shared.config.auth.get(access.auth()) else {
             // The manifests of this moment do not fit together: nobody comes in by that.
@@ -231,9 +236,8 @@ impl Candidate<'_, '_, '_> {
             path: &self.target.path,
             query: self.target.query.strip_prefix('?').unwrap_or_default(),
         };
-        let mut tokens = self.worker.tokens.borrow_mut();
-        let outcome = authenticator.check(&credentials, &mut tokens, Timestamp::now());
-        let refusal = match outcome {
+        course.foreign = authenticator.foreign(&self.head.fields);
+        let refusal = match self.ask_for_name(authenticator, &credentials) {
             Outcome::Verified(identity) => match access.permits(&identity) {
                 Ok(()) => {
                     course.identity = Some(identity);
@@ -244,14 +248,64 @@ impl Candidate<'_, '_, '_> {
             Outcome::Missing if access.is_optional() => return Ok(None),
             Outcome::Missing => authenticator.missing(),
             Outcome::NeedsKeys(refusal) => match authenticator.keys() {
-                Some(keys) if !self.waited => return Ok(Some(keys.clone())),
+                Some(keys) if self.heard.is_none() => return Ok(Some(Need::Keys(keys.clone()))),
                 _ => refusal,
             },
             Outcome::Refused(refusal) => refusal,
-            // Refused where manifests are checked.
-            Outcome::NeedsForward => Forward::unreachable(),
+            Outcome::NeedsForward => {
+                let forward = authenticator.forward().filter(|_| self.heard.is_none());
+                let question = forward
+                    .and_then(|forward| self.question(forward, &credentials, local, outside));
+                match question {
+                    Some(need) => return Ok(Some(need)),
+                    None => Forward::unreachable(),
+                }
+            }
         };
         Err(self.refuse(&refusal, course))
+    }
+
+    /// Checks the credentials, or judges what a service has said of them.
+    fn ask_for_name(&self, auth: &Authenticator, credentials: &Credentials<'_>) -> Outcome {
+        let mut tokens = self.worker.tokens.borrow_mut();
+        let now = Timestamp::now();
+        let Some(Heard {
+            answer: Some(answer),
+            ..
+        }) = self.heard
+        else {
+            return auth.check(credentials, &mut tokens, now);
+        };
+        let mut storage = field::storage();
+        match response::parse(&answer.head, &mut storage) {
+            Ok(Some(head)) => {
+                let (status, fields) = (head.status, head.fields);
+                let answer = auth::Answer { status, fields };
+                auth.answered(credentials, &answer, &mut tokens, now)
+            }
+            _ => Outcome::Refused(Forward::unreachable()),
+        }
+    }
+
+    /// What a service is asked about the request.
+    fn question(
+        &self,
+        forward: &Forward,
+        credentials: &Credentials<'_>,
+        local: &Local,
+        outside: &Outside,
+    ) -> Option<Need> {
+        let target = local.target(forward.service())?;
+        let mut request = Vec::with_capacity(512);
+        forward.write_head(credentials, &mut request);
+        super::line(&mut request, b"traceparent: ", &self.trace.traceparent());
+        let proxies = self.worker.shared.trusted_proxies.as_ref();
+        outside.write(None, &self.head.fields, proxies, &mut request);
+        request.extend_from_slice(b"\r\n");
+        Some(Need::Answer {
+            target: Rc::clone(target),
+            request,
+        })
     }
 
     fn refuse(&self, refusal: &Refusal, course: &mut Course) -> Box<Rejection> {

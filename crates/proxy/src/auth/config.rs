@@ -8,7 +8,7 @@ mod check;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use atoll_base::HumanDuration;
+use atoll_base::{HumanDuration, ServiceName};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -264,6 +264,17 @@ impl AuthConfig {
     /// Checks that everything goes together.
     pub fn check(&self, name: &str) -> Result<(), AuthError> {
         check::all(self, name)
+    }
+
+    /// For `forward`: the service that is asked, and the path (with the query). None without a URL,
+    /// or with one that is no service's.
+    pub fn forward_target(&self) -> Option<(ServiceName, &str)> {
+        let rest = self.url.as_deref()?.strip_prefix("http://")?;
+        let (name, path) = match rest.find('/') {
+            Some(at) => rest.split_at(at),
+            None => (rest, "/"),
+        };
+        Some((ServiceName::new(name).ok()?, path))
     }
 
     /// Where the keys for tokens come from; none for other kinds.

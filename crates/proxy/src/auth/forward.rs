@@ -10,13 +10,16 @@
 
 use std::time::Duration;
 
+use atoll_base::ServiceName;
+
 use super::{AuthConfig, Credentials, Refusal};
 use crate::http::field::Fields;
 
 /// How a service is asked.
 #[derive(Debug, Clone)]
 pub struct Forward {
-    url: Box<str>,
+    service: ServiceName,
+    path: Box<str>,
     headers: Vec<Box<str>>,
     copy: Vec<Box<str>>,
     cache: Duration,
@@ -48,17 +51,19 @@ impl Forward {
         } else {
             names(&config.headers)
         };
+        let (service, path) = config.forward_target()?;
         Some(Self {
-            url: config.url.as_deref()?.into(),
+            service,
+            path: path.into(),
             headers,
             copy: names(&config.copy),
             cache: config.cache.map_or(Duration::ZERO, |cache| cache.0),
         })
     }
 
-    /// What is asked: `http://NAME/path` for a service, else `https://…`.
-    pub fn url(&self) -> &str {
-        &self.url
+    /// Who is asked.
+    pub fn service(&self) -> &ServiceName {
+        &self.service
     }
 
     /// The fields that the service gets from the answer. What a client sends of them is taken out.
@@ -71,10 +76,17 @@ impl Forward {
         self.cache
     }
 
-    /// Writes the lines of the question: `X-Forwarded-Method`, `X-Forwarded-Host`,
-    /// `X-Forwarded-Uri`, and the fields that are passed along. It is a GET without a body;
-    /// `X-Forwarded-For` and `X-Forwarded-Proto` are of whoever sends it.
-    pub fn write_question(&self, asked: &Credentials<'_>, out: &mut Vec<u8>) {
+    /// Writes the head of the question, but for its end: a GET with `X-Forwarded-Method`,
+    /// `X-Forwarded-Host`, `X-Forwarded-Uri`, and the fields that are passed along. `X-Forwarded-For`,
+    /// `X-Forwarded-Proto` and the trace are of whoever sends it.
+    pub fn write_head(&self, asked: &Credentials<'_>, out: &mut Vec<u8>) {
+        let (service, path) = (self.service.as_str(), &*self.path);
+        let first = ["GET ", path, " HTTP/1.1\r\nHost: ", service, "\r\n"];
+        out.extend_from_slice(first.concat().as_bytes());
+        self.write_question(asked, out);
+    }
+
+    fn write_question(&self, asked: &Credentials<'_>, out: &mut Vec<u8>) {
         let query = if asked.query.is_empty() { "" } else { "?" };
         for (name, value) in [
             ("X-Forwarded-Method: ", [asked.method, "", ""]),

@@ -444,12 +444,12 @@ fn the_question_has_what_the_service_needs_and_no_more() {
     let config = "kind = 'forward'\nurl = 'http://login/check'";
     let bench = Bench::new(config, Trust::default());
     let forward = bench.authenticator.forward().unwrap();
-    assert_eq!(forward.url(), "http://login/check");
+    assert_eq!(forward.service().as_str(), "login");
     let mut question = Vec::new();
-    forward.write_question(&credentials, &mut question);
+    forward.write_head(&credentials, &mut question);
     assert_eq!(
         String::from_utf8(question).unwrap(),
-        "X-Forwarded-Method: POST\r\nX-Forwarded-Uri: /a?b=c\r\nX-Forwarded-Host: shop\r\n\
+        "GET /check HTTP/1.1\r\nHost: login\r\nX-Forwarded-Method: POST\r\nX-Forwarded-Uri: /a?b=c\r\nX-Forwarded-Host: shop\r\n\
          Authorization: x\r\nCookie: s=1\r\n"
     );
 }

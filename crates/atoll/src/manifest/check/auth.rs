@@ -1,7 +1,7 @@
 //! Who may come: `[auth.NAME]` of the application, and the routes that use it.
 
 use atoll_base::Code;
-use atoll_proxy::auth::{Access, AuthKind, KeySource};
+use atoll_proxy::auth::{Access, KeySource};
 
 use super::super::ApplicationFile;
 use super::super::finding::Report;
@@ -27,16 +27,16 @@ pub(super) fn application(
         let remedy = || "docs/auth.md has examples of each kind".to_owned();
         if let Err(error) = config.check(name) {
             wrong(BAD_ACCESS, error.to_string(), remedy());
-        } else if matches!(config.kind, AuthKind::ApiKey | AuthKind::Forward) {
-            let message = "this kind of authentication is not there yet".to_owned();
-            let help = "use \"jwt\" or \"mtls\"".to_owned();
-            wrong(BAD_ACCESS, message, help);
         }
         let known = || {
             let read = members.iter().map(|member| member.file.name.as_str());
             read.chain(unread.iter().map(String::as_str))
         };
-        if let Some(service) = service_of(config.key_source())
+        let asked = match config.key_source() {
+            Some(KeySource::Url(url)) => service_of(url),
+            _ => config.url.as_deref().and_then(service_of),
+        };
+        if let Some(service) = asked
             && !known().any(|known| known == service)
         {
             let help = match nearest(&service, known()) {
@@ -64,11 +64,8 @@ pub(super) fn application(
     }
 }
 
-/// The service that keys are fetched from: the host of an http URL that has neither dot nor port.
-pub fn service_of(source: Option<KeySource<'_>>) -> Option<String> {
-    let Some(KeySource::Url(url)) = source else {
-        return None;
-    };
+/// The service that an http URL means: its host, if that has neither dot nor port.
+pub fn service_of(url: &str) -> Option<String> {
     let rest = url.strip_prefix("http://")?;
     let host = rest.split(['/', '?']).next().unwrap_or(rest);
     let is_service = !host.contains(['.', ':']) && host != "localhost";

@@ -150,7 +150,13 @@ fn check_forward(config: &AuthConfig) -> Result<(), AuthError> {
     let kind = config.kind;
     let what = "`url`: what is asked, such as http://NAME/path";
     let url = config.url.as_deref();
-    check_url("url", url.ok_or(AuthError::Needs { kind, what })?)?;
+    let url = url.ok_or(AuthError::Needs { kind, what })?;
+    check_url("url", url)?;
+    if config.forward_target().is_none() {
+        let (key, text) = ("url", url.to_owned());
+        let why = "must lead to one of your services: http://NAME/path";
+        return Err(AuthError::Text { key, text, why });
+    }
     for name in &config.headers {
         check_field("headers", name)?;
     }
