@@ -7,6 +7,7 @@
 pub mod client;
 pub mod keys;
 mod logs;
+mod metrics;
 mod problem;
 mod services;
 mod socket;
@@ -35,6 +36,7 @@ pub use socket::{bind, connect, path};
         node_view,
         stop,
         resilience,
+        metrics::metrics,
         keys::list,
         keys::create,
         keys::revoke,
@@ -59,6 +61,7 @@ pub fn router(node: Arc<Node>) -> Router {
         .route("/v1/node", get(node_view))
         .route("/v1/node/stop", post(stop))
         .route("/v1/resilience", get(resilience))
+        .route("/v1/metrics", get(metrics::metrics))
         .route("/v1/keys", get(keys::list).post(keys::create))
         .route("/v1/keys/{id}/revoke", post(keys::revoke))
         .route("/v1/services", get(services::list))

@@ -8,6 +8,7 @@
 mod edge;
 
 use std::borrow::Cow;
+use std::cell::OnceCell;
 use std::io::Write as _;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -24,6 +25,7 @@ use crate::http::request::{RequestFacts, RequestHead, check_host};
 use crate::http::{Body, Refusal, Version};
 use crate::limits::SMALL_BODY_BYTES;
 use crate::local::{Call, Known, Local, Target};
+use crate::meter::Meter;
 use crate::origin::Origin;
 use crate::path;
 use crate::policy::Policy;
@@ -131,6 +133,8 @@ pub(crate) struct Plan {
     pub(crate) mirror: Option<Rc<Target>>,
     /// How the answer may be compressed.
     pub(crate) compress: Compress,
+    /// What counts it.
+    pub(crate) meter: Rc<Meter>,
 }
 
 /// Whether an answer may be compressed.
@@ -157,6 +161,8 @@ pub(crate) struct Rejection {
     pub(crate) form: Form,
     /// What follows the head cannot be understood or is not wanted.
     pub(crate) close: bool,
+    /// What counts it; none if it got to no route.
+    pub(crate) meter: Option<Rc<Meter>>,
 }
 
 /// Where a request goes, and what happens to it on the way.
@@ -174,6 +180,7 @@ pub(super) struct Course {
     /// Fields that the service would take for ours.
     foreign: FieldSet,
     mirror: Option<Rc<Target>>,
+    meter: Rc<Meter>,
     compress: Compress,
 }
 
@@ -187,6 +194,8 @@ struct Candidate<'a, 'h, 'b> {
     facts: RequestFacts<'b>,
     target: path::Target<'b>,
     trace: TraceContext,
+    /// What counts it, once that is known.
+    meter: OnceCell<Rc<Meter>>,
 }
 
 /// Decides on a request. If it is let in, the head for the service is in `out`.
@@ -232,6 +241,7 @@ pub(crate) fn admit(
         heard,
         facts,
         target,
+        meter: OnceCell::new(),
     };
     candidate.admit(out)
 }
@@ -263,6 +273,7 @@ impl Rejection {
             fields: Vec::new(),
             form: Form::Problem,
             close: true,
+            meter: None,
         })
     }
 }
@@ -279,9 +290,10 @@ impl Candidate<'_, '_, '_> {
             },
             Origin::Mesh { .. } => {
                 let call = self.call(&local)?;
+                let meter = Rc::clone(self.meter.get_or_init(|| Rc::clone(&call.meter)));
                 self.may_call(call)?;
                 caller = Some(Rc::clone(&call.caller));
-                let mut course = Course::to(&call.target, u64::MAX);
+                let mut course = Course::to(&call.target, &meter, u64::MAX);
                 course.gate = Rc::clone(&call.gate);
                 course.timeout = call.timeout;
                 inherits = call.inherits_deadlines;
@@ -333,6 +345,7 @@ impl Candidate<'_, '_, '_> {
             policy: course.policy,
             marks: course.marks,
             mirror: course.mirror,
+            meter: course.meter,
             compress: course.compress,
             hsts: self.hsts(),
         };
@@ -405,6 +418,7 @@ impl Candidate<'_, '_, '_> {
             form: Form::of(self.head.method == "HEAD", self.facts.grpc),
             // A body that nobody wants would have to be read before the next request.
             close: self.facts.close || !self.facts.body.is_done(),
+            meter: self.meter.get().cloned(),
         })
     }
 
@@ -594,7 +608,7 @@ fn cookie<'a>(all: &'a [u8], name: &str) -> Option<&'a [u8]> {
 
 impl Course {
     /// Straight to a service.
-    fn to(target: &Rc<Target>, max_body: u64) -> Self {
+    fn to(target: &Rc<Target>, meter: &Rc<Meter>, max_body: u64) -> Self {
         Self {
             target: Rc::clone(target),
             gate: Rc::clone(&target.gate),
@@ -606,6 +620,7 @@ impl Course {
             identity: None,
             foreign: 0,
             mirror: None,
+            meter: Rc::clone(meter),
             compress: Compress::Never,
         }
     }

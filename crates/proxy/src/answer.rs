@@ -10,6 +10,7 @@ use std::time::Duration;
 use atoll_base::{ServiceName, Timestamp, TraceId};
 
 use crate::local::Known;
+use crate::meter::Meter;
 use crate::span::{ErrorKind, Side};
 use crate::trace::TraceContext;
 
@@ -46,6 +47,8 @@ pub(crate) struct Reply {
     pub(crate) to_head: bool,
     /// The connection ends after this.
     pub(crate) close: bool,
+    /// What counts it; none if it got to no route.
+    pub(crate) meter: Option<Rc<Meter>>,
 }
 
 impl Reply {
@@ -201,7 +204,7 @@ impl Problem<'_> {
         };
         format!(
             r#"{{"type":"urn:atoll:problem:{}","title":"{}","status":{},"detail":"{}"{service},"trace_id":"{}"}}"#,
-            slug(self.kind),
+            self.kind.name(),
             title(self.status),
             self.status,
             detail,
@@ -225,29 +228,6 @@ fn escape(text: &str) -> Cow<'_, str> {
         }
     }
     Cow::Owned(out)
-}
-
-/// The name of a kind in the `type` of a problem: stable, for programs.
-const fn slug(kind: ErrorKind) -> &'static str {
-    match kind {
-        ErrorKind::NoRoute => "no-route",
-        ErrorKind::WrongMethod => "wrong-method",
-        ErrorKind::Unauthorized => "unauthorized",
-        ErrorKind::Forbidden => "forbidden",
-        ErrorKind::RateLimited => "rate-limited",
-        ErrorKind::BreakerOpen => "breaker-open",
-        ErrorKind::Overloaded => "overloaded",
-        ErrorKind::Maintenance => "maintenance",
-        ErrorKind::BadRequest => "bad-request",
-        ErrorKind::TooLarge => "too-large",
-        ErrorKind::ClientTimeout => "client-timeout",
-        ErrorKind::ClientGone => "client-gone",
-        ErrorKind::NoInstance => "no-instance",
-        ErrorKind::Connect => "connect",
-        ErrorKind::Timeout => "timeout",
-        ErrorKind::BadAnswer => "bad-answer",
-        ErrorKind::AnswerCut => "answer-cut",
-    }
 }
 
 /// Percent-encodes what a message may not have as it is.

@@ -284,15 +284,10 @@ impl Connection<'_> {
 
     async fn forward(&mut self, plan: Plan, body: Body) -> Next {
         let mut visit = Visit {
-            start: monotonic(),
-            trace: plan.trace,
-            side: plan.side,
             caller: plan.caller.clone(),
             service: Some(Rc::clone(&plan.target.service)),
-            pool: None,
-            status: 0,
-            error: None,
-            retries: 0,
+            meter: Some(Rc::clone(&plan.meter)),
+            ..Visit::begin(plan.trace, plan.side)
         };
         let mut exchange = Exchange::new(
             self.worker,
@@ -359,15 +354,11 @@ impl Connection<'_> {
 
     async fn refuse(&mut self, rejection: Box<Rejection>) -> Next {
         let visit = Visit {
-            start: monotonic(),
-            trace: rejection.trace,
-            side: self.origin.side(),
             caller: self.caller(),
             service: rejection.service.clone(),
-            pool: None,
-            status: 0,
             error: Some(rejection.kind),
-            retries: 0,
+            meter: rejection.meter.clone(),
+            ..Visit::begin(rejection.trace, self.origin.side())
         };
         let problem = Problem {
             status: rejection.status,
@@ -390,15 +381,9 @@ impl Connection<'_> {
     /// Answers what was asked for, without a service.
     async fn reply(&mut self, mut reply: Box<Reply>) -> Next {
         let visit = Visit {
-            start: monotonic(),
-            trace: reply.trace,
-            side: self.origin.side(),
-            caller: None,
             service: reply.service.clone(),
-            pool: None,
-            status: 0,
-            error: None,
-            retries: 0,
+            meter: reply.meter.clone(),
+            ..Visit::begin(reply.trace, self.origin.side())
         };
         reply.close |= self.worker.is_stopping(self.origin.side());
         self.client.prepare_output(&self.worker.buffers);

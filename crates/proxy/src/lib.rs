@@ -40,6 +40,7 @@ pub mod limits;
 mod listen;
 mod local;
 pub mod mesh;
+pub mod meter;
 mod origin;
 pub mod path;
 mod policy;

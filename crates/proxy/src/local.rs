@@ -13,6 +13,7 @@ use atoll_base::ServiceName;
 use crate::cluster::{Cluster, Dependency, Endpoint, Protocol, Snapshot};
 use crate::gate::Gate;
 use crate::mesh::Denials;
+use crate::meter::Meter;
 use crate::pool::Pool;
 use crate::rate::{Limit, Registry, Table};
 use crate::resilience::config::Deadlines;
@@ -43,6 +44,7 @@ pub(crate) struct Way {
     pub(crate) mirror: Option<Rc<Target>>,
     /// What is remembered of clients, if the route limits them.
     pub(crate) clients: Option<Arc<Table>>,
+    pub(crate) meter: Rc<Meter>,
 }
 
 /// A service that requests go to.
@@ -75,6 +77,7 @@ pub(crate) struct Call {
     pub(crate) inherits_deadlines: bool,
     /// How many calls there may be, and what is remembered of them.
     pub(crate) rate: Option<(Limit, Arc<Table>)>,
+    pub(crate) meter: Rc<Meter>,
 }
 
 /// What a worker keeps about a service for as long as it runs.
@@ -103,7 +106,7 @@ impl Known {
 
 impl Way {
     fn resolve(
-        route: &Route,
+        route: &Arc<Route>,
         target: &mut impl FnMut(&ServiceName) -> Rc<Target>,
         tables: &Registry,
     ) -> Self {
@@ -117,6 +120,7 @@ impl Way {
                 .map(|(service, sum)| (target(service), *sum))
                 .collect(),
             mirror: mirror.map(|mirror| target(&mirror.service)),
+            meter: Rc::new(Meter::of_route(route)),
             clients: policy.and_then(|policy| policy.rate.as_ref()).map(|rate| {
                 let key = format!("route {} {rate:?}", route.identity());
                 tables.table(&key, Table::new)
@@ -157,6 +161,7 @@ impl Call {
         Self {
             timeout: timeout.map_or(target.timeout, |timeout| timeout.0),
             inherits_deadlines: deadlines != Some(Deadlines::Own),
+            meter: Rc::new(Meter::of_call(&caller, &target.service)),
             caller,
             gate,
             target,

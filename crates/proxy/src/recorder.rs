@@ -12,6 +12,7 @@ use atoll_base::clock::monotonic;
 
 use crate::limits::{SPAN_PATH_BYTES_MAX, SPANS_PER_BATCH};
 use crate::local::Known;
+use crate::meter::{Meter, Meters, Told};
 use crate::pool::Pool;
 use crate::span::{ErrorKind, NO_NAME, NameIndex, NewSpan, Side, SpanBatch, cut};
 use crate::trace::TraceContext;
@@ -23,6 +24,7 @@ pub(crate) struct Recorder {
     number: Cell<u32>,
     /// One moment on both clocks.
     anchor: Cell<(Instant, Timestamp)>,
+    told: Told,
 }
 
 /// One request, from its head to the last byte of its answer.
@@ -37,6 +39,8 @@ pub(crate) struct Visit {
     pub(crate) status: u16,
     pub(crate) error: Option<ErrorKind>,
     pub(crate) retries: u8,
+    /// What counts it besides.
+    pub(crate) meter: Option<Rc<Meter>>,
 }
 
 /// Method and path of a request, copied out of the buffers. Reused by a connection.
@@ -44,6 +48,24 @@ pub(crate) struct Visit {
 pub(crate) struct Label {
     text: String,
     method_length: usize,
+}
+
+impl Visit {
+    /// One that begins now.
+    pub(crate) fn begin(trace: TraceContext, side: Side) -> Self {
+        Self {
+            start: monotonic(),
+            trace,
+            side,
+            caller: None,
+            service: None,
+            pool: None,
+            status: 0,
+            error: None,
+            retries: 0,
+            meter: None,
+        }
+    }
 }
 
 impl Label {
@@ -69,6 +91,7 @@ impl Recorder {
             batch: RefCell::default(),
             number: Cell::new(1),
             anchor: Cell::new((monotonic(), Timestamp::now())),
+            told: Told::default(),
         }
     }
 
@@ -83,6 +106,9 @@ impl Recorder {
         if let Some(service) = &visit.service {
             let failed = visit.status >= 500 || visit.error == Some(ErrorKind::AnswerCut);
             service.delta.borrow_mut().record(duration, failed);
+        }
+        if let Some(meter) = &visit.meter {
+            self.told.record(meter, visit.status, visit.error, duration);
         }
         let mut batch = self.batch.borrow_mut();
         let (method, path) = label.parts();
@@ -104,6 +130,11 @@ impl Recorder {
         };
         batch.push(&span);
         batch.len() >= SPANS_PER_BATCH
+    }
+
+    /// Tells what was counted since it was last told.
+    pub(crate) fn tell(&self, all: &Meters) {
+        self.told.flush(all);
     }
 
     /// The batch so far; a new one begins.

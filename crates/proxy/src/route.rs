@@ -31,12 +31,13 @@ pub use self::pattern::{PatternError, check_host, check_method, check_pattern};
 use self::trie::Trie;
 use crate::config::RouteConfig;
 use crate::http::field::Fields;
+use crate::meter::Metered;
 use crate::policy::{self, Matches, Policy, PolicyError};
 
 /// The routes of an application, compiled.
 #[derive(Debug, Default)]
 pub struct RouteTable {
-    routes: Vec<Route>,
+    routes: Vec<Arc<Route>>,
     exact: HashMap<Box<[u8]>, Trie>,
     /// By what follows the `*`, with its dot.
     wildcard: HashMap<Box<[u8]>, Trie>,
@@ -142,6 +143,15 @@ impl Route {
         )
     }
 
+    pub(crate) fn metered(&self) -> Metered {
+        Metered::Route {
+            service: self.service.clone(),
+            host: self.host.clone(),
+            path: self.path.clone(),
+            methods: self.methods.clone(),
+        }
+    }
+
     /// Whether it takes `method`. A route for GET takes HEAD.
     pub fn takes(&self, method: &[u8]) -> bool {
         self.methods.is_empty()
@@ -195,7 +205,7 @@ impl RouteTable {
                     return None;
                 }
                 if route.takes(asked.method) {
-                    return Some(route);
+                    return Some(&**route);
                 }
                 allowed.extend(route.methods.iter().map(String::as_str));
                 None
@@ -214,7 +224,7 @@ impl RouteTable {
     }
 
     /// The routes, in the order in which they were given.
-    pub fn routes(&self) -> &[Route] {
+    pub fn routes(&self) -> &[Arc<Route>] {
         &self.routes
     }
 
@@ -244,7 +254,7 @@ impl RouteTable {
         };
         let slot = u32::try_from(self.routes.len()).unwrap_or(u32::MAX);
         trie.insert(&path, slot);
-        self.routes.push(Route {
+        self.routes.push(Arc::new(Route {
             index,
             service,
             path: config.path,
@@ -255,7 +265,7 @@ impl RouteTable {
             methods: config.methods,
             matches: Matches::compile(&config.headers, &config.query),
             policy: policy.map(Arc::new),
-        });
+        }));
         Ok(())
     }
 

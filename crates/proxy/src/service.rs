@@ -24,6 +24,7 @@ use crate::error::Error;
 use crate::gate::{Ejectors, Passages};
 use crate::limits::RETRIES_PER_TREE;
 use crate::mesh::Callers;
+use crate::meter::{Meters, Series};
 use crate::policy::Networks;
 use crate::rate::Registry;
 use crate::resilience::Why;
@@ -65,6 +66,8 @@ pub(crate) struct Shared {
     pub(crate) wake: Vec<Arc<Notify>>,
     pub(crate) sink: Arc<dyn SpanSink>,
     pub(crate) windows: Mutex<HashMap<ServiceName, Window>>,
+    /// What went over each route and dependency.
+    pub(crate) meters: Meters,
     /// As `stop`, for the edge alone.
     pub(crate) edge_stop: CancellationToken,
     /// Workers whose edge has not stopped accepting, and edge connections that are open.
@@ -141,6 +144,7 @@ impl Service {
             wake: (0..count).map(|_| Arc::default()).collect(),
             sink,
             windows: Mutex::default(),
+            meters: Meters::default(),
             edge_stop: CancellationToken::new(),
             edge_busy: AtomicUsize::new(if tls_addr.is_some() { 2 * count } else { count }),
             passages: Passages::default(),
@@ -267,6 +271,12 @@ impl Handle {
                     .stats(name, in_flight, now)
             })
             .collect()
+    }
+
+    /// What went over each route and each dependency since the start, for those that had requests,
+    /// sorted. It lags by less than half a second.
+    pub fn series(&self) -> Vec<Series> {
+        self.shared.meters.series()
     }
 
     /// The list by which callers in the mesh are verified; whoever starts instances keeps it.

@@ -168,6 +168,50 @@ struct Record {
 }
 
 impl ErrorKind {
+    /// Every kind, in the order of their declaration.
+    pub const ALL: [Self; 17] = [
+        Self::NoRoute,
+        Self::WrongMethod,
+        Self::Unauthorized,
+        Self::Forbidden,
+        Self::RateLimited,
+        Self::Maintenance,
+        Self::BreakerOpen,
+        Self::Overloaded,
+        Self::BadRequest,
+        Self::TooLarge,
+        Self::ClientTimeout,
+        Self::ClientGone,
+        Self::NoInstance,
+        Self::Connect,
+        Self::Timeout,
+        Self::BadAnswer,
+        Self::AnswerCut,
+    ];
+
+    /// Its name for programs, as in the `type` of a problem: `rate-limited`. Stable.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::NoRoute => "no-route",
+            Self::WrongMethod => "wrong-method",
+            Self::Unauthorized => "unauthorized",
+            Self::Forbidden => "forbidden",
+            Self::RateLimited => "rate-limited",
+            Self::BreakerOpen => "breaker-open",
+            Self::Overloaded => "overloaded",
+            Self::Maintenance => "maintenance",
+            Self::BadRequest => "bad-request",
+            Self::TooLarge => "too-large",
+            Self::ClientTimeout => "client-timeout",
+            Self::ClientGone => "client-gone",
+            Self::NoInstance => "no-instance",
+            Self::Connect => "connect",
+            Self::Timeout => "timeout",
+            Self::BadAnswer => "bad-answer",
+            Self::AnswerCut => "answer-cut",
+        }
+    }
+
     /// In two or three words, for people.
     pub const fn words(self) -> &'static str {
         match self {

@@ -295,6 +295,7 @@ impl Worker {
     }
 
     fn flush_counts(&self) {
+        self.recorder.tell(&self.shared.meters);
         let now = clock::uptime();
         let known = self.known.borrow();
         let mut changed = known

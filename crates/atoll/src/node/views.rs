@@ -182,6 +182,11 @@ impl Node {
         }
     }
 
+    /// What went over each route and each dependency since the start.
+    pub fn series(&self) -> Vec<atoll_proxy::meter::Series> {
+        self.parts.proxy.series()
+    }
+
     /// What keeps requests away from where they would go.
     pub fn resilience(&self) -> ResilienceView {
         let explained = self.parts.proxy.explain();

@@ -200,3 +200,35 @@ fn mistakes_about_calls_and_routes_are_found_before_anything_runs() {
         holds(&said.err, part);
     }
 }
+
+#[test]
+fn what_goes_over_routes_and_dependencies_is_counted() {
+    let app = App::new();
+    app.service("a").route("/a/**").needs(&["b"]).write();
+    app.service("b").write();
+    app.up();
+    for _ in 0..3 {
+        app.get("/a/call/b/status/503").has(503);
+    }
+    app.get("/a/x").has(200);
+    let text = || {
+        let socket = app.path(".atoll/run/admin.sock");
+        let mut node = Connection::local(&socket).unwrap();
+        node.get("/v1/metrics").unwrap().has(200).body
+    };
+    let route = r#"service="a",host="",path="/a/**",methods="""#;
+    until("all four requests are told", || {
+        text().contains(&format!(
+            "atoll_route_duration_seconds_count{{{route}}} 4\n"
+        ))
+    });
+    let text = text();
+    holds(
+        &text,
+        &format!("atoll_route_requests_total{{{route},class=\"2xx\"}} 1\n"),
+    );
+    holds(
+        &text,
+        "atoll_call_requests_total{caller=\"a\",callee=\"b\",class=\"5xx\"} 3\n",
+    );
+}
