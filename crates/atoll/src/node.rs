@@ -4,6 +4,7 @@
 //! the proxy tell the others, [`ground`] what deployments ask of them, [`traffic`] the agreement
 //! about who serves. The parts themselves do not know each other.
 
+mod access_log;
 mod api_keys;
 mod build;
 mod certificates;
@@ -28,6 +29,7 @@ use tokio::sync::oneshot;
 
 use crate::database::{self, Databases};
 use crate::manifest::{self, Application, ServiceManifest};
+use access_log::AccessLog;
 use environment::Folders;
 use events::Events;
 use ground::{NodeGround, SharedGround};
@@ -74,6 +76,7 @@ struct Parts {
     warnings: Arc<Mutex<Vec<String>>>,
     own_ready: Arc<OwnReady>,
     api_keys: KeyRing,
+    access_log: Option<Arc<AccessLog>>,
     tasks: Tasks,
 }
 
@@ -249,6 +252,9 @@ impl Node {
         self.parts.deploy.stop_all(limit).await;
         self.parts.supervisor.stop_all().await;
         self.parts.proxy.stop(Duration::from_secs(1)).await;
+        if let Some(log) = &self.parts.access_log {
+            tokio::task::block_in_place(|| log.close());
+        }
         self.parts.tasks.stop();
         if let Err(error) = self.parts.telemetry.flush().await {
             tracing::warn!(%error, "the last lines may be missing");
@@ -334,7 +340,9 @@ impl Parts {
         let events = Arc::new(Events::new(telemetry.clone()));
         let api_keys = KeyRing::open(sql.clone()).await?;
         let doors = keys::Doors::open(application, &api_keys)?;
-        let proxy = proxy(application, &doors, &telemetry)?;
+        let access_log = access_log(application, &events)?;
+        let spans = sinks::Spans2Log::new(telemetry.clone(), access_log.clone());
+        let proxy = proxy(application, &doors, spans)?;
         let traffic = Arc::new(Traffic::new(proxy.clone()));
         let news = Arc::new(sinks::News::default());
         let own_ready = Arc::new(OwnReady::default());
@@ -388,6 +396,7 @@ impl Parts {
             warnings,
             own_ready,
             api_keys,
+            access_log,
             tasks,
         })
     }
@@ -414,7 +423,7 @@ fn databases(
 fn proxy(
     application: &Application,
     doors: &keys::Doors,
-    telemetry: &atoll_telemetry::Handle,
+    spans: sinks::Spans2Log,
 ) -> anyhow::Result<atoll_proxy::Handle> {
     let mut edge = application.file.edge.clone();
     if let Some(tls) = &mut edge.tls {
@@ -426,8 +435,16 @@ fn proxy(
         auth: doors.authenticators.clone(),
         threads: None,
     };
-    let spans = Arc::new(sinks::Spans2Log::new(telemetry.clone()));
-    Ok(atoll_proxy::Service::bind(config, spans)?.start())
+    Ok(atoll_proxy::Service::bind(config, Arc::new(spans))?.start())
+}
+
+fn access_log(
+    application: &Application,
+    events: &Arc<Events>,
+) -> anyhow::Result<Option<Arc<AccessLog>>> {
+    let config = application.file.edge.access_log.as_ref();
+    let log = config.map(|config| AccessLog::open(&application.dir, config, Arc::clone(events)));
+    Ok(log.transpose()?.map(Arc::new))
 }
 
 /// The supervisor, after what an earlier node left has been ended.

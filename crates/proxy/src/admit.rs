@@ -14,6 +14,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::access::Entry;
 use crate::answer::{Form, Reply};
 use crate::auth::{Identity, Keys};
 use crate::clock::millis;
@@ -135,6 +136,8 @@ pub(crate) struct Plan {
     pub(crate) compress: Compress,
     /// What counts it.
     pub(crate) meter: Rc<Meter>,
+    /// Who it is from, where that was asked for.
+    pub(crate) identity: Option<Rc<Identity>>,
 }
 
 /// Whether an answer may be compressed.
@@ -243,7 +246,17 @@ pub(crate) fn admit(
         target,
         meter: OnceCell::new(),
     };
-    candidate.admit(out)
+    let verdict = candidate.admit(out);
+    if let (Origin::Edge(outside), Some(_)) = (origin, &worker.shared.config.edge.access_log) {
+        let client = outside.client(&head.fields, worker.shared.trusted_proxies.as_ref());
+        let request = (head.method, head.target, head.version.name());
+        let mut entry = Box::new(Entry::new(client, request, &head.fields));
+        if let Ok(Verdict::Forward(plan, _)) = &verdict {
+            entry.by(plan.identity.clone());
+        }
+        label.entry = Some(entry);
+    }
+    verdict
 }
 
 impl Wait {
@@ -301,11 +314,9 @@ impl Candidate<'_, '_, '_> {
             }
         };
         if matches!(self.facts.body, Body::Length(length) if length > course.max_body) {
-            let mut rejection =
-                self.reject(ErrorKind::TooLarge, "the body of the request is too large");
-            rejection.service = Some(Rc::clone(&course.target.service));
+            let detail = "the body of the request is too large";
+            let mut rejection = self.turn_away(ErrorKind::TooLarge, detail, course);
             rejection.close = true;
-            rejection.fields = course.marks;
             return Err(rejection);
         }
         let hop = self.hop(inherits);
@@ -313,10 +324,8 @@ impl Candidate<'_, '_, '_> {
         let deadline = self.deadline(&course, hop, now);
         let remaining = deadline.map(|deadline| deadline.remaining(now));
         if remaining.is_some_and(|remaining| remaining.is_zero()) {
-            let mut rejection = self.reject(ErrorKind::Timeout, "no time is left for this request");
-            rejection.service = Some(Rc::clone(&course.target.service));
-            rejection.fields = course.marks;
-            return Err(rejection);
+            let detail = "no time is left for this request";
+            return Err(self.turn_away(ErrorKind::Timeout, detail, course));
         }
         let retry_mark = self.write(&course, deadline, remaining, hop, out);
         let method = self.head.method;
@@ -346,6 +355,7 @@ impl Candidate<'_, '_, '_> {
             marks: course.marks,
             mirror: course.mirror,
             meter: course.meter,
+            identity: course.identity,
             compress: course.compress,
             hsts: self.hsts(),
         };
@@ -420,6 +430,14 @@ impl Candidate<'_, '_, '_> {
             close: self.facts.close || !self.facts.body.is_done(),
             meter: self.meter.get().cloned(),
         })
+    }
+
+    /// Refuses what had a way to go.
+    fn turn_away(&self, kind: ErrorKind, detail: &'static str, course: Course) -> Box<Rejection> {
+        let mut rejection = self.reject(kind, detail);
+        rejection.service = Some(Rc::clone(&course.target.service));
+        rejection.fields = course.marks;
+        rejection
     }
 
     /// The host that the client meant: an absolute URI wins over the field (RFC 9112, 3.2.2).

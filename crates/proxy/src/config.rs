@@ -17,6 +17,7 @@ use atoll_base::{ByteCount, HumanDuration};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::access::AccessLogConfig;
 use crate::auth::Authenticator;
 use crate::policy::{Networks, PolicyError};
 
@@ -67,6 +68,9 @@ pub struct EdgeConfig {
     /// HTTPS. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<TlsConfig>,
+    /// A line for each request from outside. Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub access_log: Option<AccessLogConfig>,
 }
 
 /// `[mesh]` of `atoll.toml`: how services reach each other.
@@ -101,6 +105,7 @@ impl Default for EdgeConfig {
             trusted_proxies: Vec::new(),
             compress: false,
             tls: None,
+            access_log: None,
         }
     }
 }

@@ -9,6 +9,7 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
+use crate::access::Entry;
 use crate::admit::{self, Heard, Need, Plan, Rejection, Verdict, Wait};
 use crate::answer::{self, Form, Problem, Reply};
 use crate::clockwork::Timer;
@@ -102,6 +103,11 @@ struct Connection<'w> {
     request: Vec<u8>,
     /// Nothing has been read yet.
     is_new: bool,
+}
+
+/// The length of the head that this begins with.
+fn head_bytes(output: &[u8]) -> usize {
+    memchr::memmem::find(output, b"\r\n\r\n").map_or(output.len(), |at| at + 4)
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -241,6 +247,11 @@ impl Connection<'_> {
     /// A refusal of what has neither method nor path: the label is still that of the request before.
     fn label_nothing(&mut self, refusal: &Refusal) -> Read {
         self.label.clear();
+        if let (Origin::Edge(outside), Some(_)) =
+            (&self.origin, &self.worker.shared.config.edge.access_log)
+        {
+            self.label.entry = Some(Box::new(Entry::unreadable(outside.peer())));
+        }
         Read::Rejected(Rejection::refusal(refusal, self.worker))
     }
 
@@ -271,6 +282,11 @@ impl Connection<'_> {
             heard,
             &mut self.request,
         );
+        if self.client.transport.is_single()
+            && let Some(entry) = &mut self.label.entry
+        {
+            entry.over_http2();
+        }
         let read = match admitted {
             // The head stays where it is.
             Ok(Verdict::Wait(wait)) => return Some(Read::Waiting(wait)),
@@ -302,7 +318,7 @@ impl Connection<'_> {
         self.timer.disarm();
         match outcome {
             Ok(Finished::Answered { close }) => {
-                self.worker.record(&visit, &self.label);
+                self.record(&visit);
                 if close { Next::Linger } else { Next::Request }
             }
             Ok(Finished::Upgraded {
@@ -312,7 +328,7 @@ impl Connection<'_> {
                 let (side, timer) = (plan.side, &self.timer);
                 tunnel::run(self.worker, side, timer, &mut self.client, &mut upstream).await;
                 drop(lease);
-                self.worker.record(&visit, &self.label);
+                self.record(&visit);
                 Next::Close
             }
             Err(fault) => self.fail(&plan, visit, fault).await,
@@ -330,7 +346,7 @@ impl Connection<'_> {
             if fault.answer_begun && fault.end_would_look_clean {
                 self.client.transport.break_off();
             }
-            self.worker.record(&visit, &self.label);
+            self.record(&visit);
             return Next::Close;
         }
         let detail = answer::detail(fault.kind, Some(&plan.target.service.name));
@@ -394,6 +410,9 @@ impl Connection<'_> {
     /// Sends an answer of the proxy's own, which was written.
     async fn send(&mut self, status: u16, close: bool, mut visit: Visit) -> Next {
         visit.status = status;
+        if self.label.entry.is_some() {
+            visit.body_at = self.client.written + head_bytes(&self.client.output) as u64;
+        }
         self.timer.arm(self.patience().body);
         let sent = std::future::poll_fn(|cx| match self.client.poll_flush(cx) {
             Poll::Ready(sent) => Poll::Ready(sent.is_ok()),
@@ -402,7 +421,7 @@ impl Connection<'_> {
         })
         .await;
         self.timer.disarm();
-        self.worker.record(&visit, &self.label);
+        self.record(&visit);
         match (sent, close) {
             (true, false) => Next::Request,
             (true, true) => Next::Linger,
@@ -435,6 +454,18 @@ impl Connection<'_> {
         .await;
         let length = self.client.input.len();
         self.client.input.consume(length);
+    }
+
+    /// Takes down a request that is over.
+    fn record(&mut self, visit: &Visit) {
+        self.worker.record(visit, &self.label);
+        if let Some(entry) = self.label.entry.take() {
+            let bytes = match visit.body_at {
+                0 => 0,
+                begin => self.client.written.saturating_sub(begin),
+            };
+            self.worker.log_access(visit, &entry, bytes);
+        }
     }
 
     fn patience(&self) -> &Patience {

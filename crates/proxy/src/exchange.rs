@@ -423,6 +423,7 @@ impl<'a> Exchange<'a> {
                 if taken.is_err() {
                     return Poll::Ready(Err(self.answer_is_bad()));
                 }
+                self.visit.body_at = self.client.position();
             }
             if self.download.has_head() {
                 let digested = self.download.digest(upstream, self.client);

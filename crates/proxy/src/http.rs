@@ -25,6 +25,16 @@ pub enum Version {
     Http11,
 }
 
+impl Version {
+    /// As in the first line of a message.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Http10 => "HTTP/1.0",
+            Self::Http11 => "HTTP/1.1",
+        }
+    }
+}
+
 /// Why a request is refused: the status and the words for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Refusal {

@@ -20,6 +20,7 @@
 //! requests that may have had an effect, knobs that nobody should turn ([`limits`]).
 
 mod accept;
+mod access;
 mod admit;
 mod answer;
 pub mod auth;
@@ -59,6 +60,7 @@ mod tunnel;
 mod wire;
 mod worker;
 
+pub use self::access::{AccessLogConfig, LogFormat};
 pub use self::cluster::{Cluster, Dependency, Endpoint, Protocol, Snapshot, mesh_address};
 pub use self::config::{Config, EdgeConfig, MeshConfig, RouteConfig};
 pub use self::error::Error;

@@ -87,6 +87,11 @@ impl Origin {
 }
 
 impl Outside {
+    /// Who opened the connection, whoever it speaks for.
+    pub(crate) fn peer(&self) -> IpAddr {
+        self.peer
+    }
+
     /// The address of the client, by whoever is believed.
     pub(crate) fn client(&self, fields: &Fields<'_, '_>, proxies: Option<&Networks>) -> IpAddr {
         if !self.trusted {

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use atoll_base::Timestamp;
 use atoll_base::clock::monotonic;
 
+use crate::access::Entry;
 use crate::limits::{SPAN_PATH_BYTES_MAX, SPANS_PER_BATCH};
 use crate::local::Known;
 use crate::meter::{Meter, Meters, Told};
@@ -39,6 +40,8 @@ pub(crate) struct Visit {
     pub(crate) status: u16,
     pub(crate) error: Option<ErrorKind>,
     pub(crate) retries: u8,
+    /// How many bytes the client had got on its connection when the answer's body began.
+    pub(crate) body_at: u64,
     /// What counts it besides.
     pub(crate) meter: Option<Rc<Meter>>,
 }
@@ -48,6 +51,8 @@ pub(crate) struct Visit {
 pub(crate) struct Label {
     text: String,
     method_length: usize,
+    /// For the access log, if there is one.
+    pub(crate) entry: Option<Box<Entry>>,
 }
 
 impl Visit {
@@ -63,6 +68,7 @@ impl Visit {
             status: 0,
             error: None,
             retries: 0,
+            body_at: 0,
             meter: None,
         }
     }
@@ -74,6 +80,7 @@ impl Label {
         self.text.push_str(method);
         self.method_length = method.len();
         self.text.push_str(cut(path, SPAN_PATH_BYTES_MAX));
+        self.entry = None;
     }
 
     pub(crate) fn clear(&mut self) {
@@ -173,7 +180,8 @@ impl Recorder {
         index
     }
 
-    fn wall_clock(&self, moment: Instant) -> Timestamp {
+    /// The same moment on the wall clock.
+    pub(crate) fn wall_clock(&self, moment: Instant) -> Timestamp {
         let (anchor, timestamp) = self.anchor.get();
         match moment.checked_duration_since(anchor) {
             Some(later) => Timestamp::from_micros(timestamp.as_micros() + micros(later)),

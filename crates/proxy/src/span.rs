@@ -18,6 +18,11 @@ pub trait SpanSink: Send + Sync + 'static {
     /// Takes a batch. Called by every worker thread a few times a second, between requests: it must
     /// not block. A sink that cannot keep up drops batches.
     fn spans(&self, batch: SpanBatch);
+
+    /// Takes lines of the access log, each with its end. Only if there is to be one.
+    fn access_lines(&self, lines: String) {
+        drop(lines);
+    }
 }
 
 /// On which side of the platform a request came in.

@@ -20,6 +20,8 @@ pub(crate) struct Wire {
     sent: usize,
     /// A read filled the whole buffer: more is on its way.
     in_flood: bool,
+    /// Bytes that were handed to the system since the connection began.
+    pub(crate) written: u64,
 }
 
 impl Wire {
@@ -30,6 +32,7 @@ impl Wire {
             output: Vec::new(),
             sent: 0,
             in_flood: false,
+            written: 0,
         }
     }
 
@@ -81,7 +84,10 @@ impl Wire {
     ) -> Poll<io::Result<usize>> {
         match ready!(Pin::new(&mut self.transport).poll_write(cx, bytes))? {
             0 => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-            written => Poll::Ready(Ok(written)),
+            written => {
+                self.written += written as u64;
+                Poll::Ready(Ok(written))
+            }
         }
     }
 
@@ -97,6 +103,7 @@ impl Wire {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             self.sent += written;
+            self.written += written as u64;
         }
         self.output.clear();
         self.sent = 0;
@@ -104,6 +111,11 @@ impl Wire {
             ready!(Pin::new(&mut self.transport).poll_flush(cx))?;
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// How many bytes the other side gets before what is written next.
+    pub(crate) fn position(&self) -> u64 {
+        self.written + (self.output.len() - self.sent) as u64
     }
 
     /// Whether there is output that was not written.

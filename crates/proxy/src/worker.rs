@@ -21,6 +21,7 @@ use tokio::sync::Notify;
 use tokio::time::MissedTickBehavior;
 
 use crate::accept;
+use crate::access::{Done, Entry, Lines};
 use crate::auth::TokenCache;
 use crate::buffer::Buffers;
 use crate::clock::{self, millis};
@@ -63,6 +64,7 @@ pub(crate) struct Worker {
     edge_patience: Patience,
     mesh_patience: Patience,
     recorder: Recorder,
+    lines: Lines,
     generation: Cell<u64>,
     local: RefCell<Rc<Local>>,
     known: RefCell<HashMap<ServiceName, Rc<Known>>>,
@@ -122,6 +124,7 @@ impl Worker {
             mirrors: Cell::new(0),
             wake,
             recorder: Recorder::new(),
+            lines: Lines::default(),
             // No publication has this number: the first request takes the snapshot over.
             generation: Cell::new(u64::MAX),
             local: RefCell::default(),
@@ -163,6 +166,33 @@ impl Worker {
     pub(crate) fn record(&self, visit: &Visit, label: &Label) {
         if self.recorder.record(visit, label) {
             self.flush_spans();
+        }
+    }
+
+    /// Writes a line of the access log, if the request is among those that get one. `bytes` are those
+    /// of the body.
+    pub(crate) fn log_access(&self, visit: &Visit, entry: &Entry, bytes: u64) {
+        let Some(log) = &self.shared.config.edge.access_log else {
+            return;
+        };
+        let failed = visit.status >= 500;
+        if !failed && self.random.below(100) >= usize::from(log.sample) {
+            return;
+        }
+        let done = Done {
+            visit,
+            began: self.recorder.wall_clock(visit.start),
+            took: atoll_base::clock::monotonic().saturating_duration_since(visit.start),
+            bytes,
+        };
+        if self.lines.add(log.format, entry, &done) {
+            self.flush_lines();
+        }
+    }
+
+    fn flush_lines(&self) {
+        if let Some(lines) = self.lines.take() {
+            self.shared.sink.access_lines(lines);
         }
     }
 
@@ -251,6 +281,7 @@ impl Worker {
             }
         }
         self.flush_spans();
+        self.flush_lines();
         self.flush_counts();
     }
 
@@ -260,6 +291,7 @@ impl Worker {
         self.recorder.anchor();
         if count.is_multiple_of(TICKS_PER_FLUSH) {
             self.flush_spans();
+            self.flush_lines();
             self.flush_counts();
             self.flush_gates();
             self.shared.ejectors.tick(now, self.random.next());

@@ -9,6 +9,7 @@ use atoll_proxy::{ErrorKind, Side, SpanBatch, SpanRef, SpanSink};
 use atoll_supervisor::{Event, ExitReason, Observer, OutputLine, OutputSink, Stream as Output};
 use atoll_telemetry::{Handle as Telemetry, Hop, HopOutcome, Level, NewRecord, Stream};
 
+use super::access_log::AccessLog;
 use super::events::Events;
 use super::traffic::Traffic;
 
@@ -239,6 +240,7 @@ const FAILURES_PER_SECOND_MAX: u32 = 50;
 /// Takes the proxy's spans: all as hops; a failure also as a log record, which stays on disk.
 pub struct Spans2Log {
     telemetry: Telemetry,
+    access_log: Option<Arc<AccessLog>>,
     failures: Mutex<HashMap<ServiceName, Failures>>,
 }
 
@@ -250,10 +252,11 @@ struct Failures {
 }
 
 impl Spans2Log {
-    /// Writes to `telemetry`.
-    pub fn new(telemetry: Telemetry) -> Self {
+    /// Writes to `telemetry`, and lines to `access_log` if there is one.
+    pub fn new(telemetry: Telemetry, access_log: Option<Arc<AccessLog>>) -> Self {
         Self {
             telemetry,
+            access_log,
             failures: Mutex::default(),
         }
     }
@@ -283,6 +286,12 @@ impl Spans2Log {
 }
 
 impl SpanSink for Spans2Log {
+    fn access_lines(&self, lines: String) {
+        if let Some(log) = &self.access_log {
+            log.take(lines);
+        }
+    }
+
     fn spans(&self, batch: SpanBatch) {
         self.telemetry.hops(batch.iter().map(|span| hop(&span)));
         for span in batch.iter().filter(|span| is_failure(span)) {

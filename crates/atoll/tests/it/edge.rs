@@ -232,3 +232,36 @@ fn what_goes_over_routes_and_dependencies_is_counted() {
         "atoll_call_requests_total{caller=\"a\",callee=\"b\",class=\"5xx\"} 3\n",
     );
 }
+
+#[test]
+fn requests_from_outside_are_in_the_access_log() {
+    let app = App::new();
+    let text = app.read("atoll.toml");
+    let log = "[edge.access_log]\nfile = \"logs/access.log\"\nformat = \"combined\"\nmax_size = \"1KiB\"\n";
+    app.write("atoll.toml", &format!("{text}\n{log}"));
+    app.service("a").route("/a/**").write();
+    app.up();
+    let fast = app
+        .exchange("GET /a/fast?x=%22 HTTP/1.1\r\nHost: test\r\nUser-Agent: me \"and\" you\r\n\r\n");
+    let length = fast.has(200).body.len();
+    app.get("/nowhere").has(404);
+    app.exchange("GET /a b HTTP/1.1\r\n\r\n").has(400);
+    let lines = || std::fs::read_to_string(app.path("logs/access.log")).unwrap();
+    until("all three are written", || lines().lines().count() == 3);
+    let lines = lines();
+    let line =
+        format!("\"GET /a/fast?x=%22 HTTP/1.1\" 200 {length} \"-\" \"me \\x22and\\x22 you\"\n");
+    holds(&lines, &line);
+    holds(&lines, "\"GET /nowhere HTTP/1.1\" 404 ");
+    holds(&lines, "\"-\" 400 ");
+    // Larger than may be: the next lines are in a new file.
+    for _ in 0..16 {
+        app.get("/a/fast").has(200);
+    }
+    app.down();
+    let older = std::fs::read_to_string(app.path("logs/access.log.1")).unwrap();
+    holds(&older, "GET /nowhere");
+    let newer = std::fs::read_to_string(app.path("logs/access.log")).unwrap();
+    let all = older.lines().count() + newer.lines().count();
+    assert_eq!(all, 19, "{older}\n{newer}");
+}
