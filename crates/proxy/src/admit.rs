@@ -130,6 +130,8 @@ pub(crate) struct Plan {
     pub(crate) marks: Vec<u8>,
     /// The field that tells browsers to come by HTTPS only, where it is to be told.
     pub(crate) hsts: Option<Arc<[u8]>>,
+    /// Browsers are told to be careful.
+    pub(crate) careful: bool,
     /// Who gets a copy.
     pub(crate) mirror: Option<Rc<Target>>,
     /// How the answer may be compressed.
@@ -327,6 +329,7 @@ impl Candidate<'_, '_, '_> {
             let detail = "no time is left for this request";
             return Err(self.turn_away(ErrorKind::Timeout, detail, course));
         }
+        let at_edge = self.origin.side() == Side::Edge;
         let retry_mark = self.write(&course, deadline, remaining, hop, out);
         let method = self.head.method;
         let began = self.worker.clockwork.now();
@@ -358,6 +361,7 @@ impl Candidate<'_, '_, '_> {
             identity: course.identity,
             compress: course.compress,
             hsts: self.hsts(),
+            careful: at_edge && self.worker.shared.config.edge.security_headers,
         };
         Ok(Verdict::Forward(plan, self.facts.body))
     }

@@ -65,6 +65,10 @@ pub struct EdgeConfig {
     /// Whether answers are compressed (zstd, br, gzip) for clients that take it, where it is worth it.
     /// A route can say else. Default false.
     pub compress: bool,
+    /// Whether answers tell browsers to be careful, where services do not say else:
+    /// `X-Content-Type-Options: nosniff`, `X-Frame-Options: SAMEORIGIN` and `Referrer-Policy:
+    /// strict-origin-when-cross-origin`. Default false.
+    pub security_headers: bool,
     /// HTTPS. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<TlsConfig>,
@@ -104,6 +108,7 @@ impl Default for EdgeConfig {
             wait_for_instance: HumanDuration::secs(0),
             trusted_proxies: Vec::new(),
             compress: false,
+            security_headers: false,
             tls: None,
             access_log: None,
         }

@@ -5,6 +5,7 @@
 //! this. The stages run in the order of [`Policy`]'s fields: who may come at all, answers that need
 //! no service, then the changes on the way there and back.
 
+mod careful;
 mod cors;
 mod edit;
 mod matching;
@@ -13,6 +14,7 @@ mod template;
 
 use atoll_base::ServiceName;
 
+pub(crate) use self::careful::add_careful;
 pub(crate) use self::cors::{Cors, Preflight};
 pub(crate) use self::edit::Edits;
 pub(crate) use self::matching::Matches;

@@ -379,6 +379,7 @@ impl Candidate<'_, '_, '_> {
         if let Some(policy) = &route.policy {
             policy.response.write_alone(&mut fields);
         }
+        self.be_careful(&mut fields);
         reply.fields = fields;
         reply.service = Some(Rc::clone(&course.target.service));
         Ok(reply)
@@ -414,6 +415,7 @@ impl Candidate<'_, '_, '_> {
     fn reply(&self, status: u16, fields: impl Into<Vec<u8>>, body: Vec<u8>) -> Reply {
         let mut fields = fields.into();
         fields.extend_from_slice(self.hsts().as_deref().unwrap_or_default());
+        self.be_careful(&mut fields);
         Reply {
             status,
             fields,
@@ -424,6 +426,12 @@ impl Candidate<'_, '_, '_> {
             to_head: self.head.method == "HEAD",
             close: self.facts.close || !self.facts.body.is_done(),
             meter: self.meter.get().cloned(),
+        }
+    }
+
+    fn be_careful(&self, fields: &mut Vec<u8>) {
+        if self.worker.shared.config.edge.security_headers {
+            policy::add_careful(fields, 0);
         }
     }
 

@@ -14,7 +14,7 @@ use crate::http::{BadChunk, Body, response};
 use crate::limits::{
     BUFFER_BYTES, HEAD_BYTES_MAX, HOLD_BYTES_MAX, RESPONSE_IDLE, STOPPING_IDLE, UPGRADED_IDLE,
 };
-use crate::policy::Cors;
+use crate::policy::{self, Cors};
 use crate::span::{ErrorKind, Side};
 use crate::wire::Wire;
 
@@ -487,6 +487,7 @@ fn write_fields(
     plan: &Plan,
     out: &mut Vec<u8>,
 ) {
+    let begin = out.len();
     let policy = plan.policy.as_deref();
     if let Some(policy) = policy {
         without |= policy.response.without(&head.fields);
@@ -501,6 +502,9 @@ fn write_fields(
     out.extend_from_slice(&plan.marks);
     if let Some(hsts) = &plan.hsts {
         out.extend_from_slice(hsts);
+    }
+    if plan.careful {
+        policy::add_careful(out, begin);
     }
     if plan.side == Side::Edge {
         out.extend_from_slice(b"X-Trace-Id: ");

@@ -466,3 +466,36 @@ async fn answers_are_compressed_for_those_who_take_it() {
     );
     assert!(answer.text() == text);
 }
+
+#[tokio::test]
+async fn browsers_are_told_to_be_careful_where_services_do_not_say_else() {
+    let toy = Toy::http(|_| {
+        b"HTTP/1.1 200 OK\r\nreferrer-policy: no-referrer\r\nContent-Length: 0\r\n\r\n".to_vec()
+    })
+    .await;
+    let proxy = Proxy::with(|config| config.edge.security_headers = true);
+    let routes = [
+        (
+            "orders",
+            route("path = '/**'\nresponse_headers = { set = { X-Frame-Options = 'DENY' } }"),
+        ),
+        (
+            "orders",
+            route("path = '/fixed'\nanswer = { status = 200, body = 'x' }"),
+        ),
+    ];
+    proxy.publish(&routes, &[("orders", &[toy.endpoint()])]);
+    let mut client = proxy.client().await;
+    let answer = client.get("/").await;
+    for (name, value) in [
+        ("x-content-type-options", "nosniff"),
+        ("x-frame-options", "DENY"),
+        ("referrer-policy", "no-referrer"),
+    ] {
+        let head = answer.head.to_ascii_lowercase();
+        assert_eq!(head.matches(&format!("{name}:")).count(), 1, "{name}");
+        assert_eq!(answer.field(name), Some(value));
+    }
+    let fixed = client.get("/fixed").await;
+    assert_eq!(fixed.field("x-frame-options"), Some("SAMEORIGIN"));
+}
