@@ -3,6 +3,7 @@
 
 use std::sync::LazyLock;
 
+use atoll_proxy::route::Lookup;
 use atoll_proxy::{RouteConfig, RouteTable, check_pattern, path};
 use libfuzzer_sys::fuzz_target;
 
@@ -32,5 +33,11 @@ fuzz_target!(|input: &str| {
     let again = path::parse(normal).expect("a normal path is valid");
     assert_eq!(again.path, target.path);
     assert_eq!(again.query, "");
-    let _ = TABLE.find(b"host", b"GET", normal.as_bytes());
+    let _ = TABLE.find(&Lookup {
+        host: b"host",
+        method: b"GET",
+        path: normal.as_bytes(),
+        query: target.query.trim_start_matches('?'),
+        fields: None,
+    });
 });

@@ -5,6 +5,7 @@
 mod app;
 mod bench;
 mod client;
+mod fuzz;
 mod install;
 mod run;
 mod test;
@@ -14,6 +15,7 @@ use std::process::ExitCode;
 
 const USAGE: &str = "usage: cargo xtask COMMAND
   test                 install what the tests need, run all of them
+  fuzz [SECONDS]       feed each decoder what it does not expect (default: 60 s each)
   tour                 start examples/market and walk through it
   bench [proxy|start|kill|memory]
                        measure; prints tables for BENCHMARKS.md (default: all)";
@@ -23,6 +25,10 @@ fn main() -> ExitCode {
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     let done = match args.as_slice() {
         ["test"] => test::all(),
+        ["fuzz"] => fuzz::all(60),
+        ["fuzz", seconds] if seconds.parse::<u32>().is_ok() => {
+            fuzz::all(seconds.parse().unwrap_or_default())
+        }
         ["tour"] => test::tour(),
         ["bench", names @ ..] => bench::run(names),
         ["serve"] => trivial::serve(),
