@@ -4,6 +4,7 @@
 //! enter. The command line uses nothing but this API, and the console will use the same. Its
 //! OpenAPI document is at `/v1/openapi.json`. Errors are `application/problem+json` (RFC 9457).
 
+pub mod cache;
 pub mod client;
 pub mod keys;
 mod logs;
@@ -37,6 +38,8 @@ pub use socket::{bind, connect, path};
         stop,
         resilience,
         metrics::metrics,
+        cache::view,
+        cache::purge,
         keys::list,
         keys::create,
         keys::revoke,
@@ -62,6 +65,8 @@ pub fn router(node: Arc<Node>) -> Router {
         .route("/v1/node/stop", post(stop))
         .route("/v1/resilience", get(resilience))
         .route("/v1/metrics", get(metrics::metrics))
+        .route("/v1/cache", get(cache::view))
+        .route("/v1/cache/purge", post(cache::purge))
         .route("/v1/keys", get(keys::list).post(keys::create))
         .route("/v1/keys/{id}/revoke", post(keys::revoke))
         .route("/v1/services", get(services::list))

@@ -4,6 +4,7 @@
 //! ([`refusal`]). Exit codes: 0 done, 1 it failed,
 //! 2 the command line was wrong, 3 the manifests have mistakes, 4 no node runs.
 
+mod cache;
 mod cert;
 mod check;
 mod deploy;
@@ -104,6 +105,8 @@ enum Command {
     Explain(ExplainArgs),
     /// Make, show and take back API keys, for routes with an [auth] of kind "api_key".
     Key(KeyArgs),
+    /// Show or empty the gateway's cache.
+    Cache(CacheArgs),
     /// Make certificates.
     Cert(CertArgs),
     /// Print a shell's completion script.
@@ -276,6 +279,31 @@ enum Key {
 }
 
 #[derive(Debug, Args)]
+struct CacheArgs {
+    #[command(subcommand)]
+    what: Cache,
+}
+
+#[derive(Debug, Subcommand)]
+enum Cache {
+    /// Forget answers that are kept.
+    #[command(group = clap::ArgGroup::new("which").required(true))]
+    Purge {
+        /// Those that their service has marked with this (`Cache-Tag`, `Surrogate-Key`).
+        #[arg(long, group = "which")]
+        tag: Option<String>,
+        /// Those of this path, with any query; `/**` at its end stands for all below.
+        #[arg(long, group = "which")]
+        path: Option<String>,
+        /// All.
+        #[arg(long, group = "which")]
+        all: bool,
+    },
+    /// Show how much is kept, and how often it was of use.
+    Status,
+}
+
+#[derive(Debug, Args)]
 struct CertArgs {
     #[command(subcommand)]
     what: Cert,
@@ -389,6 +417,7 @@ fn talk_to_node(dir: &Path, command: Command, out: &Output) -> Result<(), Failur
                 deploy::history(&client, &args.service, args.limit, out).await
             }
             Command::Explain(_) => explain::breaker(&client, out).await,
+            Command::Cache(CacheArgs { what }) => cache::run(&client, what, out).await,
             Command::Key(KeyArgs { what }) => key::run(&client, what, out).await,
             other => deploy::run(&client, other, out).await,
         }

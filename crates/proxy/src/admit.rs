@@ -5,6 +5,7 @@
 //! copied in whole runs, never one by one. It is kept until an answer begins, so that another
 //! instance can be tried with the same bytes.
 
+mod cached;
 mod edge;
 
 use std::borrow::Cow;
@@ -41,7 +42,9 @@ use crate::span::{ErrorKind, Side};
 use crate::trace::TraceContext;
 use crate::worker::Worker;
 use atoll_base::Timestamp;
+use tokio_util::sync::CancellationToken;
 
+pub(crate) use self::cached::Caching;
 use self::edge::Stage;
 
 /// What becomes of a request.
@@ -77,6 +80,8 @@ pub(crate) enum Need {
         target: Rc<Target>,
         request: Vec<u8>,
     },
+    /// The end of a fetch for the cache.
+    Flight(CancellationToken),
 }
 
 /// What waiting has brought.
@@ -85,6 +90,8 @@ pub(crate) struct Heard {
     limits: Vec<u8>,
     /// What the service answered, if one was asked and did.
     answer: Option<Answer>,
+    /// A fetch of the same was waited for: all limits have counted it.
+    collapsed: bool,
 }
 
 /// A request that is let in.
@@ -140,6 +147,8 @@ pub(crate) struct Plan {
     pub(crate) meter: Rc<Meter>,
     /// Who it is from, where that was asked for.
     pub(crate) identity: Option<Rc<Identity>>,
+    /// The part that the cache has in it, if any.
+    pub(crate) caching: Option<Box<Caching>>,
 }
 
 /// Whether an answer may be compressed.
@@ -182,8 +191,12 @@ pub(super) struct Course {
     marks: Vec<u8>,
     /// Who it is from.
     identity: Option<Rc<Identity>>,
-    /// Fields that the service would take for ours.
+    /// Fields that do not go to the service: it would take them for ours, or they are about what
+    /// this client has.
     foreign: FieldSet,
+    /// Lines that the service gets besides.
+    more: Vec<u8>,
+    caching: Option<Box<Caching>>,
     mirror: Option<Rc<Target>>,
     meter: Rc<Meter>,
     compress: Compress,
@@ -263,10 +276,13 @@ pub(crate) fn admit(
 
 impl Wait {
     /// With what came of it.
-    pub(crate) fn over(self, answer: Option<Answer>) -> Heard {
+    pub(crate) fn over(self, answer: Option<Answer>, before: Option<Heard>) -> Heard {
+        let (known, collapsed) =
+            before.map_or((None, false), |before| (before.answer, before.collapsed));
         Heard {
             limits: self.limits,
-            answer,
+            answer: answer.or(known),
+            collapsed: collapsed || matches!(self.need, Need::Flight(_)),
         }
     }
 }
@@ -296,23 +312,15 @@ impl Rejection {
 impl Candidate<'_, '_, '_> {
     fn admit(self, out: &mut Vec<u8>) -> Result<Verdict, Box<Rejection>> {
         let local = self.worker.local();
-        let (mut caller, mut inherits) = (None, false);
-        let course = match self.origin {
+        let (course, call) = match self.origin {
             Origin::Edge(outside) => match self.at_edge(outside, &local)? {
-                Stage::Passed(course) => course,
+                Stage::Passed(course) => (course, None),
                 Stage::Answered(reply) => return Ok(Verdict::Reply(Box::new(reply))),
                 Stage::Waiting(wait) => return Ok(Verdict::Wait(wait)),
             },
             Origin::Mesh { .. } => {
                 let call = self.call(&local)?;
-                let meter = Rc::clone(self.meter.get_or_init(|| Rc::clone(&call.meter)));
-                self.may_call(call)?;
-                caller = Some(Rc::clone(&call.caller));
-                let mut course = Course::to(&call.target, &meter, u64::MAX);
-                course.gate = Rc::clone(&call.gate);
-                course.timeout = call.timeout;
-                inherits = call.inherits_deadlines;
-                course
+                (self.in_mesh(call)?, Some(call))
             }
         };
         if matches!(self.facts.body, Body::Length(length) if length > course.max_body) {
@@ -321,7 +329,7 @@ impl Candidate<'_, '_, '_> {
             rejection.close = true;
             return Err(rejection);
         }
-        let hop = self.hop(inherits);
+        let hop = self.hop(call.is_some_and(|call| call.inherits_deadlines));
         let now = Timestamp::now();
         let deadline = self.deadline(&course, hop, now);
         let remaining = deadline.map(|deadline| deadline.remaining(now));
@@ -330,11 +338,13 @@ impl Candidate<'_, '_, '_> {
             return Err(self.turn_away(ErrorKind::Timeout, detail, course));
         }
         let at_edge = self.origin.side() == Side::Edge;
-        let retry_mark = self.write(&course, deadline, remaining, hop, out);
+        // What is kept needs no head for a service.
+        let is_asked = course.caching.as_ref().is_none_or(|own| own.asks());
+        let written = is_asked.then(|| self.write(&course, deadline, remaining, hop, out));
         let method = self.head.method;
         let began = self.worker.clockwork.now();
         let plan = Plan {
-            caller,
+            caller: call.map(|call| Rc::clone(&call.caller)),
             side: self.origin.side(),
             trace: self.trace,
             modern_client: self.head.version == Version::Http11,
@@ -343,7 +353,7 @@ impl Candidate<'_, '_, '_> {
             idempotent: is_idempotent(method),
             has_key: self.facts.idempotency_key,
             retried_above: hop.retried,
-            retry_mark,
+            retry_mark: written.flatten(),
             key: self.key(&course.target),
             began,
             until: remaining.map(|remaining| began.saturating_add(millis(remaining))),
@@ -359,11 +369,22 @@ impl Candidate<'_, '_, '_> {
             mirror: course.mirror,
             meter: course.meter,
             identity: course.identity,
+            caching: course.caching,
             compress: course.compress,
             hsts: self.hsts(),
             careful: at_edge && self.worker.shared.config.edge.security_headers,
         };
         Ok(Verdict::Forward(plan, self.facts.body))
+    }
+
+    /// The way of a call between services.
+    fn in_mesh(&self, call: &Call) -> Result<Course, Box<Rejection>> {
+        let meter = self.meter.get_or_init(|| Rc::clone(&call.meter));
+        self.may_call(call)?;
+        let mut course = Course::to(&call.target, meter, u64::MAX);
+        course.gate = Rc::clone(&call.gate);
+        course.timeout = call.timeout;
+        Ok(course)
     }
 
     /// Whether the caller is who it should be, and the callee answers to it.
@@ -499,6 +520,7 @@ impl Candidate<'_, '_, '_> {
         if let Some(edits) = edits {
             edits.write(&self.head.fields, without, out);
         }
+        out.extend_from_slice(&course.more);
         if matches!(self.facts.body, Body::Chunked(_)) {
             out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
         }
@@ -641,6 +663,8 @@ impl Course {
             marks: Vec::new(),
             identity: None,
             foreign: 0,
+            more: Vec::new(),
+            caching: None,
             mirror: None,
             meter: Rc::clone(meter),
             compress: Compress::Never,

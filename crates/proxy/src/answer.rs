@@ -288,7 +288,7 @@ fn title(status: u16) -> &'static str {
 }
 
 /// `Sun, 06 Nov 1994 08:49:37 GMT` (RFC 9110, 5.6.7).
-fn http_date(moment: Timestamp) -> String {
+pub(crate) fn http_date(moment: Timestamp) -> String {
     let printer = jiff::fmt::rfc2822::DateTimePrinter::new();
     jiff::Timestamp::from_microsecond(moment.as_micros())
         .ok()

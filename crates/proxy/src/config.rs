@@ -69,6 +69,8 @@ pub struct EdgeConfig {
     /// `X-Content-Type-Options: nosniff`, `X-Frame-Options: SAMEORIGIN` and `Referrer-Policy:
     /// strict-origin-when-cross-origin`. Default false.
     pub security_headers: bool,
+    /// The memory for answers that are kept, of all routes with `cache`. Default `64MiB`.
+    pub cache_size: ByteCount,
     /// HTTPS. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<TlsConfig>,
@@ -109,6 +111,7 @@ impl Default for EdgeConfig {
             trusted_proxies: Vec::new(),
             compress: false,
             security_headers: false,
+            cache_size: ByteCount::mib(64),
             tls: None,
             access_log: None,
         }

@@ -20,7 +20,9 @@ use crate::h2;
 use crate::http::field::storage;
 use crate::http::request;
 use crate::http::{Body, Refusal};
-use crate::limits::{ANSWER_WITHIN, BUFFER_BYTES, HEAD_BYTES_MAX, KEYS_WITHIN, LINGER};
+use crate::limits::{
+    ANSWER_WITHIN, BUFFER_BYTES, FETCH_WITHIN, HEAD_BYTES_MAX, KEYS_WITHIN, LINGER,
+};
 use crate::origin::Origin;
 use crate::recorder::{Label, Visit};
 use crate::transport::Transport;
@@ -141,9 +143,10 @@ enum Read {
 impl Connection<'_> {
     async fn serve_one(&mut self) -> Next {
         let mut read = self.read_head().await;
-        if let Read::Waiting(wait) = read {
-            let heard = self.wait_for(*wait).await;
-            read = self.try_head(Some(&heard)).unwrap_or(Read::Ended);
+        let mut heard = None;
+        while let Read::Waiting(wait) = read {
+            heard = Some(self.wait_for(*wait, heard).await);
+            read = self.try_head(heard.as_ref()).unwrap_or(Read::Ended);
         }
         self.timer.disarm();
         let next = match read {
@@ -152,7 +155,7 @@ impl Connection<'_> {
             Read::Answered(reply) => self.reply(reply).await,
             Read::Ended => Next::Close,
             Read::Http2 => return Next::Http2,
-            // After one wait there is a verdict.
+            // There was a verdict.
             Read::Waiting(_) => Next::Close,
         };
         let spare = &self.worker.buffers;
@@ -205,7 +208,7 @@ impl Connection<'_> {
     }
 
     /// Waits for what is missing, for a moment at most.
-    async fn wait_for(&mut self, wait: Wait) -> Heard {
+    async fn wait_for(&mut self, wait: Wait, before: Option<Heard>) -> Heard {
         let answer = match &wait.need {
             Need::Keys(keys) => {
                 self.within(KEYS_WITHIN, keys.refreshed(monotonic())).await;
@@ -217,8 +220,12 @@ impl Connection<'_> {
                     .await
                     .flatten()
             }
+            Need::Flight(over) => {
+                self.within(FETCH_WITHIN, over.cancelled()).await;
+                None
+            }
         };
-        wait.over(answer)
+        wait.over(answer, before)
     }
 
     /// Waits for something, for so long at most.

@@ -13,6 +13,7 @@
 //! one write and one read in nearly every case).
 
 pub(crate) mod aside;
+mod cached;
 mod download;
 mod enter;
 mod lease;
@@ -135,7 +136,10 @@ impl<'a> Exchange<'a> {
             plan,
             visit,
             upload: Upload::new(body),
-            download: Download::default(),
+            download: Download::fetching(plan.caching.as_ref().and_then(|caching| {
+                // Beside a hit, it is for a request of our own.
+                caching.hit.is_none().then(|| caching.fetch.take())?
+            })),
             moved: false,
             hurried: false,
             permit: None,
@@ -146,13 +150,19 @@ impl<'a> Exchange<'a> {
 
     /// Brings it to its end.
     pub(crate) async fn run(&mut self) -> Result<Finished, Fault> {
+        if let Some(answered) = self.answer_from_cache().await {
+            return answered;
+        }
         self.upload
             .prime(self.client, self.request, self.plan.max_body)
             .map_err(|kind| self.fault(kind))?;
         if self.plan.mirror.is_some() {
             self.upload.copy = Some(Copy::begin(self.request));
         }
-        let trial = self.enter().await?;
+        let trial = match self.enter().await {
+            Ok(trial) => trial,
+            Err(fault) => return self.fall_back(Err(fault)).await,
+        };
         let outcome = self.try_instances().await;
         let result = match &outcome {
             Ok(_) => match Failure::of_status(self.visit.status) {
@@ -162,6 +172,9 @@ impl<'a> Exchange<'a> {
             Err(fault) => fault.failure.map(Err),
         };
         self.settle(trial, result);
+        if self.download.fetch.is_some() {
+            return self.fall_back(outcome).await;
+        }
         outcome
     }
 
@@ -341,6 +354,9 @@ impl<'a> Exchange<'a> {
         self.latency = Some(monotonic().saturating_duration_since(began));
         self.visit.status = self.download.status();
         self.reconsider()?;
+        if self.is_replaced() {
+            return Ok(());
+        }
         if self.download.is_endless() {
             // It would hold its place for hours and do no work.
             self.permit = None;
@@ -632,7 +648,8 @@ impl<'a> Exchange<'a> {
             return Finished::Upgraded { upstream, lease };
         }
         let done = self.upload.is_done();
-        let reusable = done && self.download.leaves_connection_open() && upstream.input.is_empty();
+        let whole = self.download.is_whole() && upstream.input.is_empty();
+        let reusable = done && whole && self.download.leaves_connection_open();
         upstream.release(&self.worker.buffers);
         if reusable && let Some(stream) = upstream.transport.into_tcp() {
             lease.pool().put(stream, self.worker.clockwork.now());

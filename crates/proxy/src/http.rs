@@ -78,6 +78,27 @@ impl Body {
         }
     }
 
+    /// As [`Body::advance`], and appends the payload, without framing.
+    pub fn unwrap(&mut self, input: &[u8], out: &mut Vec<u8>) -> Result<usize, BadChunk> {
+        let Self::Chunked(decoder) = self else {
+            let length = self.advance(input)?;
+            out.extend_from_slice(input.get(..length).unwrap_or(input));
+            return Ok(length);
+        };
+        let mut at = 0;
+        while at < input.len() && !decoder.is_done() {
+            let rest = input.get(at..).unwrap_or_default();
+            at += match decoder.next(rest)? {
+                chunk::Piece::Framing(length) => length,
+                chunk::Piece::Payload(length) => {
+                    out.extend_from_slice(rest.get(..length).unwrap_or(rest));
+                    length
+                }
+            };
+        }
+        Ok(at)
+    }
+
     /// How many bytes at the start of `input` belong to the body, framing included. They are
     /// counted as seen.
     pub fn advance(&mut self, input: &[u8]) -> Result<usize, BadChunk> {

@@ -26,6 +26,7 @@ mod answer;
 pub mod auth;
 mod balance;
 mod buffer;
+pub mod cache;
 mod clock;
 mod clockwork;
 pub mod cluster;

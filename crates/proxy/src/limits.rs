@@ -107,6 +107,9 @@ pub const LOOK_FOR_CALLER: Duration = Duration::from_millis(10);
 /// So many times; then it is refused.
 pub const LOOKS_FOR_CALLER: u32 = 20;
 
+/// A request waits this long for another one's answer that may be kept. Then it goes for itself.
+pub const FETCH_WITHIN: Duration = Duration::from_secs(5);
+
 /// A service that is asked whether a request may come has this long to answer.
 pub const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 

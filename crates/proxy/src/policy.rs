@@ -12,6 +12,8 @@ mod matching;
 mod network;
 mod template;
 
+use std::sync::Arc;
+
 use atoll_base::ServiceName;
 
 pub(crate) use self::careful::add_careful;
@@ -21,6 +23,7 @@ pub(crate) use self::matching::Matches;
 pub(crate) use self::network::Networks;
 pub(crate) use self::template::Template;
 use crate::auth::{Access, AuthError, AuthKind};
+use crate::cache::{CacheConfig, CachePolicy};
 use crate::config::{BackendConfig, RouteConfig};
 use crate::rate::{By, Limit, RateLimitConfig};
 
@@ -39,6 +42,7 @@ pub(crate) struct Policy {
     /// In place of the route's own service; with the sum of weights up to each.
     pub(crate) backends: Vec<(ServiceName, u32)>,
     pub(crate) mirror: Option<Mirror>,
+    pub(crate) cache: Option<Arc<CachePolicy>>,
 }
 
 /// An answer that needs no service.
@@ -157,6 +161,7 @@ impl Policy {
                 service: mirror.service.clone(),
                 percent: mirror.percent.unwrap_or(100),
             }),
+            cache: config.cache.as_ref().map(cache(config)).transpose()?,
         };
         Ok((!policy.is_plain()).then_some(policy))
     }
@@ -173,6 +178,18 @@ impl Policy {
             && self.response.is_empty()
             && self.backends.is_empty()
             && self.mirror.is_none()
+            && self.cache.is_none()
+    }
+}
+
+/// What is kept of a route's answers. Anything else that the route says may change them.
+fn cache(route: &RouteConfig) -> impl Fn(&CacheConfig) -> Result<Arc<CachePolicy>, PolicyError> {
+    move |config| {
+        let unsound = |name: &&String| http::HeaderName::from_bytes(name.as_bytes()).is_err();
+        if let Some(name) = config.vary.iter().find(unsound) {
+            return Err(PolicyError::FieldName(name.clone()));
+        }
+        Ok(Arc::new(CachePolicy::new(config, format!("{route:?}"))))
     }
 }
 
@@ -194,6 +211,12 @@ pub(crate) fn check(config: &RouteConfig) -> Result<(), (&'static str, PolicyErr
         (None, None) => "maintenance",
     };
     local(config).map_err(at(answered_by))?;
+    config
+        .cache
+        .as_ref()
+        .map(cache(config))
+        .transpose()
+        .map_err(at("cache"))?;
     if let Some(template) = &config.rewrite {
         rewrite(template, &config.path).map_err(at("rewrite"))?;
     }

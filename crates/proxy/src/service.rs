@@ -18,6 +18,7 @@ use serde::Serialize;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::cache::{Cache, CacheStats, Purge};
 use crate::cluster::Snapshot;
 use crate::config::Config;
 use crate::error::Error;
@@ -66,6 +67,8 @@ pub(crate) struct Shared {
     pub(crate) wake: Vec<Arc<Notify>>,
     pub(crate) sink: Arc<dyn SpanSink>,
     pub(crate) windows: Mutex<HashMap<ServiceName, Window>>,
+    /// Answers that are kept.
+    pub(crate) cache: Arc<Cache>,
     /// What went over each route and dependency.
     pub(crate) meters: Meters,
     /// As `stop`, for the edge alone.
@@ -137,6 +140,7 @@ impl Service {
         let mut tls = tls.into_iter().flatten();
         let (mesh, mesh_port) = listen::mesh(config.mesh.port, count)?;
         clock::origin();
+        let cache_size = config.edge.cache_size.0;
         let shared = Arc::new(Shared {
             config,
             snapshot: ArcSwap::from_pointee(Snapshot::default()),
@@ -144,6 +148,7 @@ impl Service {
             wake: (0..count).map(|_| Arc::default()).collect(),
             sink,
             windows: Mutex::default(),
+            cache: Arc::new(Cache::new(cache_size)),
             meters: Meters::default(),
             edge_stop: CancellationToken::new(),
             edge_busy: AtomicUsize::new(if tls_addr.is_some() { 2 * count } else { count }),
@@ -277,6 +282,16 @@ impl Handle {
     /// sorted. It lags by less than half a second.
     pub fn series(&self) -> Vec<Series> {
         self.shared.meters.series()
+    }
+
+    /// Forgets answers that are kept; tells how many pages. What is being fetched now is not kept.
+    pub fn purge(&self, what: &Purge) -> usize {
+        self.shared.cache.store.purge(what)
+    }
+
+    /// How the cache does.
+    pub fn cache(&self) -> CacheStats {
+        self.shared.cache.stats()
     }
 
     /// The list by which callers in the mesh are verified; whoever starts instances keeps it.

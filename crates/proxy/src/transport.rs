@@ -12,6 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
+use crate::cache::Replay;
 use crate::h2::{Call, Stream};
 
 /// What carries a connection's bytes.
@@ -25,6 +26,8 @@ pub(crate) enum Transport {
     Stream(Box<Stream>),
     /// One request of an HTTP/2 connection, from the side that asks.
     Call(Box<Call>),
+    /// What the cache has kept.
+    Replay(Box<Replay>),
 }
 
 impl Transport {
@@ -44,6 +47,7 @@ impl Transport {
             }
             Self::Stream(stream) => stream.poll_readable(cx),
             Self::Call(call) => call.poll_readable(cx),
+            Self::Replay(_) => Poll::Ready(Ok(())),
         }
     }
 
@@ -55,7 +59,7 @@ impl Transport {
             // Without the closing alert, the end is one that an attacker could have made.
             Self::Tls(stream) => reset(stream.get_ref().0),
             // Dropped before its end, a stream is reset.
-            Self::Stream(_) | Self::Call(_) => {}
+            Self::Stream(_) | Self::Call(_) | Self::Replay(_) => {}
         }
     }
 
@@ -63,7 +67,7 @@ impl Transport {
     pub(crate) fn into_tcp(self) -> Option<TcpStream> {
         match self {
             Self::Tcp(stream) => Some(stream),
-            Self::Tls(_) | Self::Stream(_) | Self::Call(_) => None,
+            Self::Tls(_) | Self::Stream(_) | Self::Call(_) | Self::Replay(_) => None,
         }
     }
 
@@ -72,7 +76,7 @@ impl Transport {
     pub(crate) fn is_behind(&self) -> bool {
         match self {
             Self::Tls(stream) => stream.get_ref().1.wants_write(),
-            Self::Tcp(_) | Self::Stream(_) | Self::Call(_) => false,
+            Self::Tcp(_) | Self::Stream(_) | Self::Call(_) | Self::Replay(_) => false,
         }
     }
 
@@ -106,6 +110,7 @@ impl AsyncRead for Transport {
             Self::Tls(stream) => Pin::new(stream.as_mut()).poll_read(cx, buffer),
             Self::Stream(stream) => stream.poll_read(cx, buffer),
             Self::Call(call) => call.poll_read(cx, buffer),
+            Self::Replay(replay) => Poll::Ready(replay.read(buffer)),
         }
     }
 }
@@ -121,6 +126,7 @@ impl AsyncWrite for Transport {
             Self::Tls(stream) => Pin::new(stream.as_mut()).poll_write(cx, bytes),
             Self::Stream(stream) => stream.poll_write(cx, bytes),
             Self::Call(call) => call.poll_write(cx, bytes),
+            Self::Replay(_) => Poll::Ready(Ok(bytes.len())),
         }
     }
 
@@ -132,7 +138,7 @@ impl AsyncWrite for Transport {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, bytes),
             Self::Tls(stream) => Pin::new(stream.as_mut()).poll_write_vectored(cx, bytes),
-            own @ (Self::Stream(_) | Self::Call(_)) => {
+            own @ (Self::Stream(_) | Self::Call(_) | Self::Replay(_)) => {
                 let first = bytes.iter().find(|slice| !slice.is_empty());
                 let first = first.map_or(&[][..], |slice| slice);
                 Pin::new(own).poll_write(cx, first)
@@ -147,7 +153,7 @@ impl AsyncWrite for Transport {
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Tls(stream) => Pin::new(stream.as_mut()).poll_flush(cx),
-            Self::Tcp(_) | Self::Stream(_) | Self::Call(_) => Poll::Ready(Ok(())),
+            Self::Tcp(_) | Self::Stream(_) | Self::Call(_) | Self::Replay(_) => Poll::Ready(Ok(())),
         }
     }
 
@@ -155,7 +161,7 @@ impl AsyncWrite for Transport {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Tls(stream) => Pin::new(stream.as_mut()).poll_shutdown(cx),
-            Self::Stream(_) | Self::Call(_) => Poll::Ready(Ok(())),
+            Self::Stream(_) | Self::Call(_) | Self::Replay(_) => Poll::Ready(Ok(())),
         }
     }
 }

@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use atoll_proxy::ErrorKind;
+use atoll_proxy::cache::CacheStats;
 use atoll_proxy::meter::{BOUNDS_MICROS, Counts, Metered, Series};
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
@@ -45,7 +46,8 @@ const CLASSES: [&str; 6] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
     responses((status = 200, content_type = "text/plain", body = String))
 )]
 pub async fn metrics(State(node): State<Arc<Node>>) -> impl IntoResponse {
-    let text = render(&node.series());
+    let mut text = render(&node.series());
+    cache(&node.cache(), &mut text);
     ([(CONTENT_TYPE, "text/plain; version=0.0.4")], text)
 }
 
@@ -75,6 +77,41 @@ fn render(series: &[Series]) -> String {
         }
     }
     out
+}
+
+/// How the cache of the edge does.
+fn cache(stats: &CacheStats, out: &mut String) {
+    for (name, kind, help, value) in [
+        (
+            "hits_total",
+            "counter",
+            "Requests that the cache has answered.",
+            stats.hits,
+        ),
+        (
+            "misses_total",
+            "counter",
+            "Requests of cached routes that went to a service.",
+            stats.misses,
+        ),
+        (
+            "kept_total",
+            "counter",
+            "Answers that were put into the cache.",
+            stats.kept,
+        ),
+        ("entries", "gauge", "Pages in the cache.", stats.entries),
+        (
+            "bytes",
+            "gauge",
+            "Bytes of memory that the cache uses, about.",
+            stats.bytes,
+        ),
+    ] {
+        let _ = writeln!(out, "# HELP atoll_cache_{name} {help}");
+        let _ = writeln!(out, "# TYPE atoll_cache_{name} {kind}");
+        let _ = writeln!(out, "atoll_cache_{name} {value}");
+    }
 }
 
 const fn is_route(of: &Metered) -> bool {

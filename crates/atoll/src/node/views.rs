@@ -187,6 +187,16 @@ impl Node {
         self.parts.proxy.series()
     }
 
+    /// How the cache of the edge does.
+    pub fn cache(&self) -> atoll_proxy::cache::CacheStats {
+        self.parts.proxy.cache()
+    }
+
+    /// Forgets answers of the cache; tells how many pages.
+    pub fn purge(&self, what: &atoll_proxy::cache::Purge) -> usize {
+        self.parts.proxy.purge(what)
+    }
+
     /// What keeps requests away from where they would go.
     pub fn resilience(&self) -> ResilienceView {
         let explained = self.parts.proxy.explain();

@@ -265,3 +265,36 @@ fn requests_from_outside_are_in_the_access_log() {
     let all = older.lines().count() + newer.lines().count();
     assert_eq!(all, 19, "{older}\n{newer}");
 }
+
+#[test]
+fn answers_are_kept_and_forgotten_when_asked() {
+    let app = App::new();
+    app.service("a")
+        .table("[[route]]\npath = \"/a/**\"\ncache = { ttl = \"10m\" }")
+        .write();
+    app.up();
+    let first = app.get("/a/x").has(200);
+    assert_eq!(first.field("age"), None);
+    let again = app.get("/a/x").has(200);
+    assert_eq!(again.body, first.body);
+    holds(again.field("cache-status").unwrap(), "atoll; hit; ttl=");
+    let status = app.cli(&["cache", "status", "--json"]).succeeded().json();
+    assert_eq!((&status["hits"], &status["misses"]), (&1.into(), &1.into()));
+    holds(&app.cli(&["cache", "status"]).succeeded().out, "MEMORY");
+    let purged = app.cli(&["cache", "purge", "--path", "/a/**", "--json"]);
+    assert_eq!(purged.succeeded().json()["pages"], 1);
+    assert_eq!(app.get("/a/x").has(200).field("age"), None);
+    holds(
+        &app.cli(&["cache", "purge", "--tag", "x"]).succeeded().err,
+        "nothing was kept",
+    );
+    holds(
+        &app.cli(&["cache", "purge", "--all"]).succeeded().err,
+        "1 page",
+    );
+    holds(
+        &app.cli(&["cache", "purge", "--path", "a"]).ended(1).err,
+        "starts with '/'",
+    );
+    app.cli(&["cache", "purge"]).ended(2);
+}

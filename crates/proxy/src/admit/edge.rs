@@ -29,6 +29,14 @@ pub(super) enum Stage {
     Waiting(Box<Wait>),
 }
 
+impl Stage {
+    /// Something is missing.
+    pub(super) fn needs(need: Need) -> Self {
+        let limits = Vec::new();
+        Self::Waiting(Box::new(Wait { need, limits }))
+    }
+}
+
 /// The methods that every server knows, for answers to questions about none in particular.
 const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
 
@@ -80,7 +88,10 @@ impl Candidate<'_, '_, '_> {
             course.compress = coding.map_or(Compress::NotFor, Compress::With);
         }
         match &route.policy {
-            None => Ok(Stage::Passed(course)),
+            None => {
+                course.caching = self.invalidates(None);
+                Ok(Stage::Passed(course))
+            }
             Some(policy) => self.obey(policy, route, (local, way), outside, course),
         }
     }
@@ -152,13 +163,25 @@ impl Candidate<'_, '_, '_> {
             let limits = course.marks.split_off(before);
             return Ok(Stage::Waiting(Box::new(Wait { need, limits })));
         }
-        if by_name {
+        if by_name && !self.heard.is_some_and(|heard| heard.collapsed) {
             self.limit_rate(policy, way, outside, &mut course)?;
         }
         course.target = Rc::clone(way.choose(|bound| self.worker.random.below(bound)));
         course.gate = Rc::clone(&course.target.gate);
         if route.timeout.is_none() {
             course.timeout = course.target.timeout;
+        }
+        if let Some(cache) = &policy.cache {
+            match self.look_up(cache, &mut course) {
+                Some(Stage::Waiting(mut wait)) => {
+                    wait.limits = course.marks.split_off(before);
+                    return Ok(Stage::Waiting(wait));
+                }
+                Some(stage) => return Ok(stage),
+                None => {}
+            }
+        } else {
+            course.caching = self.invalidates(None);
         }
         let rewrite = policy.rewrite.as_ref();
         course.path = rewrite.map(|rewrite| rewrite.fill(&self.target.path));
@@ -412,7 +435,7 @@ impl Candidate<'_, '_, '_> {
         })
     }
 
-    fn reply(&self, status: u16, fields: impl Into<Vec<u8>>, body: Vec<u8>) -> Reply {
+    pub(super) fn reply(&self, status: u16, fields: impl Into<Vec<u8>>, body: Vec<u8>) -> Reply {
         let mut fields = fields.into();
         fields.extend_from_slice(self.hsts().as_deref().unwrap_or_default());
         self.be_careful(&mut fields);

@@ -10,6 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::auth::AccessConfig;
+use crate::cache::CacheConfig;
 use crate::rate::RateLimitConfig;
 
 /// `[[route]]` of `service.toml`: what the edge exposes of a service.
@@ -99,6 +100,9 @@ pub struct RouteConfig {
     /// How many requests each client may make. Beyond it, 429. Default: no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate_limit: Option<RateLimitConfig>,
+    /// Keeps answers and gives them again (RFC 9111). Default: none are kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache: Option<CacheConfig>,
 }
 
 /// `redirect` of a route.

@@ -27,6 +27,8 @@ pub(crate) enum Want {
     Nothing,
     /// Only the head counts: a body that is not there at once ends the connection.
     Head,
+    /// All of it, if it has no more bytes than this.
+    Body(u64),
 }
 
 /// What a service answered.
@@ -34,6 +36,8 @@ pub(crate) enum Want {
 pub(crate) struct Answer {
     /// The head, as it came.
     pub(crate) head: Vec<u8>,
+    /// The body without framing, if it was wanted and was not too large.
+    pub(crate) body: Option<Vec<u8>>,
 }
 
 /// Sends a request and reads the answer; none if either fails. There is no limit of time. What is
@@ -75,13 +79,17 @@ pub(crate) async fn ask(
             continue;
         };
         settle(worker, &mut lease, answer.status, began.elapsed());
-        if finish(worker, &mut wire, body, want).await? && !answer.closes {
+        let ended = finish(worker, &mut wire, body, want).await?;
+        if ended.reusable && !answer.closes {
             wire.release(&worker.buffers);
             if let Some(stream) = wire.transport.into_tcp() {
                 lease.pool().put(stream, now);
             }
         }
-        return Some(Answer { head: answer.head });
+        return Some(Answer {
+            head: answer.head,
+            body: ended.body,
+        });
     }
     None
 }
@@ -133,19 +141,44 @@ async fn converse(
     }
 }
 
-/// Deals with the body; tells whether the connection can be used again, none if it broke.
-async fn finish(worker: &Worker, wire: &mut Wire, mut body: Body, want: Want) -> Option<bool> {
+/// How a body ended.
+struct Ended {
+    reusable: bool,
+    body: Option<Vec<u8>>,
+}
+
+/// Deals with the body; none if it broke.
+async fn finish(worker: &Worker, wire: &mut Wire, mut body: Body, want: Want) -> Option<Ended> {
+    let mut payload = Vec::new();
+    let most = match want {
+        Want::Body(most) => most,
+        Want::Nothing | Want::Head => 0,
+    };
     loop {
-        let length = body.advance(wire.input.bytes()).ok()?;
+        let length = body.unwrap(wire.input.bytes(), &mut payload).ok()?;
         wire.input.consume(length);
+        let wanted = matches!(want, Want::Body(_));
         if body.is_done() {
-            return Some(wire.input.is_empty());
+            return Some(Ended {
+                reusable: wire.input.is_empty(),
+                body: wanted.then_some(payload),
+            });
         }
-        if want == Want::Head {
-            return Some(false);
-        }
-        if fill(worker, wire).await? == 0 {
-            return matches!(body, Body::UntilClose).then_some(false);
+        let cut = match want {
+            Want::Nothing => {
+                payload.clear();
+                false
+            }
+            Want::Head => true,
+            // Of one that lasts until the close, nobody knows whether it is whole.
+            Want::Body(_) => payload.len() as u64 > most || body == Body::UntilClose,
+        };
+        if cut || fill(worker, wire).await? == 0 {
+            let whole = cut || body == Body::UntilClose;
+            return whole.then_some(Ended {
+                reusable: false,
+                body: None,
+            });
         }
     }
 }

@@ -4,10 +4,12 @@ use std::io::Write as _;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use atoll_base::Timestamp;
+
 use crate::admit::{Compress, Plan};
 use crate::buffer::Buffers;
+use crate::cache::{Fetch, Tee, seconds};
 use crate::compress::{self, Coding, Encoder};
-use crate::http::chunk::Piece;
 use crate::http::field::{FieldSet, storage};
 use crate::http::response::{BadHead, ResponseFacts, ResponseHead};
 use crate::http::{BadChunk, Body, response};
@@ -33,6 +35,14 @@ pub(super) struct Download {
     interims: u8,
     /// The client was told to go on with its body.
     continued: bool,
+    /// What the cache may get of it.
+    pub(super) fetch: Option<Box<Fetch>>,
+    /// What the cache gets of it.
+    tee: Option<Tee>,
+    /// The head that says that what is kept still holds.
+    validation: Option<Vec<u8>>,
+    /// Lines that the answer gets beside those of the plan.
+    pub(super) lines: Vec<u8>,
 }
 
 /// What is known once the head was there.
@@ -66,6 +76,14 @@ enum Form {
 const INTERIMS_MAX: u8 = 16;
 
 impl Download {
+    /// One that the cache may have a part in.
+    pub(super) fn fetching(fetch: Option<Box<Fetch>>) -> Self {
+        Self {
+            fetch,
+            ..Self::default()
+        }
+    }
+
     /// Begins anew with another connection; interim answers that wait stay.
     pub(super) fn restart(&mut self, client: &mut Wire) {
         if self.head.take().is_some() {
@@ -73,6 +91,24 @@ impl Download {
         }
         self.ready = 0;
         self.held = false;
+        self.tee = None;
+        self.validation = None;
+        self.lines.clear();
+    }
+
+    /// Whether it says that what is kept still holds.
+    pub(super) fn validates(&self) -> bool {
+        self.validation.is_some()
+    }
+
+    /// The head that says so.
+    pub(super) fn take_validation(&mut self) -> Option<Vec<u8>> {
+        self.validation.take()
+    }
+
+    /// Whether all of it was read.
+    pub(super) fn is_whole(&self) -> bool {
+        self.head.as_ref().is_some_and(|head| head.body.is_done()) && self.ready == 0
     }
 
     pub(super) fn has_head(&self) -> bool {
@@ -183,11 +219,14 @@ impl Download {
                 self.interim(&head, &facts, client, plan)?;
             } else {
                 self.begins = client.output.len();
-                self.head = Some(Head::decide(&head, facts, plan, close, &mut client.output)?);
+                self.tell_cache(&head, &facts, plan);
+                let out = &mut client.output;
+                self.head = Some(Head::decide(&head, facts, plan, close, &self.lines, out)?);
             }
             upstream.input.consume(length);
             if !interim {
                 self.hold();
+                self.keep_whole();
                 return Ok(());
             }
         }
@@ -195,6 +234,57 @@ impl Download {
             upstream.input.grow(HEAD_BYTES_MAX + BUFFER_BYTES);
         }
         Ok(())
+    }
+
+    /// What the head means to the cache.
+    fn tell_cache(&mut self, head: &ResponseHead<'_, '_>, facts: &ResponseFacts, plan: &Plan) {
+        if let Some(caching) = &plan.caching
+            && let Some(key) = &caching.invalidates
+            && (200..400).contains(&head.status)
+        {
+            caching.cache.invalidate(key);
+            for name in ["location", "content-location"] {
+                let target = head.fields.get(name).unwrap_or_default();
+                if let Some(other) = key.sibling(target) {
+                    caching.cache.invalidate(&other);
+                }
+            }
+        }
+        let Some(fetch) = &mut self.fetch else {
+            return;
+        };
+        if head.status == 304 && fetch.stale.is_some() {
+            self.validation = Some(head.fields.head().to_vec());
+            return;
+        }
+        let now = seconds(Timestamp::now());
+        self.tee = fetch.begin(head, &facts.body, now);
+        fetch
+            .why
+            .write(head.status, self.tee.is_some(), &mut self.lines);
+    }
+
+    /// Copies bytes of the body for the cache.
+    fn copy(&mut self, bytes: &[u8]) {
+        let (Some(tee), Some(fetch)) = (&mut self.tee, &mut self.fetch) else {
+            return;
+        };
+        // What breaks the rules of framing is found by who passes it on.
+        if !matches!(tee.copy(bytes, fetch.policy.config.max_entry.0), Ok(true)) {
+            fetch.give_up(
+                self.head.as_ref().map_or(0, |head| head.status),
+                seconds(Timestamp::now()),
+            );
+            self.tee = None;
+        }
+    }
+
+    /// Gives the cache what was copied, if that is all.
+    fn keep_whole(&mut self) {
+        let whole = self.head.as_ref().is_some_and(|head| head.body.is_done());
+        if whole && let (Some(tee), Some(fetch)) = (self.tee.take_if(|_| whole), &mut self.fetch) {
+            fetch.keep(tee);
+        }
     }
 
     /// A small body of known length is waited for.
@@ -236,6 +326,9 @@ impl Download {
         upstream: &mut Wire,
         client: &mut Wire,
     ) -> Result<(), BadChunk> {
+        if self.tee.is_some() {
+            self.copy(upstream.input.bytes());
+        }
         let Some(head) = &mut self.head else {
             return Ok(());
         };
@@ -265,26 +358,20 @@ impl Download {
                 upstream.input.consume(length);
             }
             Form::OutOfChunks => {
-                let length = out_of_chunks(&mut head.body, bytes, &mut client.output)?;
+                let length = head.body.unwrap(bytes, &mut client.output)?;
                 upstream.input.consume(length);
             }
             Form::Compressed(encoder) => {
                 let mut plain = Vec::new();
-                let (length, payload) = match &mut head.body {
-                    Body::Chunked(_) => {
-                        let length = out_of_chunks(&mut head.body, bytes, &mut plain)?;
-                        (length, &plain[..])
-                    }
-                    body => {
-                        let length = body.advance(bytes)?;
-                        (length, bytes.get(..length).unwrap_or(bytes))
-                    }
-                };
+                let length = head.body.unwrap(bytes, &mut plain)?;
                 let ended = head.body.is_done();
-                compress(encoder, payload, ended, &mut client.output)?;
+                compress(encoder, &plain, ended, &mut client.output)?;
                 upstream.input.consume(length);
                 self.held &= !ended;
             }
+        }
+        if self.tee.is_some() {
+            self.keep_whole();
         }
         Ok(())
     }
@@ -360,6 +447,7 @@ impl Head {
         facts: ResponseFacts,
         plan: &Plan,
         close: bool,
+        lines: &[u8],
         out: &mut Vec<u8>,
     ) -> Result<Self, BadHead> {
         let upgrade = head.status == 101;
@@ -394,6 +482,7 @@ impl Head {
             without |= facts.trace_id;
         }
         write_fields(head, without, plan, out);
+        out.extend_from_slice(lines);
         if compressible {
             out.extend_from_slice(b"Vary: Accept-Encoding\r\n");
         }
@@ -533,25 +622,6 @@ fn write_head(head: &ResponseHead<'_, '_>, without: FieldSet, out: &mut Vec<u8>)
     out.extend_from_slice(head.line);
     out.extend_from_slice(b"\r\n");
     head.fields.copy(without, out);
-}
-
-/// Appends the payload of chunks; tells how many bytes were used.
-fn out_of_chunks(body: &mut Body, input: &[u8], out: &mut Vec<u8>) -> Result<usize, BadChunk> {
-    let Body::Chunked(decoder) = body else {
-        return Ok(0);
-    };
-    let mut at = 0;
-    while at < input.len() && !decoder.is_done() {
-        let rest = input.get(at..).unwrap_or_default();
-        at += match decoder.next(rest)? {
-            Piece::Framing(length) => length,
-            Piece::Payload(length) => {
-                out.extend_from_slice(rest.get(..length).unwrap_or(rest));
-                length
-            }
-        };
-    }
-    Ok(at)
 }
 
 #[cfg(test)]

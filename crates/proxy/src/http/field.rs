@@ -73,6 +73,11 @@ impl<'h, 'b> Fields<'h, 'b> {
         (lines_end && head.ends_with(b"\r\n\r\n")).then_some(fields)
     }
 
+    /// The whole head that they are of.
+    pub fn head(&self) -> &'b [u8] {
+        self.head
+    }
+
     /// The number of fields.
     pub fn len(&self) -> usize {
         self.list.len()
