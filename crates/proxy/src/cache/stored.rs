@@ -460,6 +460,24 @@ mod tests {
         assert_eq!(lifetime(negative, 503, ""), None);
     }
 
+    /// RFC 9111, 5.2.2.2 and 5.2.2.10.
+    #[test]
+    fn what_must_be_validated_is_never_given_stale() {
+        let windows = |orders: &str| {
+            let toml = "stale_while_revalidate = '7s'\nstale_if_error = '8s'";
+            let answer = format!("Cache-Control: {orders}\r\n");
+            let own = judge_for(toml, "", 200, &answer, false).unwrap().times;
+            (own.while_revalidate, own.if_error)
+        };
+        assert_eq!(windows("max-age=1"), (7, 8));
+        assert_eq!(windows("max-age=1, stale-if-error=9"), (7, 9));
+        assert_eq!(
+            windows("max-age=1, stale-if-error=9, must-revalidate"),
+            (0, 0)
+        );
+        assert_eq!(windows("s-maxage=1, stale-while-revalidate=9"), (9, 0));
+    }
+
     /// RFC 9111, 3.1.
     #[test]
     fn fields_of_the_connection_are_not_kept() {
@@ -512,6 +530,17 @@ mod tests {
             (NOW + 100, 2, 9)
         );
         assert_eq!(fresh.body, "xyz");
+        let other = by.replace("ETag: \"a\"", "ETag: \"b\"");
+        assert!(with_fields("", |fields| {
+            let asked = Asked {
+                fields,
+                authenticated: false,
+                at: NOW,
+            };
+            stored
+                .freshened(other.as_bytes(), &asked, &policy(""), NOW)
+                .is_none()
+        }));
         let (once, kept) = freshen(&by.replace("max-age=9", "no-store"));
         assert!(!kept);
         assert!(String::from_utf8_lossy(&once.head).ends_with("Content-Length: 3\r\n\r\n"));

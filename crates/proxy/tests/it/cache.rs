@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use atoll_proxy::RouteConfig;
 use atoll_proxy::cache::Purge;
+use tokio::io::AsyncWriteExt as _;
 
 use crate::toys::*;
 
@@ -278,16 +279,132 @@ async fn what_cannot_be_kept_is_not_waited_for() {
 /// RFC 9111, 4.4.
 #[tokio::test]
 async fn a_change_makes_what_was_kept_of_it_wrong() {
-    let toy = service("Cache-Control: max-age=60\r\nContent-Location: /page?a=b\r\n").await;
-    let proxy = caching(&toy, "");
-    let mut client = proxy.client().await;
-    get(&mut client, "").await;
-    for path in ["/page?a=b", "/elsewhere"] {
+    for (lines, changed) in [
+        ("Cache-Control: max-age=60\r\n", "/page?a=b"),
+        (
+            "Cache-Control: max-age=60\r\nContent-Location: /page?a=b\r\n",
+            "/elsewhere",
+        ),
+        (
+            "Cache-Control: max-age=60\r\nLocation: http://Example.com/page?a=b\r\n",
+            "/elsewhere",
+        ),
+    ] {
+        let toy = service(lines).await;
+        let proxy = caching(&toy, "");
+        let mut client = proxy.client().await;
         let before = get(&mut client, "").await;
-        client.post(path, b"change").await;
+        client.post(changed, b"change").await;
         let after = get(&mut client, "").await;
-        assert_ne!(before.text(), after.text(), "{path}");
+        assert_ne!(before.text(), after.text(), "{lines}");
     }
+}
+
+#[tokio::test]
+async fn what_was_asked_for_before_a_change_is_not_kept_after_it() {
+    let release = Arc::new(tokio::sync::Semaphore::new(0));
+    let gate = Arc::clone(&release);
+    let toy = Toy::raw(move |mut client| {
+        let gate = Arc::clone(&gate);
+        async move {
+            while let Some(request) = client.read_request().await {
+                if request.head.starts_with("POST") {
+                    client.send(&ok("changed")).await;
+                    continue;
+                }
+                gate.acquire().await.unwrap().forget();
+                client
+                    .send(&numbered("Cache-Control: max-age=60\r\n", 1))
+                    .await;
+            }
+        }
+    })
+    .await;
+    let proxy = caching(&toy, "");
+    let mut early = proxy.client().await;
+    early
+        .send(b"GET /page?a=b HTTP/1.1\r\nHost: example.com\r\n\r\n")
+        .await;
+    until("it is under way", || toy.connections() == 1).await;
+    proxy.client().await.post("/page?a=b", b"change").await;
+    release.add_permits(2);
+    early.answer().await;
+    let late = get(&mut proxy.client().await, "").await;
+    assert_eq!(late.field("age"), None, "{}", late.head);
+}
+
+#[tokio::test]
+async fn an_answer_whose_end_nobody_knows_is_not_kept() {
+    let toy = Toy::raw(|mut client| async move {
+        client.read_request().await;
+        client
+            .send(b"HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\n\r\nabc")
+            .await;
+    })
+    .await;
+    let proxy = caching(&toy, "");
+    for _ in 0..2 {
+        let answer = get(&mut proxy.client().await, "").await;
+        assert_eq!((answer.text(), answer.field("age")), ("abc", None));
+    }
+    assert_eq!(toy.connections(), 2);
+}
+
+#[tokio::test]
+async fn the_rest_of_a_failure_does_not_become_the_next_answer() {
+    let count = Arc::new(AtomicUsize::new(0));
+    let toy = Toy::raw(move |mut client| {
+        let count = Arc::clone(&count);
+        async move {
+            while let Some(request) = client.read_request().await {
+                if request.target() == "/other" {
+                    client.send(&ok("other")).await;
+                } else if count.fetch_add(1, SeqCst) == 0 {
+                    client
+                        .send(&numbered(
+                            "Cache-Control: max-age=60\r\nAge: 100\r\nETag: \"a\"\r\n",
+                            1,
+                        ))
+                        .await;
+                } else {
+                    // The body comes when nobody wants it any more.
+                    client
+                        .send(b"HTTP/1.1 500 X\r\nContent-Length: 38\r\n\r\n")
+                        .await;
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                    if client
+                        .stream
+                        .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+                        .await
+                        .is_err()
+                    {
+                        return;
+                    }
+                }
+            }
+        }
+    })
+    .await;
+    let proxy = caching(&toy, "stale_if_error = '1h'");
+    let mut client = proxy.client().await;
+    for _ in 0..3 {
+        assert_eq!(get(&mut client, "").await.text(), "answer 1");
+        assert_eq!(client.get("/other").await.text(), "other");
+    }
+}
+
+#[tokio::test]
+async fn what_the_operator_keeps_is_not_for_those_with_cookies() {
+    let toy = service("").await;
+    let proxy = caching(&toy, "ttl = '10m'");
+    let mut client = proxy.client().await;
+    assert_eq!(get(&mut client, "").await.text(), "answer 1");
+    assert_eq!(get(&mut client, "Cookie: a=b\r\n").await.text(), "answer 2");
+    assert_eq!(get(&mut client, "").await.text(), "answer 1");
+    let proxy = caching(&toy, "ttl = '10m', ignore_cookies = true");
+    let mut client = proxy.client().await;
+    assert_eq!(get(&mut client, "").await.text(), "answer 3");
+    assert_eq!(get(&mut client, "Cookie: a=b\r\n").await.text(), "answer 3");
 }
 
 /// RFC 9111, 3.5.
