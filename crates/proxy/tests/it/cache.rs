@@ -369,7 +369,7 @@ async fn the_rest_of_a_failure_does_not_become_the_next_answer() {
                 } else {
                     // The body comes when nobody wants it any more.
                     client
-                        .send(b"HTTP/1.1 500 X\r\nContent-Length: 38\r\n\r\n")
+                        .send(b"HTTP/1.1 500 X\r\nContent-Length: 1000000\r\n\r\n")
                         .await;
                     tokio::time::sleep(Duration::from_millis(20)).await;
                     if client
