@@ -28,6 +28,14 @@ const TEST_NEEDS: &[Need] = &[
         package: "curl",
     },
     Need {
+        present: || has("nginx"),
+        package: "nginx-light",
+    },
+    Need {
+        present: || has("haproxy"),
+        package: "haproxy",
+    },
+    Need {
         present: has_grpc,
         package: "python3-grpcio",
     },

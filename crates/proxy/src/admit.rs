@@ -512,6 +512,10 @@ impl Candidate<'_, '_, '_> {
         if let Some(edits) = edits {
             without |= edits.without(&self.head.fields);
         }
+        let hops = self.hops_left();
+        if hops.is_some() {
+            without |= self.head.fields.named_any(&["max-forwards".into()]);
+        }
         self.head.fields.copy(without, out);
         if new_host && !edits.is_some_and(|edits| edits.set_host()) {
             let host = if at_edge { self.host() } else { None };
@@ -529,6 +533,12 @@ impl Candidate<'_, '_, '_> {
         } else if self.facts.takes_trailers {
             out.extend_from_slice(b"TE: trailers\r\nConnection: TE\r\n");
         }
+        if let Some(hops) = hops {
+            // Writing to memory does not fail.
+            let _ = write!(out, "Max-Forwards: {hops}\r\n");
+        }
+        // RFC 9110, 7.6.3. The version is that of the text: HTTP/2 is read as such.
+        line(out, b"Via: ", self.via());
         line(out, b"traceparent: ", &self.trace.traceparent());
         let retry_mark = self.write_hop(deadline, hop, out);
         if let Some(remaining) = remaining {
@@ -538,15 +548,38 @@ impl Candidate<'_, '_, '_> {
                 let _ = write!(out, "grpc-timeout: {}\r\n", GrpcTimeout::new(remaining));
             }
         }
-        if let Origin::Edge(outside) = self.origin {
-            let proxies = self.worker.shared.trusted_proxies.as_ref();
-            outside.write(self.host(), &self.head.fields, proxies, out);
-            if let Some(identity) = &course.identity {
-                identity.write_headers(out);
-            }
-        }
+        self.write_origin(course, out);
         out.extend_from_slice(b"\r\n");
         retry_mark
+    }
+
+    /// Writes who asks.
+    fn write_origin(&self, course: &Course, out: &mut Vec<u8>) {
+        let Origin::Edge(outside) = self.origin else {
+            return;
+        };
+        let proxies = self.worker.shared.trusted_proxies.as_ref();
+        outside.write(self.host(), &self.head.fields, proxies, out);
+        if let Some(identity) = &course.identity {
+            identity.write_headers(out);
+        }
+    }
+
+    /// How far a question about the way may go on (RFC 9110, 7.6.2).
+    fn hops_left(&self) -> Option<u64> {
+        if self.head.method != "OPTIONS" {
+            return None;
+        }
+        let value = self.head.fields.get("max-forwards")?;
+        let hops: u64 = std::str::from_utf8(value).ok()?.trim().parse().ok()?;
+        Some(hops.saturating_sub(1))
+    }
+
+    fn via(&self) -> &'static [u8] {
+        match self.head.version {
+            Version::Http10 => b"1.0 atoll",
+            Version::Http11 => b"1.1 atoll",
+        }
     }
 
     /// Writes the `tracestate`, with a mark that this is no retry; tells where the mark stands.

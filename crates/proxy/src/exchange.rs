@@ -40,7 +40,10 @@ use crate::clock::millis;
 use crate::clockwork::Timer;
 use crate::h2::Link;
 use crate::http::Body;
-use crate::limits::{CONNECT_TIMEOUT, CONTINUE_AFTER, RETRIES_MAX, SUSPECT_FOR};
+use crate::limits::{
+    CONNECT_TIMEOUT, CONTINUE_AFTER, HALF_CLOSED_GRACE, RETRIES_MAX, SUSPECT_FOR,
+    UPLOAD_BYTES_PER_SECOND_MIN,
+};
 use crate::pool::{Lease, Pool};
 use crate::recorder::Visit;
 use crate::resilience::breaker;
@@ -67,6 +70,8 @@ pub(crate) struct Exchange<'a> {
     moved: bool,
     /// A stream of events was given less time, as the proxy is stopping.
     hurried: bool,
+    /// The client has ended its side of the connection.
+    half_closed: bool,
     /// The way into the service is ours for so long.
     permit: Option<Permit>,
     /// Until the head of the answer.
@@ -142,6 +147,7 @@ impl<'a> Exchange<'a> {
             })),
             moved: false,
             hurried: false,
+            half_closed: false,
             permit: None,
             latency: None,
             retries: Retries::default(),
@@ -156,6 +162,7 @@ impl<'a> Exchange<'a> {
         self.upload
             .prime(self.client, self.request, self.plan.max_body)
             .map_err(|kind| self.fault(kind))?;
+        self.collect().await?;
         if self.plan.mirror.is_some() {
             self.upload.copy = Some(Copy::begin(self.request));
         }
@@ -176,6 +183,37 @@ impl<'a> Exchange<'a> {
             return self.fall_back(outcome).await;
         }
         outcome
+    }
+
+    /// Waits for a small body to be whole: so a client that sends byte by byte takes no place of the
+    /// service, and the request can be sent again.
+    async fn collect(&mut self) -> Result<(), Fault> {
+        if self.upload.is_read() || !self.upload.is_small() || self.plan.expects_continue {
+            return Ok(());
+        }
+        self.timer.arm(self.worker.patience(self.plan.side).body);
+        std::future::poll_fn(|cx| {
+            while !self.upload.is_read() {
+                match self.client.poll_fill(cx, &self.worker.buffers) {
+                    Poll::Ready(Ok(0) | Err(_)) => {
+                        return Poll::Ready(Err(self.fault(ErrorKind::ClientGone)));
+                    }
+                    Poll::Ready(Ok(_)) => {
+                        let most = self.plan.max_body;
+                        let added = self.upload.prime(self.client, self.request, most);
+                        if let Err(kind) = added {
+                            return Poll::Ready(Err(self.fault(kind)));
+                        }
+                    }
+                    Poll::Pending if self.timer.poll(cx) => {
+                        return Poll::Ready(Err(self.fault(ErrorKind::ClientTimeout)));
+                    }
+                    Poll::Pending => return Poll::Pending,
+                }
+            }
+            Poll::Ready(Ok(()))
+        })
+        .await
     }
 
     /// Tells the way in how the call went, if that says anything about it.
@@ -425,6 +463,10 @@ impl<'a> Exchange<'a> {
                     fault.ending = Some(Ending::NotProcessed);
                     return Poll::Ready(Err(fault));
                 }
+                Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::InvalidInput => {
+                    // It cannot be said in the service's protocol: nobody's fault but the request's.
+                    return Poll::Ready(Err(self.fault(ErrorKind::BadRequest)));
+                }
                 Poll::Ready(Ok(0) | Err(_)) => {
                     return Poll::Ready(Err(self.broken_before_answer()));
                 }
@@ -487,10 +529,10 @@ impl<'a> Exchange<'a> {
         if !self.timer.poll(cx) {
             return Poll::Pending;
         }
-        let kind = if client_is_slow {
-            ErrorKind::ClientTimeout
-        } else {
-            ErrorKind::AnswerCut
+        let kind = match (client_is_slow, self.half_closed) {
+            (_, true) => ErrorKind::ClientGone,
+            (true, false) => ErrorKind::ClientTimeout,
+            (false, false) => ErrorKind::AnswerCut,
         };
         Poll::Ready(Err(self.fault_of(kind)))
     }
@@ -521,8 +563,8 @@ impl<'a> Exchange<'a> {
 
     /// Notices a client that leaves while it waits: the service is spared the rest of the work.
     fn watch_client(&mut self, cx: &mut Context<'_>) -> Result<(), Fault> {
-        if !self.upload.is_done() {
-            // It is being read from anyway, or was given up.
+        if !self.upload.is_done() || self.half_closed {
+            // It is being read from anyway, or was given up, or has said all.
             return Ok(());
         }
         loop {
@@ -532,6 +574,11 @@ impl<'a> Exchange<'a> {
             }
             match self.client.poll_fill(cx, &self.worker.buffers) {
                 Poll::Pending => return Ok(()),
+                Poll::Ready(Ok(0)) if self.client.transport.may_be_half_closed() => {
+                    self.half_closed = true;
+                    self.moved = true;
+                    return Ok(());
+                }
                 Poll::Ready(Ok(0) | Err(_)) => return Err(self.fault(ErrorKind::ClientGone)),
                 Poll::Ready(Ok(_)) => {}
             }
@@ -540,8 +587,17 @@ impl<'a> Exchange<'a> {
 
     /// How long the service may pause within its answer.
     fn pause_max(&self) -> Duration {
-        self.download
-            .pause_max(self.plan.timeout, self.is_stopping())
+        let stopping = self.is_stopping();
+        self.while_heard(self.download.pause_max(self.plan.timeout, stopping))
+    }
+
+    /// A time limit, for a client that is surely there.
+    fn while_heard(&self, limit: Duration) -> Duration {
+        if self.half_closed {
+            limit.min(HALF_CLOSED_GRACE)
+        } else {
+            limit
+        }
     }
 
     fn is_stopping(&self) -> bool {
@@ -551,12 +607,21 @@ impl<'a> Exchange<'a> {
     /// How long the next step may take while there is no head.
     fn patience(&self) -> Duration {
         if self.upload.is_done() {
-            self.time_left(self.plan.timeout)
+            self.while_heard(self.time_left(self.plan.timeout))
         } else if self.plan.expects_continue && !self.download.has_continued() {
             CONTINUE_AFTER
         } else {
-            self.worker.patience(self.plan.side).body
+            self.time_for_body()
         }
+    }
+
+    /// How long the client may pause within its body: less, the slower it was so far.
+    fn time_for_body(&self) -> Duration {
+        let pause = self.worker.patience(self.plan.side).body;
+        let spent = self.worker.clockwork.now().saturating_sub(self.plan.began);
+        let earned = self.upload.taken().saturating_mul(1000) / UPLOAD_BYTES_PER_SECOND_MIN;
+        let allowed = millis(pause).saturating_add(earned);
+        pause.min(Duration::from_millis(allowed.saturating_sub(spent)))
     }
 
     /// So much of a limit as the request has time for.
@@ -577,6 +642,9 @@ impl<'a> Exchange<'a> {
 
     /// The deadline has passed before there was a head.
     fn head_is_late(&mut self) -> Result<(), Fault> {
+        if self.half_closed {
+            return Err(self.fault(ErrorKind::ClientGone));
+        }
         if self.upload.is_over() {
             return Err(self.fault_of(ErrorKind::Timeout));
         }

@@ -64,6 +64,14 @@ pub const RETRIES_MAX: u8 = 10;
 /// Retries of all requests together that one request from outside has caused.
 pub const RETRIES_PER_TREE: u8 = 3;
 
+/// A client that ends its side of the connection may be gone, or may only have said all that it has to
+/// say: the same sign for both. For so long it gets what the service answers; then the work is ended.
+pub const HALF_CLOSED_GRACE: Duration = Duration::from_secs(1);
+
+/// A body that is not small must come with so many bytes per second, once `body_timeout` is over: it holds
+/// a place of the service that others could have.
+pub const UPLOAD_BYTES_PER_SECOND_MIN: u64 = 512;
+
 /// The time that a route or a service gives is taken for a deadline of the whole request only if its
 /// body is at most this large, in bytes. Sending a larger one may take longer than answering it.
 pub const SMALL_BODY_BYTES: u64 = 64 << 10;

@@ -47,7 +47,8 @@ pub fn parse(value: &[u8]) -> Option<(TraceId, SpanId, u8)> {
     let trace = TraceId::parse(fields.get(3..35)?)?;
     let parent = SpanId::parse(fields.get(36..52)?)?;
     let flags = hex_byte(fields.get(53..55)?)?;
-    Some((trace, parent, if version == 0 { flags } else { flags & 1 }))
+    // Bits without a meaning are zero when passed on: "sampled" has one, and "random" of level 2.
+    Some((trace, parent, flags & if version == 0 { 3 } else { 1 }))
 }
 
 impl TraceContext {

@@ -80,6 +80,11 @@ impl Transport {
         }
     }
 
+    /// Whether the end of what it reads may leave the other direction open.
+    pub(crate) fn may_be_half_closed(&self) -> bool {
+        matches!(self, Self::Tcp(_))
+    }
+
     /// Whether its end is told to the other side by a message.
     pub(crate) fn says_goodbye(&self) -> bool {
         matches!(self, Self::Tls(_))

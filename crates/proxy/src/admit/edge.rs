@@ -60,6 +60,9 @@ impl Candidate<'_, '_, '_> {
             let fields = format!("Allow: {METHODS}\r\n");
             return Ok(Stage::Answered(self.reply(204, fields, Vec::new())));
         }
+        if let Some(reply) = self.last_forward() {
+            return Ok(Stage::Answered(reply));
+        }
         if let Some(reply) = self.preflight(local) {
             return Ok(Stage::Answered(reply));
         }
@@ -94,6 +97,14 @@ impl Candidate<'_, '_, '_> {
             }
             Some(policy) => self.obey(policy, route, (local, way), outside, course),
         }
+    }
+
+    /// The answer to a question about how far it has come, where this is how far it may go (RFC 9110,
+    /// 7.6.2).
+    fn last_forward(&self) -> Option<Reply> {
+        let is_over = self.head.method == "OPTIONS"
+            && self.head.fields.get("max-forwards").map(<[u8]>::trim_ascii) == Some(b"0");
+        is_over.then(|| self.reply(204, format!("Allow: {METHODS}\r\n"), Vec::new()))
     }
 
     /// Sends a client that came by plain HTTP to where HTTPS is served.
@@ -252,7 +263,13 @@ impl Candidate<'_, '_, '_> {
                 "nobody can be let in here at the moment",
             ));
         };
+        let mut origin = Vec::new();
+        if authenticator.forward().is_some() {
+            let proxies = shared.trusted_proxies.as_ref();
+            outside.write(None, &self.head.fields, proxies, &mut origin);
+        }
         let credentials = Credentials {
+            origin: &origin,
             fields: self.head.fields,
             client: outside.identity.as_ref(),
             method: self.head.method,
@@ -278,8 +295,8 @@ impl Candidate<'_, '_, '_> {
             Outcome::Refused(refusal) => refusal,
             Outcome::NeedsForward => {
                 let forward = authenticator.forward().filter(|_| self.heard.is_none());
-                let question = forward
-                    .and_then(|forward| self.question(forward, &credentials, local, outside));
+                let question =
+                    forward.and_then(|forward| self.question(forward, &credentials, local));
                 match question {
                     Some(need) => return Ok(Some(need)),
                     None => Forward::unreachable(),
@@ -317,14 +334,11 @@ impl Candidate<'_, '_, '_> {
         forward: &Forward,
         credentials: &Credentials<'_>,
         local: &Local,
-        outside: &Outside,
     ) -> Option<Need> {
         let target = local.target(forward.service())?;
         let mut request = Vec::with_capacity(512);
         forward.write_head(credentials, &mut request);
         super::line(&mut request, b"traceparent: ", &self.trace.traceparent());
-        let proxies = self.worker.shared.trusted_proxies.as_ref();
-        outside.write(None, &self.head.fields, proxies, &mut request);
         request.extend_from_slice(b"\r\n");
         Some(Need::Answer {
             target: Rc::clone(target),

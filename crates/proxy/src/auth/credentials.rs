@@ -20,6 +20,8 @@ pub struct Credentials<'a> {
     pub path: &'a str,
     /// What is behind the question mark.
     pub query: &'a str,
+    /// Lines of fields that say where it comes from: address, scheme, certificate.
+    pub origin: &'a [u8],
 }
 
 /// Where to look, in this order: field, cookie, parameter.

@@ -77,8 +77,8 @@ impl Forward {
     }
 
     /// Writes the head of the question, but for its end: a GET with `X-Forwarded-Method`,
-    /// `X-Forwarded-Host`, `X-Forwarded-Uri`, and the fields that are passed along. `X-Forwarded-For`,
-    /// `X-Forwarded-Proto` and the trace are of whoever sends it.
+    /// `X-Forwarded-Host`, `X-Forwarded-Uri`, where the request comes from, and the fields that are
+    /// passed along. The trace is of whoever sends it.
     pub fn write_head(&self, asked: &Credentials<'_>, out: &mut Vec<u8>) {
         let (service, path) = (self.service.as_str(), &*self.path);
         let first = ["GET ", path, " HTTP/1.1\r\nHost: ", service, "\r\n"];
@@ -97,6 +97,7 @@ impl Forward {
             out.extend_from_slice(b"\r\n");
         }
         line("X-Forwarded-Host", asked.host, out);
+        out.extend_from_slice(asked.origin);
         copy(&asked.fields, &self.headers, out);
     }
 

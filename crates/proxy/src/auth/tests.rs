@@ -54,6 +54,7 @@ impl Bench {
         let mut storage = storage();
         let head = request::parse(head.as_bytes(), &mut storage).unwrap();
         let credentials = Credentials {
+            origin: b"",
             fields: head.unwrap().fields,
             client: self.client.as_ref(),
             method: "GET",
@@ -82,6 +83,7 @@ impl Bench {
             fields: answer.fields,
         };
         let credentials = Credentials {
+            origin: b"",
             fields: head.unwrap().fields,
             client: None,
             method: "GET",
@@ -434,6 +436,7 @@ fn the_question_has_what_the_service_needs_and_no_more() {
     let mut storage = storage();
     let head = request::parse(head.as_bytes(), &mut storage).unwrap();
     let credentials = Credentials {
+        origin: b"X-Forwarded-For: 192.0.2.1\r\n",
         fields: head.unwrap().fields,
         client: None,
         method: "POST",
@@ -449,7 +452,7 @@ fn the_question_has_what_the_service_needs_and_no_more() {
     forward.write_head(&credentials, &mut question);
     assert_eq!(
         String::from_utf8(question).unwrap(),
-        "GET /check HTTP/1.1\r\nHost: login\r\nX-Forwarded-Method: POST\r\nX-Forwarded-Uri: /a?b=c\r\nX-Forwarded-Host: shop\r\n\
+        "GET /check HTTP/1.1\r\nHost: login\r\nX-Forwarded-Method: POST\r\nX-Forwarded-Uri: /a?b=c\r\nX-Forwarded-Host: shop\r\nX-Forwarded-For: 192.0.2.1\r\n\
          Authorization: x\r\nCookie: s=1\r\n"
     );
 }
@@ -501,6 +504,7 @@ fn what_it_costs() {
     let mut storage = storage();
     let head = request::parse(head.as_bytes(), &mut storage).unwrap();
     let credentials = Credentials {
+        origin: b"",
         fields: head.unwrap().fields,
         client: None,
         method: "GET",
@@ -541,4 +545,45 @@ fn what_it_costs() {
         "ES256, verified alone: {} ns",
         start.elapsed().as_nanos() / 3_000
     );
+}
+
+#[test]
+fn a_permission_is_for_who_got_it() {
+    let config = "kind = 'forward'\nurl = 'http://login/check'\ncache = '10s'";
+    let bench = Bench::new(config, Trust::default());
+    let head = "GET /a HTTP/1.1\r\nHost: shop\r\n\r\n";
+    let (mut head_storage, mut answer_storage) = (storage(), storage());
+    let head = request::parse(head.as_bytes(), &mut head_storage).unwrap();
+    let fields = head.unwrap().fields;
+    let from = |origin: &'static [u8]| Credentials {
+        origin,
+        fields,
+        client: None,
+        method: "GET",
+        host: b"shop",
+        path: "/a",
+        query: "",
+    };
+    let (mut cache, now) = (TokenCache::new(), Timestamp::from_micros(1_000_000));
+    let mut ask = |origin| bench.authenticator.check(&from(origin), &mut cache, now);
+    assert!(matches!(
+        ask(b"Client-Cert: :a:\r\n"),
+        Outcome::NeedsForward
+    ));
+    let text = b"HTTP/1.1 200 OK\r\n\r\n";
+    let answer = response::parse(text, &mut answer_storage).unwrap().unwrap();
+    let (status, fields) = (answer.status, answer.fields);
+    let answer = Answer { status, fields };
+    let asker = from(b"Client-Cert: :a:\r\n");
+    let judged = bench
+        .authenticator
+        .answered(&asker, &answer, &mut cache, now);
+    assert!(matches!(judged, Outcome::Verified(_)));
+    let mut ask = |origin| bench.authenticator.check(&from(origin), &mut cache, now);
+    assert!(matches!(ask(b"Client-Cert: :a:\r\n"), Outcome::Verified(_)));
+    assert!(matches!(
+        ask(b"Client-Cert: :b:\r\n"),
+        Outcome::NeedsForward
+    ));
+    assert!(matches!(ask(b""), Outcome::NeedsForward));
 }

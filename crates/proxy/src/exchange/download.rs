@@ -7,6 +7,7 @@ use std::time::Duration;
 use atoll_base::Timestamp;
 
 use crate::admit::{Compress, Plan};
+use crate::answer::http_date;
 use crate::buffer::Buffers;
 use crate::cache::{Fetch, Tee, seconds};
 use crate::compress::{self, Coding, Encoder};
@@ -483,6 +484,11 @@ impl Head {
         }
         write_fields(head, without, plan, out);
         out.extend_from_slice(lines);
+        if !facts.dated && head.status >= 200 {
+            // Whoever has a clock and passes an answer on says when (RFC 9110, 6.6.1).
+            let date = http_date(Timestamp::now());
+            out.extend_from_slice(format!("Date: {date}\r\n").as_bytes());
+        }
         if compressible {
             out.extend_from_slice(b"Vary: Accept-Encoding\r\n");
         }

@@ -5,6 +5,7 @@ use std::task::{Context, Poll};
 use super::mirror::Copy;
 use crate::buffer::Buffers;
 use crate::http::Body;
+use crate::limits::SMALL_BODY_BYTES;
 use crate::span::ErrorKind;
 use crate::wire::Wire;
 
@@ -17,6 +18,8 @@ pub(super) struct Upload {
     sent: usize,
     /// Bytes at the front of the client's input that are checked and not written.
     ready: usize,
+    /// Bytes of the body that came, with their framing.
+    taken: u64,
     /// Bytes of the client beyond the first ones were passed on, or looked at: the request cannot
     /// be sent again.
     passed: bool,
@@ -34,6 +37,7 @@ impl Upload {
             body,
             sent: 0,
             ready: 0,
+            taken: 0,
             passed: false,
             done: false,
             given_up: false,
@@ -63,6 +67,16 @@ impl Upload {
         self.sent = 0;
         self.done = false;
         self.given_up = false;
+    }
+
+    /// Whether the body has a length, and a small one.
+    pub(super) fn is_small(&self) -> bool {
+        matches!(self.body, Body::Length(left) if left <= SMALL_BODY_BYTES)
+    }
+
+    /// Bytes of the body that came, with their framing.
+    pub(super) fn taken(&self) -> u64 {
+        self.taken
     }
 
     /// Whether all of it was written.
@@ -156,6 +170,7 @@ impl Upload {
     fn check(&mut self, client: &Wire, max_body: u64) -> Result<usize, ErrorKind> {
         let length = self.body.advance(client.input.bytes());
         let length = length.map_err(|_| ErrorKind::BadRequest)?;
+        self.taken += length as u64;
         match &self.body {
             Body::Chunked(decoder) if decoder.announced() > max_body => Err(ErrorKind::TooLarge),
             _ => Ok(length),

@@ -40,6 +40,8 @@ enum In {
     /// An answer is due; interim ones come before it, as text.
     Due(ResponseFuture, Vec<u8>),
     Begun(Incoming),
+    /// The request cannot be said in HTTP/2: there will be no answer.
+    Never,
 }
 
 impl Call {
@@ -99,6 +101,7 @@ impl Call {
             In::Begun(incoming) => Poll::Ready(Ok(Some(incoming))),
             // Nothing was asked: the writing side wakes the task.
             In::Nothing | In::Due(..) => Poll::Pending,
+            In::Never => Poll::Ready(Err(io::ErrorKind::InvalidInput.into())),
         }
     }
 
@@ -120,7 +123,13 @@ impl Call {
         let Out::Owed(link) = &mut self.request else {
             return Ok(0);
         };
-        let parsed = text::read_request(text)?;
+        let parsed = match text::read_request(text) {
+            Ok(parsed) => parsed,
+            Err(error) => {
+                self.answer = In::Never;
+                return Err(error);
+            }
+        };
         self.to_head = parsed.head.method() == http::Method::HEAD;
         let ended = parsed.body.is_done();
         let sent = link.send_request(parsed.head, ended);

@@ -20,6 +20,9 @@ pub(super) struct Watch {
     /// What may still be sent before it is too much.
     credit: u32,
     filled: Instant,
+    /// The same for resets of streams, in halves.
+    resets: u32,
+    resets_filled: Instant,
 }
 
 /// The client sends frames without use.
@@ -37,6 +40,13 @@ const CREDIT_MAX: u32 = 1000;
 /// and gRPC, far below what costs a noticeable part of a core.
 const CREDIT_PER_SECOND: u32 = 200;
 
+/// Resets have an account of their own: each may have cost a request (CVE-2023-44487). A request earns
+/// half of one, so a client that resets less than every other request is never stopped; one that does
+/// nothing else gets so many halves at once...
+const RESETS_MAX: u32 = 1000;
+/// ... and so many per second.
+const RESETS_PER_SECOND: u32 = 200;
+
 /// What a frame does for its connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Use {
@@ -44,6 +54,10 @@ enum Use {
     Useful,
     /// It keeps the connection going.
     Idle,
+    /// It begins a request.
+    Request,
+    /// It ends a request before its time.
+    Reset,
 }
 
 impl Watch {
@@ -55,6 +69,8 @@ impl Watch {
             payload: 0,
             credit: CREDIT_MAX,
             filled: now,
+            resets: RESETS_MAX,
+            resets_filled: now,
         }
     }
 
@@ -86,15 +102,36 @@ impl Watch {
     }
 
     fn count(&mut self, now: Instant) -> Result<(), Flood> {
-        if self.kind() == Use::Useful {
-            // Those who send much also have much to say about it.
-            self.credit = (self.credit + 1).min(CREDIT_MAX);
-            return Ok(());
+        match self.kind() {
+            Use::Useful => {
+                // Those who send much also have much to say about it.
+                self.credit = (self.credit + 1).min(CREDIT_MAX);
+                return Ok(());
+            }
+            Use::Request => {
+                self.credit = (self.credit + 1).min(CREDIT_MAX);
+                self.resets = (self.resets + 1).min(RESETS_MAX);
+                return Ok(());
+            }
+            Use::Reset => self.count_reset(now)?,
+            Use::Idle => {}
         }
         if self.credit == 0 {
             self.earn(now);
         }
         self.credit = self.credit.checked_sub(1).ok_or(Flood)?;
+        Ok(())
+    }
+
+    fn count_reset(&mut self, now: Instant) -> Result<(), Flood> {
+        if self.resets < 2 {
+            let seconds = now.saturating_duration_since(self.resets_filled).as_secs();
+            let earned = seconds.saturating_mul(u64::from(RESETS_PER_SECOND));
+            let earned = u32::try_from(earned).unwrap_or(RESETS_MAX);
+            self.resets = (self.resets + earned.min(RESETS_MAX)).min(RESETS_MAX);
+            self.resets_filled += Duration::from_secs(seconds);
+        }
+        self.resets = self.resets.checked_sub(2).ok_or(Flood)?;
         Ok(())
     }
 
@@ -109,12 +146,14 @@ impl Watch {
     fn kind(&self) -> Use {
         const DATA: u8 = 0;
         const HEADERS: u8 = 1;
+        const RST_STREAM: u8 = 3;
         const END_STREAM: u8 = 1;
         let (kind, flags) = (self.head[3], self.head[4]);
         match kind {
             DATA if self.payload > 0 || flags & END_STREAM != 0 => Use::Useful,
-            HEADERS => Use::Useful,
-            // Empty DATA, PRIORITY, RST_STREAM, SETTINGS, PING, WINDOW_UPDATE, CONTINUATION, and
+            HEADERS => Use::Request,
+            RST_STREAM => Use::Reset,
+            // Empty DATA, PRIORITY, SETTINGS, PING, WINDOW_UPDATE, CONTINUATION, and
             // kinds that nobody knows.
             _ => Use::Idle,
         }
@@ -157,7 +196,7 @@ mod tests {
     #[test]
     fn frames_that_carry_nothing_are_bounded_and_time_forgives() {
         let now = atoll_base::clock::monotonic();
-        for (kind, length) in [(6, 8), (4, 0), (3, 4), (0, 0), (9, 3), (2, 5), (77, 0)] {
+        for (kind, length) in [(6, 8), (4, 0), (0, 0), (9, 3), (2, 5), (77, 0)] {
             let idle = frame(length, kind, 0);
             assert_eq!(pass(&mut begun(now), &idle, now), 1000, "kind {kind}");
             let mut watch = begun(now);
@@ -165,6 +204,27 @@ mod tests {
             let later = now + Duration::from_millis(2500);
             assert_eq!(pass(&mut watch, &idle, later), 400, "kind {kind}");
         }
+    }
+
+    /// CVE-2023-44487, also where each stream has been accepted before it is reset.
+    #[test]
+    fn resets_are_bounded_and_requests_do_not_pay_for_them() {
+        let now = atoll_base::clock::monotonic();
+        let (request, reset) = (frame(40, 1, 5), frame(4, 3, 0));
+        assert_eq!(pass(&mut begun(now), &reset, now), 500);
+        let mut watch = begun(now);
+        let rapid = [&request[..], &reset].concat();
+        assert_eq!(
+            pass(&mut watch, &rapid, now),
+            999,
+            "each pair costs half a reset"
+        );
+        let mut watch = begun(now);
+        watch.see(&rapid.repeat(999), now).unwrap();
+        let later = now + Duration::from_secs(3);
+        assert_eq!(pass(&mut watch, &rapid, later), 600);
+        let fair = [&request[..], &request, &reset].concat();
+        assert_eq!(pass(&mut begun(now), &fair, now), 5000);
     }
 
     #[test]

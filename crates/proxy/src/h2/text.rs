@@ -4,6 +4,7 @@
 //! strictly, by whoever reads it. Only what would change the text's own structure is refused. Fields
 //! of one hop (RFC 9113, 8.2.2) do not cross in either direction.
 
+use std::borrow::Cow;
 use std::io::{self, Write as _};
 
 use http::header::{CONTENT_LENGTH, COOKIE, HOST, HeaderName, HeaderValue, TE};
@@ -154,7 +155,7 @@ pub(super) fn read_request(text: &[u8]) -> io::Result<Parsed<Request<()>>> {
     let uri = Uri::builder()
         .scheme("http")
         .authority(host)
-        .path_and_query(head.target)
+        .path_and_query(&*escaped(head.target))
         .build()
         .map_err(unfit)?;
     let mut request = Request::builder()
@@ -175,6 +176,27 @@ pub(super) fn read_request(text: &[u8]) -> io::Result<Parsed<Request<()>>> {
         length: head.length,
         body: facts.body,
     })
+}
+
+/// A target as URIs have it (RFC 3986, 3.3 and 3.4): HTTP/1.1 lets a few characters through that many
+/// clients send unescaped, and nothing else takes them.
+fn escaped(target: &str) -> Cow<'_, str> {
+    let foreign = |byte: u8| matches!(byte, b'"' | b'<' | b'>' | b'`');
+    if !target.bytes().any(foreign) {
+        return Cow::Borrowed(target);
+    }
+    let mut out = String::with_capacity(target.len() + 16);
+    for letter in target.chars() {
+        match letter {
+            '"' | '<' | '>' | '`' => {
+                // Writing to memory does not fail.
+                let _ =
+                    std::fmt::Write::write_fmt(&mut out, format_args!("%{:02X}", letter as u32));
+            }
+            other => out.push(other),
+        }
+    }
+    Cow::Owned(out)
 }
 
 /// Reads the head of an answer. The text was written by this program, whole.

@@ -93,7 +93,7 @@ const FORBIDDEN_TRAILERS: [&[u8]; 20] = [
 ];
 
 /// The beginnings of others.
-const FORBIDDEN_PREFIXES: [&[u8]; 2] = [b"proxy-", b"x-forwarded-"];
+const FORBIDDEN_PREFIXES: [&[u8]; 4] = [b"atoll-", b"client-cert", b"proxy-", b"x-forwarded-"];
 
 impl Default for ChunkDecoder {
     fn default() -> Self {

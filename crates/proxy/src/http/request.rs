@@ -228,6 +228,9 @@ impl<'b> RequestHead<'_, 'b> {
         upgrade: Option<&[u8]>,
     ) -> Result<(), Refusal> {
         framing.check()?;
+        if connection.count > OPTIONS_MAX {
+            return Err(Refusal::bad("Connection has more than 32 options"));
+        }
         if self.version == Version::Http11 && facts.host.is_none() {
             return Err(Refusal::bad("the request names no host"));
         }
@@ -296,6 +299,8 @@ pub(super) struct Connection {
     pub(super) upgrade: bool,
     /// There are names of other fields.
     pub(super) names_others: bool,
+    /// How many options there are.
+    pub(super) count: u32,
     pub(super) set: FieldSet,
 }
 
@@ -303,6 +308,7 @@ impl Connection {
     pub(super) fn read(&mut self, bit: FieldSet, value: &[u8]) {
         self.set |= bit;
         for token in tokens(value) {
+            self.count = self.count.saturating_add(1);
             if token.eq_ignore_ascii_case(b"keep-alive") {
                 self.keep_alive = true;
             } else if token.eq_ignore_ascii_case(b"close") {
@@ -316,6 +322,9 @@ impl Connection {
     }
 }
 
+/// A head with more options in `Connection` is looking for trouble: each is looked up among all fields.
+pub(super) const OPTIONS_MAX: u32 = 32;
+
 /// Checks `host` or `host:port`: a name, an IPv4 address, or an IPv6 address in brackets.
 pub fn check_host(host: &[u8]) -> Result<&[u8], Refusal> {
     const BAD: Refusal = Refusal::bad("the host is malformed");
@@ -323,7 +332,8 @@ pub fn check_host(host: &[u8]) -> Result<&[u8], Refusal> {
         let end = memchr::memchr(b']', inner).ok_or(BAD)?;
         let (address, rest) = (&inner[..end], &inner[end + 1..]);
         let fits = |byte: &u8| byte.is_ascii_hexdigit() || matches!(byte, b':' | b'.');
-        if !address.iter().all(fits) {
+        let text = std::str::from_utf8(address).unwrap_or_default();
+        if !address.iter().all(fits) || text.parse::<std::net::Ipv6Addr>().is_err() {
             return Err(BAD);
         }
         match rest {

@@ -4,7 +4,7 @@
 use httparse::Status;
 
 use super::field::{FieldSet, Fields, Framing, Name, Storage, classify};
-use super::request::Connection;
+use super::request::{Connection, OPTIONS_MAX};
 use super::{Body, ChunkDecoder, Version};
 use crate::limits::HEAD_BYTES_MAX;
 
@@ -43,6 +43,8 @@ pub struct ResponseFacts {
     pub trace_id: FieldSet,
     /// It is a stream of events, which may be silent for long.
     pub event_stream: bool,
+    /// It says when it was made.
+    pub dated: bool,
 }
 
 /// Parses the head at the start of `input`; none if it is not complete yet.
@@ -96,6 +98,7 @@ impl ResponseHead<'_, '_> {
         let mut framing = Framing::default();
         let mut connection = Connection::default();
         let mut event_stream = false;
+        let mut dated = false;
         let (mut hop, mut length, mut trace_id): (FieldSet, FieldSet, FieldSet) = (0, 0, 0);
         for (at, (name, value)) in self.fields.iter().enumerate() {
             let bit: FieldSet = 1 << at;
@@ -115,10 +118,13 @@ impl ResponseHead<'_, '_> {
                 Name::Hop | Name::Te | Name::Upgrade => hop |= bit,
                 Name::TraceId => trace_id |= bit,
                 Name::ContentType => event_stream = is_event_stream(value),
-                _ => {}
+                _ => dated |= name.eq_ignore_ascii_case("date"),
             }
         }
         framing.check().map_err(|_| BadHead)?;
+        if connection.count > OPTIONS_MAX {
+            return Err(BadHead);
+        }
         if framing.chunked && self.version == Version::Http10 {
             return Err(BadHead);
         }
@@ -144,6 +150,7 @@ impl ResponseHead<'_, '_> {
             length,
             trace_id,
             event_stream,
+            dated,
         })
     }
 }

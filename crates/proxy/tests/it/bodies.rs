@@ -241,9 +241,10 @@ async fn a_service_may_answer_while_it_reads() {
     let proxy = Proxy::start().forward_to(&[toy.endpoint()]);
     let mut client = proxy.client().await;
     client
-        .send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 13\r\n\r\n")
+        .send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100013\r\n\r\n")
         .await;
     client.read_head().await.unwrap();
+    client.send(&[b'.'; 100_000]).await;
     for part in ["first", "other"] {
         client.send(part.as_bytes()).await;
         while find(&client.buffer, part.as_bytes()).is_none() {

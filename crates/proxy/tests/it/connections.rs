@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
 
-use crate::toys::{Proxy, Toy, ok, until};
+use crate::toys::{PATIENCE, Proxy, Toy, ok, until};
 
 #[tokio::test]
 async fn connections_are_kept_on_both_sides() {
@@ -111,7 +111,7 @@ async fn a_client_that_leaves_cancels_its_request() {
     let proxy = Proxy::start().forward_to(from_ref(&endpoint));
     let requests = [
         "GET / HTTP/1.1\r\nHost: a\r\n\r\n",
-        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\nhalf",
+        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\nhalf",
         "GET /stream HTTP/1.1\r\nHost: a\r\n\r\n",
     ];
     for request in requests {
@@ -154,4 +154,60 @@ async fn an_idle_connection_to_a_service_is_given_up_after_some_seconds() {
     let proxy = Proxy::start().forward_to(&[toy.endpoint()]);
     assert_eq!(proxy.get("/").await.status, 200);
     until("the connection is closed", || *was_ended.borrow()).await;
+}
+
+#[tokio::test]
+async fn a_client_that_has_said_all_gets_its_answers() {
+    let toy = Toy::echo().await;
+    let proxy = Proxy::start().forward_to(&[toy.endpoint()]);
+    let mut client = proxy.client().await;
+    let two = "GET /1 HTTP/1.1\r\nHost: a\r\n\r\nGET /2 HTTP/1.1\r\nHost: a\r\n\r\n";
+    client.send(two.as_bytes()).await;
+    client.stream.shutdown().await.unwrap();
+    for path in ["/1", "/2"] {
+        let answer = client.answer().await;
+        assert!(answer.complete && answer.text().contains(path), "{path}");
+    }
+    assert!(client.read_to_end().await && client.buffer.is_empty());
+}
+
+#[tokio::test]
+async fn a_small_body_takes_no_place_before_it_is_whole() {
+    let toy = Toy::echo().await;
+    let endpoint = toy.endpoint();
+    let proxy = Proxy::start().forward_to(std::slice::from_ref(&endpoint));
+    let mut client = proxy.client().await;
+    client
+        .send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nab")
+        .await;
+    // Another one is served, and nothing of the first has come to the service.
+    assert_eq!(proxy.get("/").await.status, 200);
+    assert_eq!(toy.requests(), 1);
+    until("nothing is under way", || endpoint.in_flight() == 0).await;
+    client.send(b"cd").await;
+    assert!(client.answer().await.text().ends_with("abcd"));
+}
+
+#[tokio::test]
+async fn a_large_body_must_keep_coming() {
+    let toy = Toy::echo().await;
+    let proxy = Proxy::with(|config| config.edge.body_timeout = "300ms".parse().unwrap())
+        .forward_to(&[toy.endpoint()]);
+    let mut client = proxy.client().await;
+    client
+        .send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n")
+        .await;
+    // Never silent for long, and never done.
+    let (mut reading, mut writing) = client.stream.split();
+    let mut answer = Vec::new();
+    tokio::select! {
+        _ = tokio::io::AsyncReadExt::read_to_end(&mut reading, &mut answer) => {}
+        () = async {
+            while writing.write_all(b"x").await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        } => {}
+        () = tokio::time::sleep(PATIENCE) => panic!("it goes on for ever"),
+    }
+    assert!(answer.is_empty() || answer.starts_with(b"HTTP/1.1 408"));
 }

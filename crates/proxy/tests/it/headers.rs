@@ -198,3 +198,61 @@ async fn outsiders_cannot_forge_fields_with_underscores() {
     assert_eq!(seen.field("x_custom_field"), Some("kept"));
     assert_eq!(seen.field("x_trace_id"), Some("kept"));
 }
+
+#[tokio::test]
+async fn what_a_proxy_owes_to_both_sides_is_there() {
+    let toy = Toy::echo().await;
+    let proxy = Proxy::start().forward_to(&[toy.endpoint()]);
+    let mut client = proxy.client().await;
+    let answer = client
+        .request("GET / HTTP/1.1\r\nHost: a\r\nVia: 1.0 before\r\n\r\n")
+        .await;
+    // RFC 9110, 7.6.3 and 6.6.1.
+    assert!(answer.text().contains("Via: 1.0 before\r\n"));
+    assert!(answer.text().contains("Via: 1.1 atoll\r\n"));
+    assert!(answer.field("date").is_some());
+    // RFC 9110, 7.6.2.
+    let question = |hops| format!("OPTIONS /x HTTP/1.1\r\nHost: a\r\nMax-Forwards: {hops}\r\n\r\n");
+    assert!(
+        client
+            .request(&question(7))
+            .await
+            .text()
+            .contains("Max-Forwards: 6\r\n")
+    );
+    assert_eq!(client.request(&question(0)).await.status, 204);
+    assert_eq!(toy.requests(), 2);
+    // Bits of the flags that mean nothing do not travel.
+    let trace = "traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-fd\r\n";
+    let text = format!("GET / HTTP/1.1\r\nHost: a\r\n{trace}\r\n");
+    let seen = client.request(&text).await;
+    let line = seen
+        .text()
+        .lines()
+        .find(|line| line.starts_with("traceparent"))
+        .unwrap();
+    assert!(line.trim_end().ends_with("-01"), "{line}");
+}
+
+#[tokio::test]
+async fn no_trailer_says_who_somebody_is() {
+    let toy = Toy::echo().await;
+    let proxy = Proxy::start().forward_to(&[toy.endpoint()]);
+    for name in [
+        "Atoll-Subject",
+        "atoll_subject",
+        "Client-Cert",
+        "X-Forwarded-For",
+    ] {
+        let mut client = proxy.client().await;
+        let head = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+        let answer = client
+            .request(&format!("{head}0\r\n{name}: admin\r\n\r\n"))
+            .await;
+        assert_eq!(answer.status, 400, "{name}");
+    }
+    let mut many = proxy.client().await;
+    let options = "a,".repeat(40);
+    let head = format!("GET / HTTP/1.1\r\nHost: a\r\nConnection: {options}\r\n\r\n");
+    assert_eq!(many.request(&head).await.status, 400);
+}

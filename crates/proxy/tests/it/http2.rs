@@ -540,3 +540,22 @@ async fn slices_of_a_preface_are_recognised() {
     stream.read_exact(&mut frame).await.unwrap();
     assert_eq!(frame[3], 4, "SETTINGS come first");
 }
+
+#[tokio::test]
+async fn what_http2_has_no_words_for_is_escaped_or_refused_and_costs_the_service_nothing() {
+    let toy = Http2Toy::serve(|request, mut respond| async move {
+        let target = request.uri().path_and_query().unwrap().to_string();
+        let mut stream = respond.send_response(Response::new(()), false).unwrap();
+        send(&mut stream, target.into(), true).await.unwrap();
+    })
+    .await;
+    let (_toy, proxy) = toy.behind(Proxy::start());
+    let mut client = proxy.client().await;
+    let answer = client.get("/a`<>b?c=\"<>`").await;
+    assert_eq!(
+        (answer.status, answer.text()),
+        (200, "/a%60%3C%3Eb?c=%22%3C%3E%60")
+    );
+    let host = "GET / HTTP/1.1\r\nHost: [::::::::::1]\r\n\r\n";
+    assert_eq!(client.request(host).await.status, 400);
+}

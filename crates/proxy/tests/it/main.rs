@@ -9,6 +9,7 @@
 mod bodies;
 mod cache;
 mod connections;
+mod differential;
 mod failures;
 mod headers;
 mod http2;
