@@ -14,22 +14,33 @@ use crate::install;
 
 type Bench = fn() -> anyhow::Result<()>;
 
+/// All but `proxy`, which has scenarios.
 const BENCHES: &[(&str, Bench)] = &[
-    ("proxy", proxy::run),
     ("start", start::run),
     ("memory", memory::run),
     ("kill", kill::run),
 ];
 
-/// Runs the named benches, or all.
+/// Runs the named benches, or all. `proxy:NAME` is one scenario of `proxy`.
 pub(crate) fn run(names: &[&str]) -> anyhow::Result<()> {
-    if let Some(unknown) = names
-        .iter()
-        .find(|name| !BENCHES.iter().any(|(known, _)| known == *name))
-    {
-        bail!("there is no bench `{unknown}`");
+    let mut scenarios = Vec::new();
+    for name in names {
+        if let Some(scenario) = name.strip_prefix("proxy:") {
+            if !proxy::knows(scenario) {
+                let known = proxy::names().join(", ");
+                bail!("`proxy` has no scenario `{scenario}`; it has {known}");
+            }
+            scenarios.push(scenario);
+        } else if *name != "proxy" && !BENCHES.iter().any(|(known, _)| known == name) {
+            bail!("there is no bench `{name}`");
+        }
     }
     install::for_benches()?;
+    if names.is_empty() || names.contains(&"proxy") {
+        proxy::run(&[])?;
+    } else if !scenarios.is_empty() {
+        proxy::run(&scenarios)?;
+    }
     for (name, bench) in BENCHES {
         if names.is_empty() || names.contains(name) {
             bench()?;

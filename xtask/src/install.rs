@@ -63,7 +63,15 @@ const BENCH_NEEDS: &[Need] = &[
         package: "wrk",
     },
     Need {
-        present: || has("taskset"),
+        present: || has("h2load") && has("nghttp"),
+        package: "nghttp2-client",
+    },
+    Need {
+        present: || has("openssl"),
+        package: "openssl",
+    },
+    Need {
+        present: || has("taskset") && has("prlimit"),
         package: "util-linux",
     },
 ];

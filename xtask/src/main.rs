@@ -1,13 +1,17 @@
 //! Atoll's own chores, run with `cargo xtask`.
 //!
-//! They use nothing but the standard library's processes, so that they build in a moment.
+//! What they start are programs; the few crates beside are for the benches, which sign tokens and
+//! answer gRPC calls.
 
 mod app;
 mod bench;
 mod client;
 mod fuzz;
+mod grpc;
 mod install;
+mod pace;
 mod run;
+mod sink;
 mod test;
 mod trivial;
 
@@ -17,8 +21,10 @@ const USAGE: &str = "usage: cargo xtask COMMAND
   test                 install what the tests need, run all of them
   fuzz [SECONDS]       feed each decoder what it does not expect (default: 60 s each)
   tour                 start examples/market and walk through it
-  bench [proxy|start|kill|memory]
-                       measure; prints tables for BENCHMARKS.md (default: all)";
+  bench [proxy|proxy:SCENARIO|start|kill|memory]...
+                       measure; prints tables for BENCHMARKS.md (default: all)
+                       SCENARIO: plain, auth, tls, body-100k, upload-1m, idle-5000, h2, grpc,
+                       cache, latency, routes; BENCH_ROUNDS and BENCH_SECONDS change how long";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -32,6 +38,9 @@ fn main() -> ExitCode {
         ["tour"] => test::tour(),
         ["bench", names @ ..] => bench::run(names),
         ["serve"] => trivial::serve(),
+        ["sink"] => sink::serve(),
+        ["grpc"] => grpc::serve(),
+        ["pace", address, seconds] => pace::run(address, seconds),
         _ => {
             eprintln!("{USAGE}");
             return ExitCode::from(2);

@@ -45,13 +45,26 @@ pub(crate) fn has(program: &str) -> bool {
 pub(crate) fn cargo() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root());
+    // What `cargo run` says of this package, build scripts would take for a change: everything
+    // on top of ring would be built anew after each build from a shell, and the other way round.
+    for (name, _) in std::env::vars_os() {
+        let shown = name.to_string_lossy();
+        if shown.starts_with("CARGO_PKG_") || shown.starts_with("CARGO_MANIFEST_") {
+            command.env_remove(name);
+        }
+    }
     command
 }
 
 /// The atoll program of a profile, built first.
 pub(crate) fn atoll(release: bool) -> anyhow::Result<PathBuf> {
+    built("atoll", release)
+}
+
+/// The program of a package of this workspace, which has its name; built first.
+pub(crate) fn built(package: &str, release: bool) -> anyhow::Result<PathBuf> {
     let mut build = cargo();
-    build.args(["build", "--package", "atoll", "--bin", "atoll"]);
+    build.args(["build", "--package", package, "--bin", package]);
     if release {
         build.arg("--release");
     }
@@ -60,7 +73,7 @@ pub(crate) fn atoll(release: bool) -> anyhow::Result<PathBuf> {
         std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
     Ok(target
         .join(if release { "release" } else { "debug" })
-        .join("atoll"))
+        .join(package))
 }
 
 fn shown(command: &Command) -> String {

@@ -29,10 +29,11 @@ pub const HOLD_BYTES_MAX: usize = 16 << 10;
 pub const BUFFER_BYTES: usize = 16 << 10;
 
 /// Read buffers of a transfer that filled the small one: fewer system calls for large bodies.
-pub const LARGE_BUFFER_BYTES: usize = 64 << 10;
+pub const LARGE_BUFFER_BYTES: usize = 128 << 10;
 
-/// Idle connections kept to one instance by one worker thread.
-pub const IDLE_PER_ENDPOINT_MAX: usize = 64;
+/// Idle connections kept to one instance by one worker thread. Fewer than there are requests at once,
+/// and most of them open a connection each; those that are not used are closed after some seconds.
+pub const IDLE_PER_ENDPOINT_MAX: usize = 512;
 
 /// How long an idle connection to an instance is kept. Common servers close at 5 s (Node, uvicorn,
 /// Go's examples); leaving first avoids the race between their closing and our next request.
