@@ -4,7 +4,7 @@
 
 use std::cell::RefCell;
 
-use crate::limits::BUFFER_BYTES;
+use crate::limits::{BUFFER_BYTES, LARGE_BUFFER_BYTES};
 
 /// Bytes that were read and not yet used.
 #[derive(Debug, Default)]
@@ -18,11 +18,14 @@ pub(crate) struct Buffer {
 #[derive(Debug, Default)]
 pub(crate) struct Buffers {
     inputs: RefCell<Vec<Buffer>>,
+    large: RefCell<Vec<Buffer>>,
     outputs: RefCell<Vec<Vec<u8>>>,
 }
 
 /// Spare buffers of each kind that a worker keeps.
 const SPARE_MAX: usize = 256;
+/// Large ones: making one anew costs as much as the system calls that it saves.
+const SPARE_LARGE_MAX: usize = 16;
 
 impl Buffer {
     fn with_capacity(capacity: usize) -> Self {
@@ -95,6 +98,12 @@ impl Buffers {
         spare.unwrap_or_else(|| Buffer::with_capacity(BUFFER_BYTES))
     }
 
+    /// One for a transfer that fills small ones.
+    pub(crate) fn large_input(&self) -> Buffer {
+        let spare = self.large.borrow_mut().pop();
+        spare.unwrap_or_else(|| Buffer::with_capacity(LARGE_BUFFER_BYTES))
+    }
+
     pub(crate) fn output(&self) -> Vec<u8> {
         let spare = self.outputs.borrow_mut().pop();
         spare.unwrap_or_else(|| Vec::with_capacity(BUFFER_BYTES))
@@ -102,8 +111,13 @@ impl Buffers {
 
     /// Takes a buffer back. One of unusual size is given up.
     pub(crate) fn return_input(&self, mut buffer: Buffer) {
-        let mut spare = self.inputs.borrow_mut();
-        if buffer.capacity() == BUFFER_BYTES && spare.len() < SPARE_MAX {
+        let (spares, most) = match buffer.capacity() {
+            BUFFER_BYTES => (&self.inputs, SPARE_MAX),
+            LARGE_BUFFER_BYTES => (&self.large, SPARE_LARGE_MAX),
+            _ => return,
+        };
+        let mut spare = spares.borrow_mut();
+        if spare.len() < most {
             buffer.consume(buffer.len());
             spare.push(buffer);
         }

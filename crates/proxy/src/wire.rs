@@ -7,7 +7,7 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::buffer::{Buffer, Buffers};
-use crate::limits::{BUFFER_BYTES, LARGE_BUFFER_BYTES};
+use crate::limits::BUFFER_BYTES;
 use crate::transport::Transport;
 
 /// A connection, what was read from it and not used, and what is to be written to it.
@@ -51,7 +51,7 @@ impl Wire {
             self.input = spare.input();
         } else if self.in_flood && self.input.is_empty() && self.input.capacity() == BUFFER_BYTES {
             spare.return_input(std::mem::take(&mut self.input));
-            self.input.grow(LARGE_BUFFER_BYTES);
+            self.input = spare.large_input();
         }
         let mut buffer = ReadBuf::new(self.input.room());
         let room = buffer.remaining();

@@ -1,7 +1,9 @@
-//! A tree of path segments. The children of a node are sorted, so a step costs a binary search,
-//! and a lookup visits each node at most once however the routes overlap.
+//! A tree of path segments. The children of a node are sorted by a hash of their text, so a step costs
+//! a binary search in one piece of memory, and one look at a text; and a lookup visits each node at
+//! most once however the routes overlap.
 
 use std::cmp::Ordering;
+use std::hash::Hasher as _;
 
 use super::pattern::{PathPattern, Segment};
 
@@ -14,12 +16,20 @@ pub(super) struct Trie {
 
 #[derive(Debug, Default)]
 struct Node {
-    text: Vec<(Box<[u8]>, usize)>,
+    text: Vec<Child>,
     parameter: Option<usize>,
     /// Routes that end here.
     here: Vec<u32>,
     /// Routes that take everything from here on.
     below: Vec<u32>,
+}
+
+/// A segment that is text.
+#[derive(Debug)]
+struct Child {
+    hash: u64,
+    text: Box<[u8]>,
+    node: usize,
 }
 
 impl Default for Trie {
@@ -100,10 +110,17 @@ impl Trie {
             Segment::Parameter => *node.parameter.get_or_insert(new),
             Segment::Text(text) => {
                 let text = text.as_bytes();
-                match node.text.binary_search_by(|(own, _)| (**own).cmp(text)) {
-                    Ok(found) => node.text[found].1,
+                let hash = hash(text);
+                match node.search(hash, text) {
+                    Ok(found) => node.text[found].node,
                     Err(place) => {
-                        node.text.insert(place, (text.into(), new));
+                        let text = text.into();
+                        let child = Child {
+                            hash,
+                            text,
+                            node: new,
+                        };
+                        node.text.insert(place, child);
                         new
                     }
                 }
@@ -118,7 +135,24 @@ impl Trie {
 
 impl Node {
     fn text(&self, segment: &[u8]) -> Option<usize> {
-        let found = self.text.binary_search_by(|(own, _)| (**own).cmp(segment));
-        found.ok().map(|place| self.text[place].1)
+        let place = match &self.text[..] {
+            [] => return None,
+            // Not worth a hash.
+            [only] => return (*only.text == *segment).then_some(only.node),
+            _ => self.search(hash(segment), segment).ok()?,
+        };
+        Some(self.text[place].node)
     }
+
+    fn search(&self, hash: u64, text: &[u8]) -> Result<usize, usize> {
+        self.text
+            .binary_search_by(|own| own.hash.cmp(&hash).then_with(|| (*own.text).cmp(text)))
+    }
+}
+
+/// Any will do: the texts are the operator's, and equal hashes are told apart by them.
+fn hash(text: &[u8]) -> u64 {
+    let mut hasher = std::hash::DefaultHasher::new();
+    hasher.write(text);
+    hasher.finish()
 }
