@@ -103,7 +103,7 @@ enum Command {
     New(NewArgs),
     /// Tell more about an error code; `breaker`: why calls are refused or instances left out now.
     Explain(ExplainArgs),
-    /// Make, show and take back API keys, for routes with an [auth] of kind "api_key".
+    /// Make, show and take back API keys, for routes whose `auth` has the kind "api_key".
     Key(KeyArgs),
     /// Show or empty the gateway's cache.
     Cache(CacheArgs),

@@ -1,8 +1,8 @@
 //! The cache of the edge: a shared cache by RFC 9111, for routes that ask for it.
 //!
 //! What is kept, for how long, and for which request is decided without I/O, by small rules that name
-//! their section. A request that finds nothing becomes a [`Fetch`], which goes along with its exchange
-//! and keeps the answer if it may. One fetch is made for many requests ([`flight`]).
+//! their section. A request that finds nothing becomes a `Fetch`, which goes along with its exchange
+//! and keeps the answer if it may. One fetch is made for many requests (`flight`).
 //!
 //! **Careful where the RFC leaves room**: an answer with `Set-Cookie` is kept only if it is `public`,
 //! one without a known length never (its end cannot be told from a crash), and without any word of the

@@ -3,6 +3,14 @@
 use std::slice::from_ref;
 use std::time::{Duration, Instant};
 
+use futures_util::{SinkExt as _, StreamExt as _};
+use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::protocol::frame::Frame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::{CloseCode, Data, OpCode};
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, WebSocketConfig};
+use tokio_tungstenite::tungstenite::{Error, Message};
+use tokio_tungstenite::{WebSocketStream, accept_async_with_config, client_async_with_config};
+
 use crate::toys::{PATIENCE, Proxy, Toy, ok, until};
 
 const UPGRADE: &str = "GET /ws HTTP/1.1\r\nHost: a\r\nConnection: keep-alive, Upgrade\r\n\
@@ -111,4 +119,93 @@ async fn a_silent_websocket_does_not_hold_up_the_stop() {
     );
     assert!(client.read_to_end().await && client.buffer.is_empty());
     until("it is counted out", || endpoint.in_flight() == 0).await;
+}
+
+/// Messages with sizes at each border of the length's three forms.
+async fn echo_sizes(socket: &mut WebSocketStream<TcpStream>) {
+    for size in [0, 1, 125, 126, 127, 65_535, 65_536, 1 << 20, 5 << 20] {
+        let bytes: Vec<u8> = (0..size).map(|at: u32| at as u8).collect();
+        let text = "ä".repeat(size as usize / 2);
+        for message in [Message::binary(bytes), Message::text(text)] {
+            socket.send(message.clone()).await.unwrap();
+            let back = tokio::time::timeout(PATIENCE, socket.next()).await.unwrap();
+            assert!(back.unwrap().unwrap() == message, "{size}");
+        }
+    }
+}
+
+/// RFC 6455, 5: every kind of frame, sizes at each border of the length's three forms, fragments with a
+/// ping between them, and the closing handshake with its code, by a client and a service of a library.
+#[tokio::test]
+async fn every_kind_and_size_of_frame_comes_back() {
+    let large = || {
+        let config = WebSocketConfig::default();
+        Some(config.max_message_size(None).max_frame_size(None))
+    };
+    let toy = Toy::raw(move |client| async move {
+        let accepted = accept_async_with_config(client.stream, large()).await;
+        let mut socket = accepted.unwrap();
+        while let Some(Ok(message)) = socket.next().await {
+            // Pongs, and the answer to a close, the library sends itself.
+            if (message.is_text() || message.is_binary()) && socket.send(message).await.is_err() {
+                return;
+            }
+        }
+    })
+    .await;
+    let proxy = Proxy::start().forward_to(&[toy.endpoint()]);
+    let stream = proxy.client().await.stream;
+    let address = format!("ws://{}/ws?a=b", proxy.handle.edge_addr());
+    let opened = client_async_with_config(address, stream, large()).await;
+    let (mut socket, response) = opened.unwrap();
+    assert_eq!(response.status(), 101);
+    echo_sizes(&mut socket).await;
+    for size in [0, 125] {
+        let ping = vec![7u8; size];
+        socket
+            .send(Message::Ping(ping.clone().into()))
+            .await
+            .unwrap();
+        let back = socket.next().await.unwrap().unwrap();
+        assert_eq!(back, Message::Pong(ping.into()));
+    }
+    let piece = |kind, text: &'static str, last| {
+        let frame = Frame::message(text.as_bytes(), OpCode::Data(kind), last);
+        Message::Frame(frame)
+    };
+    socket.send(piece(Data::Text, "one ", false)).await.unwrap();
+    socket
+        .send(Message::Ping(b"between"[..].into()))
+        .await
+        .unwrap();
+    socket
+        .send(piece(Data::Continue, "two ", false))
+        .await
+        .unwrap();
+    socket
+        .send(piece(Data::Continue, "three", true))
+        .await
+        .unwrap();
+    assert_eq!(
+        socket.next().await.unwrap().unwrap(),
+        Message::Pong(b"between"[..].into())
+    );
+    assert_eq!(
+        socket.next().await.unwrap().unwrap(),
+        Message::text("one two three")
+    );
+    let close = CloseFrame {
+        code: CloseCode::Library(4711),
+        reason: "enough".into(),
+    };
+    socket
+        .send(Message::Close(Some(close.clone())))
+        .await
+        .unwrap();
+    let back = socket.next().await.unwrap().unwrap();
+    assert_eq!(back, Message::Close(Some(close)));
+    assert!(matches!(
+        socket.next().await,
+        None | Some(Err(Error::ConnectionClosed))
+    ));
 }
