@@ -18,9 +18,10 @@ mod download;
 mod enter;
 mod lease;
 mod mirror;
+mod patience;
+mod reach;
 mod upload;
 
-use std::future::Future;
 use std::io;
 use std::rc::Rc;
 use std::sync::PoisonError;
@@ -29,29 +30,21 @@ use std::time::{Duration, Instant};
 
 use atoll_base::clock::monotonic;
 
-use tokio::net::{TcpSocket, TcpStream};
-
 use self::download::Download;
 use self::lease::Tried;
 use self::mirror::Copy;
 use self::upload::Upload;
 use crate::admit::Plan;
-use crate::clock::millis;
 use crate::clockwork::Timer;
-use crate::h2::Link;
 use crate::http::Body;
-use crate::limits::{
-    CONNECT_TIMEOUT, CONTINUE_AFTER, HALF_CLOSED_GRACE, RETRIES_MAX, SUSPECT_FOR,
-    UPLOAD_BYTES_PER_SECOND_MIN,
-};
-use crate::pool::{Lease, Pool};
+use crate::limits::RETRIES_MAX;
+use crate::pool::Lease;
 use crate::recorder::Visit;
 use crate::resilience::breaker;
 use crate::resilience::bulkhead::Permit;
 use crate::resilience::retry::{self, Ending, Facts};
 use crate::resilience::{Failure, backoff};
 use crate::span::ErrorKind;
-use crate::transport::Transport;
 use crate::wire::Wire;
 use crate::worker::Worker;
 
@@ -368,23 +361,6 @@ impl<'a> Exchange<'a> {
         }
     }
 
-    /// A way to the instance, and whether others have used it before. Only a first attempt trusts a
-    /// kept connection.
-    async fn reach(&self, pool: &Pool, first: bool) -> io::Result<(Transport, bool)> {
-        if self.plan.target.protocol.is_http2() {
-            return reach_http2(pool, first, self.connect(pool)).await;
-        }
-        if first {
-            let safe = self
-                .upload
-                .survives_a_stale_connection(self.plan.idempotent);
-            if let Some(stream) = pool.take(!safe) {
-                return Ok((Transport::Tcp(stream), true));
-            }
-        }
-        Ok((Transport::Tcp(self.connect(pool).await?), false))
-    }
-
     /// Sends the request and passes the answer on.
     async fn converse(&mut self, upstream: &mut Wire, began: Instant) -> Result<(), Fault> {
         self.moved = true;
@@ -585,80 +561,8 @@ impl<'a> Exchange<'a> {
         }
     }
 
-    /// How long the service may pause within its answer.
-    fn pause_max(&self) -> Duration {
-        let stopping = self.is_stopping();
-        self.while_heard(self.download.pause_max(self.plan.timeout, stopping))
-    }
-
-    /// A time limit, for a client that is surely there.
-    fn while_heard(&self, limit: Duration) -> Duration {
-        if self.half_closed {
-            limit.min(HALF_CLOSED_GRACE)
-        } else {
-            limit
-        }
-    }
-
     fn is_stopping(&self) -> bool {
         self.worker.is_stopping(self.plan.side)
-    }
-
-    /// How long the next step may take while there is no head.
-    fn patience(&self) -> Duration {
-        if self.upload.is_done() {
-            self.while_heard(self.time_left(self.plan.timeout))
-        } else if self.plan.expects_continue && !self.download.has_continued() {
-            CONTINUE_AFTER
-        } else {
-            self.time_for_body()
-        }
-    }
-
-    /// How long the client may pause within its body: less, the slower it was so far.
-    fn time_for_body(&self) -> Duration {
-        let pause = self.worker.patience(self.plan.side).body;
-        let spent = self.worker.clockwork.now().saturating_sub(self.plan.began);
-        let earned = self.upload.taken().saturating_mul(1000) / UPLOAD_BYTES_PER_SECOND_MIN;
-        let allowed = millis(pause).saturating_add(earned);
-        pause.min(Duration::from_millis(allowed.saturating_sub(spent)))
-    }
-
-    /// So much of a limit as the request has time for.
-    fn time_left(&self, limit: Duration) -> Duration {
-        let now = self.worker.clockwork.now();
-        let left = self.plan.until.map(|until| until.saturating_sub(now));
-        left.map_or(limit, |left| limit.min(Duration::from_millis(left)))
-    }
-
-    /// Whether the request had as much time as it may take by the configuration.
-    fn has_own_time(&self) -> bool {
-        let given = self
-            .plan
-            .until
-            .map(|until| until.saturating_sub(self.plan.began));
-        given.is_none_or(|given| given >= millis(self.plan.timeout))
-    }
-
-    /// The deadline has passed before there was a head.
-    fn head_is_late(&mut self) -> Result<(), Fault> {
-        if self.half_closed {
-            return Err(self.fault(ErrorKind::ClientGone));
-        }
-        if self.upload.is_over() {
-            return Err(self.fault_of(ErrorKind::Timeout));
-        }
-        if self.plan.expects_continue && self.download.offer_continue(self.client) {
-            self.timer.arm(self.worker.patience(self.plan.side).body);
-            return Ok(());
-        }
-        let service_is_slow = self.upload.waits_for_service(self.request);
-        let kind = if service_is_slow {
-            ErrorKind::Timeout
-        } else {
-            ErrorKind::ClientTimeout
-        };
-        Err(self.fault_of(kind))
     }
 
     /// The service ended the connection, or it broke, before anything was passed on.
@@ -726,57 +630,4 @@ impl<'a> Exchange<'a> {
             close: self.download.closes_client() || !done,
         }
     }
-
-    async fn connect(&self, pool: &Pool) -> io::Result<TcpStream> {
-        let mut connecting = std::pin::pin!(connect(pool));
-        self.timer.arm(CONNECT_TIMEOUT);
-        std::future::poll_fn(|cx| match connecting.as_mut().poll(cx) {
-            Poll::Ready(connected) => Poll::Ready(connected),
-            Poll::Pending if self.timer.poll(cx) => {
-                Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
-            }
-            Poll::Pending => Poll::Pending,
-        })
-        .await
-    }
-
-    fn suspect(&self, pool: &Pool) {
-        pool.endpoint
-            .suspect(self.worker.clockwork.now() + millis(SUSPECT_FOR));
-    }
-}
-
-/// A new connection to an instance.
-async fn connect(pool: &Pool) -> io::Result<TcpStream> {
-    let addr = pool.endpoint.addr();
-    let socket = if addr.is_ipv4() {
-        TcpSocket::new_v4()?
-    } else {
-        TcpSocket::new_v6()?
-    };
-    socket.set_nodelay(true)?;
-    socket.connect(addr).await
-}
-
-/// A stream to an instance that speaks HTTP/2, on a connection that is open (only if `kept` may be
-/// trusted) or on a new one.
-async fn reach_http2(
-    pool: &Pool,
-    kept: bool,
-    connect: impl Future<Output = io::Result<TcpStream>>,
-) -> io::Result<(Transport, bool)> {
-    let open = || pool.links.take().filter(|_| kept);
-    let shared = |call| (Transport::Call(Box::new(call)), true);
-    if let Some(call) = open() {
-        return Ok(shared(call));
-    }
-    let _making = pool.links.begin().await;
-    // Whoever made one in the meantime did it for all.
-    if let Some(call) = open() {
-        return Ok(shared(call));
-    }
-    let link = Link::begin(connect.await?).await?;
-    let call = link.call();
-    pool.links.add(link);
-    Ok((Transport::Call(Box::new(call)), false))
 }

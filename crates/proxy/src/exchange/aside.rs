@@ -9,7 +9,7 @@ use std::time::Duration;
 use atoll_base::clock::monotonic;
 
 use super::lease::{Asked, Tried, choose};
-use super::{connect, reach_http2};
+use super::reach::{connect, reach_http2};
 use crate::http::response;
 use crate::http::{Body, field};
 use crate::limits::{BUFFER_BYTES, HEAD_BYTES_MAX};
