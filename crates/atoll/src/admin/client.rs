@@ -2,8 +2,10 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Context as _;
+use atoll_store::StateDir;
 use bytes::{Buf, Bytes};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
@@ -13,6 +15,11 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::types::Problem;
+use crate::node::STATE_FOLDER;
+
+/// How often it is looked whether a node whose connection broke has ended.
+const LOOKS_FOR_END: u32 = 20;
+const LOOK_INTERVAL: Duration = Duration::from_millis(25);
 
 /// A way to the node of one application. Each call is a connection of its own: it is a local
 /// socket, and a node that was started anew in between is found again.
@@ -95,9 +102,11 @@ impl Client {
         let stream = super::connect(&self.socket)
             .await
             .map_err(|error| self.unreachable(&error))?;
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-            .await
-            .map_err(|error| broken(&error))?;
+        let shook = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
+        let (mut sender, connection) = match shook {
+            Ok(both) => both,
+            Err(error) => return Err(self.lost(&error).await),
+        };
         #[expect(clippy::disallowed_methods, reason = "it ends with the connection")]
         tokio::spawn(connection);
         let request = Request::builder()
@@ -107,10 +116,10 @@ impl Client {
             .header("content-type", "application/json")
             .body(Full::new(body))
             .map_err(|error| broken(&error))?;
-        let response = sender
-            .send_request(request)
-            .await
-            .map_err(|error| broken(&error))?;
+        let response = match sender.send_request(request).await {
+            Ok(response) => response,
+            Err(error) => return Err(self.lost(&error).await),
+        };
         if response.status().is_success() {
             return Ok(response);
         }
@@ -121,11 +130,28 @@ impl Client {
         Err(CallError::Refused(Box::new(problem)))
     }
 
+    /// A connection that broke before there was an answer. The kernel takes connections for a process
+    /// that is just ending; then no node runs, in a moment.
+    async fn lost(&self, error: &dyn std::fmt::Display) -> CallError {
+        let state = self.folder().join(STATE_FOLDER);
+        for _ in 0..LOOKS_FOR_END {
+            if !StateDir::is_held(&state) {
+                return CallError::NotRunning(self.folder().to_owned());
+            }
+            tokio::time::sleep(LOOK_INTERVAL).await;
+        }
+        broken(error)
+    }
+
+    /// The application's folder.
+    fn folder(&self) -> &Path {
+        self.socket.ancestors().nth(3).unwrap_or(&self.socket)
+    }
+
     fn unreachable(&self, error: &io::Error) -> CallError {
         use io::ErrorKind::{ConnectionRefused, NotADirectory, NotFound};
         if matches!(error.kind(), ConnectionRefused | NotFound | NotADirectory) {
-            let folder = self.socket.ancestors().nth(3).unwrap_or(&self.socket);
-            CallError::NotRunning(folder.to_owned())
+            CallError::NotRunning(self.folder().to_owned())
         } else {
             broken(error)
         }

@@ -54,11 +54,19 @@ fn the_next_up_ends_what_a_killed_node_has_left() {
     let app = with_forks();
     app.up();
     let (node, _) = app.nodes()[0];
-    let before = app.processes();
+    let sleeping = |all: &[(u32, String)]| {
+        let asleep = all.iter().filter(|(_, command)| command == "sleep 3600");
+        asleep.count() == 3
+    };
+    // A child that has just been forked still looks like its parent.
+    eventually("the children", || match app.processes() {
+        all if sleeping(&all) && all.len() == 4 => Ok(()),
+        all => Err(format!("{all:?}")),
+    });
     kill(node, Signal::KILL);
     // The main process dies with its node; what it forked does not.
     let left = eventually("the end of the main process", || match app.processes() {
-        left if left.len() < before.len() => Ok(left),
+        left if left.len() < 4 => Ok(left),
         left => Err(format!("{left:?}")),
     });
     assert_eq!(left.len(), 3, "{left:?}");
