@@ -130,11 +130,6 @@ impl Entry {
         }
     }
 
-    /// It came over HTTP/2.
-    pub(crate) fn over_http2(&mut self) {
-        self.version = "HTTP/2.0";
-    }
-
     /// Whom it is from, once that is verified.
     pub(crate) fn by(&mut self, user: Option<Rc<Identity>>) {
         self.user = user;

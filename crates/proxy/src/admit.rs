@@ -194,6 +194,8 @@ pub(super) struct Course {
     /// Fields that do not go to the service: it would take them for ours, or they are about what
     /// this client has.
     foreign: FieldSet,
+    /// Fields of the operator's choice tell the service who asks.
+    tells_who: bool,
     /// Lines that the service gets besides.
     more: Vec<u8>,
     caching: Option<Box<Caching>>,
@@ -214,6 +216,8 @@ struct Candidate<'a, 'h, 'b> {
     trace: TraceContext,
     /// What counts it, once that is known.
     meter: OnceCell<Rc<Meter>>,
+    /// What is read was HTTP/2 on the wire.
+    over_http2: bool,
 }
 
 /// Decides on a request. If it is let in, the head for the service is in `out`.
@@ -260,11 +264,17 @@ pub(crate) fn admit(
         facts,
         target,
         meter: OnceCell::new(),
+        over_http2: label.over_http2,
     };
     let verdict = candidate.admit(out);
     if let (Origin::Edge(outside), Some(_)) = (origin, &worker.shared.config.edge.access_log) {
         let client = outside.client(&head.fields, worker.shared.trusted_proxies.as_ref());
-        let request = (head.method, head.target, head.version.name());
+        let version = if label.over_http2 {
+            "HTTP/2.0"
+        } else {
+            head.version.name()
+        };
+        let request = (head.method, head.target, version);
         let mut entry = Box::new(Entry::new(client, request, &head.fields));
         if let Ok(Verdict::Forward(plan, _)) = &verdict {
             entry.by(plan.identity.clone());
@@ -374,7 +384,11 @@ impl Candidate<'_, '_, '_> {
             hsts: self.hsts(),
             careful: at_edge && self.worker.shared.config.edge.security_headers,
         };
-        Ok(Verdict::Forward(plan, self.facts.body))
+        let mut body = self.facts.body;
+        if let (Body::Chunked(decoder), true) = (&mut body, course.tells_who) {
+            decoder.refuse_trailers();
+        }
+        Ok(Verdict::Forward(plan, body))
     }
 
     /// The way of a call between services.
@@ -552,6 +566,7 @@ impl Course {
             marks: Vec::new(),
             identity: None,
             foreign: 0,
+            tells_who: false,
             more: Vec::new(),
             caching: None,
             mirror: None,

@@ -243,6 +243,12 @@ impl Authenticator {
         Outcome::Verified(identity)
     }
 
+    /// Whether the service is told who asks by fields of the operator's choice.
+    pub fn tells_who(&self) -> bool {
+        self.forward()
+            .is_some_and(|forward| !forward.copied().is_empty())
+    }
+
     /// The fields of a request that must not reach the service, as it would take them for ours:
     /// those that a forward-auth service sends, in any spelling. (`Atoll-*` is taken out of every
     /// request.) Also where [`AccessConfig::auth_optional`] lets a request in.

@@ -36,8 +36,8 @@ pub(crate) async fn serve(worker: Rc<Worker>, transport: Transport, origin: Orig
     let _guard = PanicGuard;
     let mut connection = Connection {
         timer: worker.clockwork.timer(),
+        label: Label::over(transport.is_single()),
         client: Wire::new(transport),
-        label: Label::default(),
         request: Vec::new(),
         is_new: true,
         worker: &worker,
@@ -289,11 +289,6 @@ impl Connection<'_> {
             heard,
             &mut self.request,
         );
-        if self.client.transport.is_single()
-            && let Some(entry) = &mut self.label.entry
-        {
-            entry.over_http2();
-        }
         let read = match admitted {
             // The head stays where it is.
             Ok(Verdict::Wait(wait)) => return Some(Read::Waiting(wait)),

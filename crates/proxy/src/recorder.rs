@@ -51,6 +51,8 @@ pub(crate) struct Visit {
 pub(crate) struct Label {
     text: String,
     method_length: usize,
+    /// What is read was HTTP/2 on the wire.
+    pub(crate) over_http2: bool,
     /// For the access log, if there is one.
     pub(crate) entry: Option<Box<Entry>>,
 }
@@ -75,6 +77,14 @@ impl Visit {
 }
 
 impl Label {
+    /// Of a connection, which may be a stream of HTTP/2.
+    pub(crate) fn over(http2: bool) -> Self {
+        Self {
+            over_http2: http2,
+            ..Self::default()
+        }
+    }
+
     pub(crate) fn set(&mut self, method: &str, path: &str) {
         self.text.clear();
         self.text.push_str(method);

@@ -5,7 +5,7 @@
 //! application is asked directly at one of its ready instances.
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,6 +29,14 @@ use crate::manifest::{Application, service_of};
 pub(super) struct Doors {
     pub(super) authenticators: HashMap<String, Arc<Authenticator>>,
     fetched: Vec<Source>,
+    files: Vec<Watched>,
+}
+
+/// Keys of a file, which may be replaced.
+struct Watched {
+    name: String,
+    path: PathBuf,
+    keys: Keys,
 }
 
 /// Keys that are fetched.
@@ -42,7 +50,8 @@ struct Source {
 /// A fetch is given this long.
 const FETCH_WITHIN: Duration = Duration::from_secs(5);
 
-/// How often it is looked whether a fetch is due; asked for, it begins at once.
+/// How often it is looked whether a file has changed or a fetch is due; a fetch that is asked for
+/// begins at once.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 impl Doors {
@@ -51,6 +60,7 @@ impl Doors {
         let mut doors = Self {
             authenticators: HashMap::new(),
             fetched: Vec::new(),
+            files: Vec::new(),
         };
         for (name, config) in &application.file.auth {
             let keys = match config.key_source() {
@@ -66,7 +76,16 @@ impl Doors {
                     });
                     keys
                 }
-                Some(KeySource::File(path)) => Keys::fixed(from_file(&application.dir, path)?),
+                Some(KeySource::File(path)) => {
+                    let path = application.dir.join(path);
+                    let keys = Keys::fixed(from_file(&path)?);
+                    doors.files.push(Watched {
+                        name: name.clone(),
+                        path,
+                        keys: keys.clone(),
+                    });
+                    keys
+                }
                 Some(KeySource::Env(variable)) => {
                     let secret = std::env::var(variable);
                     let secret = secret.with_context(|| {
@@ -88,8 +107,17 @@ impl Doors {
         Ok(doors)
     }
 
-    /// Fetches, until the node stops.
+    /// Fetches and reads again, until the node stops.
     pub(super) fn keep(self, traffic: &Arc<Traffic>, events: &Arc<Events>, tasks: &Tasks) {
+        for file in self.files {
+            let (events, stopping) = (Arc::clone(events), tasks.clone());
+            tasks.spawn("key file", async move {
+                tokio::select! {
+                    () = file.keep(&events) => {}
+                    () = stopping.stopping() => {}
+                }
+            });
+        }
         for source in self.fetched {
             let (traffic, events) = (Arc::clone(traffic), Arc::clone(events));
             let stopping = tasks.clone();
@@ -99,6 +127,40 @@ impl Doors {
                     () = stopping.stopping() => {}
                 }
             });
+        }
+    }
+}
+
+impl Watched {
+    /// Looks at the file from time to time. One that cannot be used is told once and takes no keys
+    /// away.
+    async fn keep(&self, events: &Events) {
+        let mut failing = false;
+        loop {
+            tokio::time::sleep(LOOK_EVERY).await;
+            let path = self.path.clone();
+            let Ok(read) = tokio::task::spawn_blocking(move || from_file(&path)).await else {
+                continue;
+            };
+            let name = &self.name;
+            match read {
+                Ok(set) => {
+                    let count = set.len();
+                    if self.keys.replace(set) || failing {
+                        let message =
+                            format!("[auth.{name}]: {count} keys from the file are in use");
+                        events.node(Level::Info, message);
+                    }
+                    failing = false;
+                }
+                Err(error) => {
+                    if !std::mem::replace(&mut failing, true) {
+                        let message =
+                            format!("[auth.{name}]: {error:#}; the keys from before stay in use");
+                        events.node(Level::Error, message);
+                    }
+                }
+            }
         }
     }
 }
@@ -224,9 +286,8 @@ where
     }
 }
 
-fn from_file(dir: &Path, path: &Path) -> anyhow::Result<KeySet> {
-    let path = dir.join(path);
-    let text = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+fn from_file(path: &Path) -> anyhow::Result<KeySet> {
+    let text = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
     KeySet::parse(&text, Origin::Local).with_context(|| format!("{}", path.display()))
 }
 

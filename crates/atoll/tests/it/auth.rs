@@ -189,6 +189,37 @@ fn new_keys_are_fetched_when_a_token_needs_them() {
 }
 
 #[test]
+fn a_key_file_that_is_replaced_is_used() {
+    let (old, new) = (Issuer::new("old"), Issuer::new("new"));
+    let app = App::new();
+    let text = app.read("atoll.toml");
+    let auth = "[auth.local]\nkind = \"jwt\"\njwks_file = \"keys.json\"\n";
+    app.write("atoll.toml", &format!("{text}\n{auth}"));
+    let write = |issuer: &Issuer| {
+        app.write("keys.new", &json!({ "keys": [issuer.jwk()] }).to_string());
+        std::fs::rename(app.path("keys.new"), app.path("keys.json")).unwrap();
+    };
+    write(&old);
+    app.service("books")
+        .table("[[route]]\npath = \"/books\"\nauth = \"local\"")
+        .write();
+    app.up();
+    let claims = claims(&json!({}));
+    let by = |issuer: &Issuer| ask(&app, "/books", Some(&issuer.token(&claims))).status;
+    assert_eq!((by(&old), by(&new)), (200, 401));
+    app.write("keys.json", "{");
+    until("a broken file is told", || {
+        let told = app.messages("atoll");
+        told.iter()
+            .any(|line| line.contains("keys from before stay"))
+    });
+    assert_eq!((by(&old), by(&new)), (200, 401));
+    write(&new);
+    until("the new key is used", || by(&new) == 200);
+    assert_eq!(by(&old), 401);
+}
+
+#[test]
 fn a_limit_can_be_for_each_subject() {
     let issuer = Issuer::new("one");
     let app = shop(&[&issuer]);
@@ -316,6 +347,15 @@ fn a_service_can_be_asked_who_may_come() {
     assert_eq!(seen["headers"]["x_user"], Value::Null);
     assert_eq!(seen["headers"]["x-secret"], Value::Null);
     assert_eq!(seen["body"], "body");
+    // A service may merge trailers into the fields that tell it who asks.
+    let chunked = |trailer: &str| {
+        app.exchange(&format!(
+            "POST /orders/x HTTP/1.1\r\nHost: test\r\nCookie: user=ada\r\nConnection: close\r\n\
+             Transfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n{trailer}\r\n"
+        ))
+    };
+    chunked("").has(200);
+    chunked("X-User: root\r\n").has(400);
     let login = ask("/orders/x?y=z", "").has(302);
     assert_eq!(login.field("location"), Some("/login"));
     assert_eq!(login.field("set-cookie"), Some("from=/orders/x?y=z"));

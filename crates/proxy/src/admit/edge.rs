@@ -278,6 +278,7 @@ impl Candidate<'_, '_, '_> {
             query: self.target.query.strip_prefix('?').unwrap_or_default(),
         };
         course.foreign = authenticator.foreign(&self.head.fields);
+        course.tells_who = authenticator.tells_who();
         let refusal = match self.ask_for_name(authenticator, &credentials) {
             Outcome::Verified(identity) => match access.permits(&identity) {
                 Ok(()) => {

@@ -78,7 +78,7 @@ impl Candidate<'_, '_, '_> {
             // Writing to memory does not fail.
             let _ = write!(out, "Max-Forwards: {hops}\r\n");
         }
-        // RFC 9110, 7.6.3. The version is that of the text: HTTP/2 is read as such.
+        // RFC 9110, 7.6.3.
         line(out, b"Via: ", self.via());
         line(out, b"traceparent: ", &self.trace.traceparent());
         let retry_mark = self.write_hop(deadline, hop, out);
@@ -107,6 +107,7 @@ impl Candidate<'_, '_, '_> {
     fn via(&self) -> &'static [u8] {
         match self.head.version {
             Version::Http10 => b"1.0 atoll",
+            Version::Http11 if self.over_http2 => b"2 atoll",
             Version::Http11 => b"1.1 atoll",
         }
     }

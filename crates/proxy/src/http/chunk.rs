@@ -33,6 +33,8 @@ pub struct ChunkDecoder {
     payload: u64,
     /// Bytes of extensions and trailers so far.
     extra: u32,
+    /// No trailer is let through.
+    bare: bool,
     name: [u8; NAME_BYTES],
 }
 
@@ -110,8 +112,15 @@ impl ChunkDecoder {
             left: 0,
             payload: 0,
             extra: 0,
+            bare: false,
             name: [0; NAME_BYTES],
         }
+    }
+
+    /// Refuses every trailer from here on: for a service that is told by fields of any name who
+    /// asks, and may merge trailers into them.
+    pub fn refuse_trailers(&mut self) {
+        self.bare = true;
     }
 
     /// Whether the body has ended.
@@ -236,7 +245,8 @@ impl ChunkDecoder {
         let length = usize::from(self.count);
         if byte == b':' && length > 0 {
             let name = self.name.get(..length).unwrap_or(&self.name);
-            let forbidden = FORBIDDEN_TRAILERS.contains(&name)
+            let forbidden = self.bare
+                || FORBIDDEN_TRAILERS.contains(&name)
                 || FORBIDDEN_PREFIXES.iter().any(|p| name.starts_with(p));
             return if forbidden {
                 Err(BadChunk::Trailer)

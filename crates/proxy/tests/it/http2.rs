@@ -165,6 +165,7 @@ async fn a_client_of_http2_reaches_a_service_of_http1() {
         "\r\nx-own: 1\r\n",
         "\r\ncookie: a=1; b=2\r\n",
         "\r\ntraceparent: 00-",
+        "\r\nvia: 2 atoll\r\n",
     ] {
         assert!(text.contains(line), "{line:?} in {text}");
     }
