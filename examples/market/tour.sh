@@ -24,9 +24,15 @@ atoll() { "${ATOLL:-atoll}" -C "$dir" "$@"; }
 cleanup() {
     # Whatever happened: leave the shop in order.
     curl -s -o "$tmp/ignored" --max-time 5 -X PUT -d '{}' "$edge/faults" || true
-    [ -z "$watcher" ] || kill "$watcher" 2>/dev/null || true
+    stop_watching
     [ "$deployed" = no ] || atoll rollback catalog >"$tmp/ignored" 2>&1 || true
     rm -rf "$tmp"
+}
+# It finishes its request: killed, it would leave a curl behind that still writes its answer down.
+stop_watching() {
+    : >"$tmp/seen-enough"
+    [ -z "$watcher" ] || wait "$watcher" || true
+    watcher=
 }
 trap cleanup EXIT
 
@@ -220,7 +226,7 @@ next(product for product in products if product["id"] == "apples")["name"] = nam
 json.dump(products, open(path, "w"), indent=2)
 PYTHON
 watch() { # a customer who never stops looking at apples
-    while :; do
+    while [ ! -e "$tmp/seen-enough" ]; do
         curl -s -o "$tmp/watched" --max-time 10 -w '%{http_code}\n' "$edge/catalog/apples" || true
         sleep 0.02
     done
@@ -238,9 +244,7 @@ step "It was a mistake, after all: roll back."
 atoll rollback catalog
 deployed=no
 eventually 60 "the old catalog serves again" apples_are "$old_name"
-kill "$watcher"
-wait "$watcher" 2>/dev/null || true
-watcher=
+stop_watching
 say "The apples are \"$old_name\" again (revision $revision)."
 lost=$(grep -vcx 200 "$tmp/statuses" || true)
 total=$(grep -c . "$tmp/statuses" || true)
