@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use crate::access::Entry;
 use crate::answer::{Form, Reply};
-use crate::auth::{Identity, Keys};
+use crate::auth::{Authenticator, Forward, Identity, Keys};
 use crate::clock::millis;
 use crate::compress::Coding;
 use crate::exchange::aside::Answer;
@@ -92,6 +92,10 @@ pub(crate) struct Heard {
     answer: Option<Answer>,
     /// A fetch of the same was waited for: all limits have counted it.
     collapsed: bool,
+    /// A service was asked who may come.
+    asked: bool,
+    /// Keys were waited for.
+    refreshed: bool,
 }
 
 /// A request that is let in.
@@ -195,7 +199,7 @@ pub(super) struct Course {
     /// this client has.
     foreign: FieldSet,
     /// Fields of the operator's choice tell the service who asks.
-    tells_who: bool,
+    told_by: Option<Arc<Authenticator>>,
     /// Lines that the service gets besides.
     more: Vec<u8>,
     caching: Option<Box<Caching>>,
@@ -287,12 +291,13 @@ pub(crate) fn admit(
 impl Wait {
     /// With what came of it.
     pub(crate) fn over(self, answer: Option<Answer>, before: Option<Heard>) -> Heard {
-        let (known, collapsed) =
-            before.map_or((None, false), |before| (before.answer, before.collapsed));
+        let before = before.unwrap_or_default();
         Heard {
             limits: self.limits,
-            answer: answer.or(known),
-            collapsed: collapsed || matches!(self.need, Need::Flight(_)),
+            answer: answer.or(before.answer),
+            collapsed: before.collapsed || matches!(self.need, Need::Flight(_)),
+            asked: before.asked || matches!(self.need, Need::Answer { .. }),
+            refreshed: before.refreshed || matches!(self.need, Need::Keys(_)),
         }
     }
 }
@@ -385,7 +390,7 @@ impl Candidate<'_, '_, '_> {
             careful: at_edge && self.worker.shared.config.edge.security_headers,
         };
         let mut body = self.facts.body;
-        if let (Body::Chunked(decoder), true) = (&mut body, course.tells_who) {
+        if let (Body::Chunked(decoder), Some(_)) = (&mut body, course.told_by) {
             decoder.refuse_trailers();
         }
         Ok(Verdict::Forward(plan, body))
@@ -554,6 +559,15 @@ fn cookie<'a>(all: &'a [u8], name: &str) -> Option<&'a [u8]> {
 }
 
 impl Course {
+    /// The fields that the service gets from the proxy by the route's configuration.
+    fn rewritten(&self) -> Vec<Box<str>> {
+        let told = self.told_by.as_ref().and_then(|own| own.forward());
+        let copied = told.map_or(&[][..], Forward::copied);
+        let edits = self.policy.as_ref().map(|policy| policy.request.names());
+        let edited = edits.into_iter().flatten().map(Box::from);
+        copied.iter().cloned().chain(edited).collect()
+    }
+
     /// Straight to a service.
     fn to(target: &Rc<Target>, meter: &Rc<Meter>, max_body: u64) -> Self {
         Self {
@@ -566,7 +580,7 @@ impl Course {
             marks: Vec::new(),
             identity: None,
             foreign: 0,
-            tells_who: false,
+            told_by: None,
             more: Vec::new(),
             caching: None,
             mirror: None,

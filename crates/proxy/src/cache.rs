@@ -146,10 +146,10 @@ impl Cache {
         }
     }
 
-    /// A change may have made what is kept of a key wrong (RFC 9111, 4.4): it is forgotten, and what is
-    /// being fetched is not kept.
+    /// A change may have made what is kept of a place wrong (RFC 9111, 4.4), whatever the query: it is
+    /// forgotten, and what is being fetched is not kept.
     pub(crate) fn invalidate(&self, key: &Key) {
+        self.store.outdate(key);
         self.flights.overtake(key);
-        self.store.forget(key);
     }
 }

@@ -70,6 +70,8 @@ pub(crate) struct Exchange<'a> {
     /// Until the head of the answer.
     latency: Option<Duration>,
     retries: Retries,
+    /// When the service could have it: a small body was waited for, and a place, by the coarse clock.
+    sent_from: u64,
 }
 
 /// How often it was tried again.
@@ -144,6 +146,7 @@ impl<'a> Exchange<'a> {
             permit: None,
             latency: None,
             retries: Retries::default(),
+            sent_from: plan.began,
         }
     }
 
@@ -184,7 +187,8 @@ impl<'a> Exchange<'a> {
         if self.upload.is_read() || !self.upload.is_small() || self.plan.expects_continue {
             return Ok(());
         }
-        self.timer.arm(self.worker.patience(self.plan.side).body);
+        let patience = self.worker.patience(self.plan.side).body;
+        self.timer.arm(self.time_left(patience));
         std::future::poll_fn(|cx| {
             while !self.upload.is_read() {
                 match self.client.poll_fill(cx, &self.worker.buffers) {
@@ -206,7 +210,9 @@ impl<'a> Exchange<'a> {
             }
             Poll::Ready(Ok(()))
         })
-        .await
+        .await?;
+        self.sent_from = self.worker.clockwork.now();
+        Ok(())
     }
 
     /// Tells the way in how the call went, if that says anything about it.
@@ -226,7 +232,7 @@ impl<'a> Exchange<'a> {
         loop {
             let mut lease = self.lease(&tried).await?;
             self.visit.pool = Some(Rc::clone(lease.pool()));
-            let began = if tried.count == 0 {
+            let began = if tried.count == 0 && self.sent_from == self.plan.began {
                 self.visit.start
             } else {
                 monotonic()
@@ -371,6 +377,7 @@ impl<'a> Exchange<'a> {
         if self.is_replaced() {
             return Ok(());
         }
+        self.download.settle_with_cache();
         if self.download.is_endless() {
             // It would hold its place for hours and do no work.
             self.permit = None;

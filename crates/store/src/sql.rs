@@ -55,10 +55,25 @@ impl Sql {
         T: Send + 'static,
         F: FnOnce(&Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
     {
+        self.call_then(work, |_| {}).await
+    }
+
+    /// As [`Self::call`], and runs `after` with what `work` has returned, once that is on disk: also
+    /// if the caller has gone meanwhile, and in the order of the commits. It must be short.
+    pub async fn call_then<T, F, A>(&self, work: F, after: A) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
+        A: FnOnce(&T) + Send + 'static,
+    {
         let (answer, received) = oneshot::channel();
         let request: worker::Request = Box::new(move |worker| {
+            let outcome = worker.transact(work);
+            if let Ok(value) = &outcome {
+                after(value);
+            }
             // A caller that went away no longer waits for the answer; the work stands all the same.
-            let _ = answer.send(worker.transact(work));
+            let _ = answer.send(outcome);
         });
         self.requests
             .send(request)

@@ -110,16 +110,24 @@ impl Writer {
         }
     }
 
+    /// Where there can be no new file, the old one grows.
     fn write(&mut self, lines: &str) -> io::Result<()> {
+        let mut rotated = Ok(());
         if self.size > 0 && self.size + lines.len() as u64 > self.max_size {
             let mut older = self.path.clone().into_os_string();
             older.push(".1");
-            std::fs::rename(&self.path, older)?;
-            (self.file, self.size) = append(&self.path)?;
+            match std::fs::rename(&self.path, older) {
+                // Somebody else has moved or removed it.
+                Err(error) if error.kind() != io::ErrorKind::NotFound => rotated = Err(error),
+                _ => match append(&self.path) {
+                    Ok(new) => (self.file, self.size) = new,
+                    Err(error) => rotated = Err(error),
+                },
+            }
         }
         self.file.write_all(lines.as_bytes())?;
         self.size += lines.len() as u64;
-        Ok(())
+        rotated
     }
 
     /// Tells of trouble when it begins, and of lines that are lost.
@@ -134,7 +142,7 @@ impl Writer {
             Err(error) if !std::mem::replace(&mut self.failing, true) => {
                 let path = self.path.display();
                 let message = format!(
-                    "the access log {path} cannot be written: {error}; its lines are lost until it can"
+                    "the access log {path} cannot be written or begun anew: {error}; lines may be lost until it can"
                 );
                 self.events.node(Level::Error, message);
             }

@@ -10,7 +10,6 @@ use atoll_base::Timestamp;
 use atoll_proxy::auth::{ApiKey, ApiKeys, NoRandomness};
 use atoll_store::rusqlite::{self, Row, Transaction};
 use atoll_store::{Migration, Sql};
-use tokio::sync::Mutex;
 
 /// The table of keys.
 pub(super) const MIGRATION: Migration = Migration {
@@ -26,7 +25,6 @@ pub(super) const MIGRATION: Migration = Migration {
 pub struct KeyRing {
     sql: Sql,
     in_use: Arc<ApiKeys>,
-    changing: Mutex<()>,
 }
 
 /// Why nothing was done.
@@ -63,7 +61,6 @@ impl KeyRing {
         let own = Self {
             sql,
             in_use: Arc::new(ApiKeys::default()),
-            changing: Mutex::new(()),
         };
         own.in_use.replace(own.list().await?);
         Ok(own)
@@ -125,16 +122,14 @@ impl KeyRing {
     where
         F: FnOnce(&Transaction<'_>) -> rusqlite::Result<()> + Send + 'static,
     {
-        let _order = self.changing.lock().await;
-        let keys = self
-            .sql
-            .call(|t| {
-                write(t)?;
-                all(t)
-            })
-            .await?;
-        self.in_use.replace(keys.clone());
-        Ok(keys)
+        let in_use = Arc::clone(&self.in_use);
+        let write = |t: &Transaction<'_>| {
+            write(t)?;
+            all(t)
+        };
+        // Also if whoever asked for it does not wait any more: what is revoked is refused.
+        let put_into_use = move |keys: &Vec<ApiKey>| in_use.replace(keys.clone());
+        self.sql.call_then(write, put_into_use).await
     }
 }
 

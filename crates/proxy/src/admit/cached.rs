@@ -13,6 +13,7 @@ use crate::cache::{
     Boarding, Cache, CachePolicy, Conditions, Fetch, Flight, Forwarded, Ignored, Key, Stored, Use,
     Wishes, bypass_line, conditional, seconds,
 };
+use crate::origin::Origin;
 
 /// The part that the cache has in an exchange.
 #[derive(Debug)]
@@ -68,11 +69,13 @@ impl Candidate<'_, '_, '_> {
             conditions: Conditions::read(fields),
             ..Caching::new(&fetch.cache)
         });
+        let keeps = !wishes.no_store && self.head.method == "GET";
         match verdict {
             Some(Use::Fresh | Use::Stale) => caching.hit(&fetch),
             Some(Use::WhileRevalidating) => {
                 caching.hit(&fetch);
-                if let Boarding::Lead(flight) = fetch.board() {
+                // What is fetched behind it is this request: another method is none of use.
+                if keeps && let Boarding::Lead(flight) = fetch.board() {
                     self.prepare(fetch, Some(flight), &mut caching, course);
                 }
             }
@@ -80,10 +83,9 @@ impl Candidate<'_, '_, '_> {
                 return Some(Stage::Answered(self.nothing_kept()));
             }
             None | Some(Use::Validate { .. }) => {
-                let keeps = !wishes.no_store && self.head.method == "GET";
                 let waited = self.heard.is_some_and(|heard| heard.collapsed);
                 let flight = match keeps.then(|| fetch.board()) {
-                    Some(Boarding::Lead(flight)) => Some(flight),
+                    Some(Boarding::Lead(flight) | Boarding::Alone(flight)) => Some(flight),
                     Some(Boarding::Follow(over)) if !waited => {
                         return Some(Stage::needs(Need::Flight(over)));
                     }
@@ -106,7 +108,7 @@ impl Candidate<'_, '_, '_> {
     ) -> (Box<Fetch>, Option<Use>) {
         let cache = &self.worker.shared.cache;
         let key = self.key_in_cache(&policy.ignored);
-        let purges = cache.store.purges();
+        let moment = cache.store.moment(&key);
         let (found, others) = cache.store.find(&key, policy.route, &self.head.fields);
         let with_cookies = policy.is_about_cookies(&self.head.fields);
         let found = found.filter(|stored| stored.is_for(authenticated, with_cookies));
@@ -123,9 +125,11 @@ impl Candidate<'_, '_, '_> {
             policy: Arc::clone(policy),
             key,
             flight: None,
-            purges,
+            moment,
             at: now,
             authenticated,
+            with_cookies,
+            rewritten: Vec::new(),
             request: Box::default(),
             why,
             stale: found,
@@ -153,6 +157,7 @@ impl Candidate<'_, '_, '_> {
             // What this client has is of no use to others.
             course.foreign |= conditional(&self.head.fields);
             fetch.request = self.head.fields.head().into();
+            fetch.rewritten = course.rewritten();
             if let Some(stale) = &fetch.stale {
                 stale.validators.write(&mut course.more);
             }
@@ -180,9 +185,10 @@ impl Candidate<'_, '_, '_> {
     }
 
     fn key_in_cache(&self, ignored: &Ignored) -> Key {
-        let query = self.target.query.strip_prefix('?').unwrap_or_default();
         let host = Cow::Borrowed(self.host().unwrap_or_default());
-        Key::new(&host, &self.target.path, query, ignored)
+        let fields = &self.head.fields;
+        let secure = matches!(self.origin, Origin::Edge(outside) if outside.is_secure(fields));
+        Key::new(secure, &host, &self.target.path, self.target.query, ignored)
     }
 }
 

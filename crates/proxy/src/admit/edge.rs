@@ -182,6 +182,7 @@ impl Candidate<'_, '_, '_> {
         if route.timeout.is_none() {
             course.timeout = course.target.timeout;
         }
+        course.policy = Some(Arc::clone(policy));
         if let Some(cache) = &policy.cache {
             match self.look_up(cache, &mut course) {
                 Some(Stage::Waiting(mut wait)) => {
@@ -201,7 +202,6 @@ impl Candidate<'_, '_, '_> {
         {
             course.mirror = Some(Rc::clone(target));
         }
-        course.policy = Some(Arc::clone(policy));
         Ok(Stage::Passed(course))
     }
 
@@ -278,7 +278,7 @@ impl Candidate<'_, '_, '_> {
             query: self.target.query.strip_prefix('?').unwrap_or_default(),
         };
         course.foreign = authenticator.foreign(&self.head.fields);
-        course.tells_who = authenticator.tells_who();
+        course.told_by = authenticator.tells_who().then(|| Arc::clone(authenticator));
         let refusal = match self.ask_for_name(authenticator, &credentials) {
             Outcome::Verified(identity) => match access.permits(&identity) {
                 Ok(()) => {
@@ -290,12 +290,15 @@ impl Candidate<'_, '_, '_> {
             Outcome::Missing if access.is_optional() => return Ok(None),
             Outcome::Missing => authenticator.missing(),
             Outcome::NeedsKeys(refusal) => match authenticator.keys() {
-                Some(keys) if self.heard.is_none() => return Ok(Some(Need::Keys(keys.clone()))),
+                Some(keys) if self.heard.is_none_or(|heard| !heard.refreshed) => {
+                    return Ok(Some(Need::Keys(keys.clone())));
+                }
                 _ => refusal,
             },
             Outcome::Refused(refusal) => refusal,
             Outcome::NeedsForward => {
-                let forward = authenticator.forward().filter(|_| self.heard.is_none());
+                let asked = self.heard.is_some_and(|heard| heard.asked);
+                let forward = authenticator.forward().filter(|_| !asked);
                 let question =
                     forward.and_then(|forward| self.question(forward, &credentials, local));
                 match question {

@@ -71,6 +71,12 @@ impl Conditions {
 }
 
 impl Validators {
+    /// Bytes of memory beside itself.
+    pub(super) fn size(&self) -> usize {
+        let both = [&self.etag, &self.modified].into_iter().flatten();
+        both.map(|own| own.len()).sum()
+    }
+
     /// Reads those of an answer.
     pub(crate) fn read(fields: &Fields<'_, '_>) -> Self {
         Self {

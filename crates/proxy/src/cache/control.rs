@@ -27,6 +27,8 @@ pub(crate) struct Orders {
     pub(crate) private: bool,
     pub(crate) public: bool,
     pub(crate) must_revalidate: bool,
+    /// As that, for shared caches; but no word about who may have it (RFC 9111, 3.5).
+    pub(crate) proxy_revalidate: bool,
     pub(crate) must_understand: bool,
     pub(crate) max_age: Option<u64>,
     pub(crate) s_maxage: Option<u64>,
@@ -75,7 +77,8 @@ impl Orders {
             "no-cache" => own.no_cache = true,
             "private" => own.private = true,
             "public" => own.public = true,
-            "must-revalidate" | "proxy-revalidate" => own.must_revalidate = true,
+            "must-revalidate" => own.must_revalidate = true,
+            "proxy-revalidate" => own.proxy_revalidate = true,
             "must-understand" => own.must_understand = true,
             "max-age" => own.max_age = Some(least(own.max_age, value)),
             "s-maxage" => own.s_maxage = Some(least(own.s_maxage, value)),

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::flight::{Boarding, Flight};
+use super::flight::{Boarding, Flight, Goal};
 use super::status::Forwarded;
+use super::store::Moment;
 use super::stored::{Asked, Judged, Stored};
 use super::vary::Key;
 use super::{Cache, CachePolicy};
@@ -22,11 +23,15 @@ pub(crate) struct Fetch {
     pub(crate) key: Key,
     /// Others wait for this one, and its answer may be kept. None: it goes for itself.
     pub(crate) flight: Option<Flight>,
-    /// How often something had been purged before.
-    pub(crate) purges: u64,
+    /// What had been changed and purged before.
+    pub(crate) moment: Moment,
     /// When it was sent, in seconds since the epoch.
     pub(crate) at: u64,
     pub(crate) authenticated: bool,
+    /// It has cookies that its answer may depend on.
+    pub(crate) with_cookies: bool,
+    /// Fields that the service gets from the proxy, by the configuration of the route.
+    pub(crate) rewritten: Vec<Box<str>>,
     /// The head, as it came.
     pub(crate) request: Box<[u8]>,
     /// Why the service is asked.
@@ -46,8 +51,13 @@ pub(crate) struct Tee {
 impl Fetch {
     /// Whether it is the one that others wait for, or waits.
     pub(crate) fn board(&self) -> Boarding {
-        let flights = &self.cache.flights;
-        flights.board(&self.key, self.authenticated, self.at)
+        let goal = Goal {
+            key: self.key.clone(),
+            route: self.policy.route,
+            authenticated: self.authenticated,
+            with_cookies: self.with_cookies,
+        };
+        self.cache.flights.board(goal, self.at)
     }
 
     /// Looks at the head of the answer: if it may be kept, a copy begins. If not, nobody waits for it
@@ -67,8 +77,11 @@ impl Fetch {
             Body::UntilClose => false,
         };
         let judged = fits.then(|| self.judge(head, now)).flatten();
-        if judged.is_none() {
-            self.give_up(head.status, now);
+        match (&judged, &self.flight) {
+            (Some(_), Some(flight)) => flight.answered(now),
+            // Of a failure it is not known yet whether it is passed on.
+            (None, _) if head.status < 500 => self.give_up(head.status, now),
+            _ => {}
         }
         Some(Tee {
             judged: judged?,
@@ -89,14 +102,20 @@ impl Fetch {
             fields: head.fields,
             authenticated: self.authenticated,
             at: self.at,
+            rewritten: &self.rewritten,
         }))
     }
 
     /// There will be nothing to keep of an answer with this status.
     pub(crate) fn give_up(&mut self, status: u16, now: u64) {
+        // What is still fresh stays so, whatever a client that wanted more was told.
+        if self.why == Forwarded::Request {
+            self.flight = None;
+            return;
+        }
         // What stands there from before is no longer what the service says; a failure says nothing.
-        if self.stale.is_some() && status < 500 {
-            self.cache.store.forget(&self.key);
+        if let Some(stale) = self.stale.as_ref().filter(|_| status < 500) {
+            self.cache.store.forget(&self.key, stale);
         }
         if let Some(flight) = self.flight.take() {
             flight.give_up(now);
@@ -104,7 +123,8 @@ impl Fetch {
     }
 
     /// Keeps the answer that was copied.
-    pub(crate) fn keep(&mut self, tee: Tee) {
+    pub(crate) fn keep(&mut self, mut tee: Tee) {
+        tee.payload.shrink_to_fit();
         let stored = tee
             .judged
             .with_body(Bytes::from(tee.payload), self.policy.route);
@@ -113,10 +133,14 @@ impl Fetch {
         self.flight = None;
     }
 
-    fn put(&self, stored: &Arc<Stored>) {
-        let current = self.flight.as_ref().is_some_and(Flight::is_current);
-        if current && self.cache.store.keep(&self.key, stored, self.purges) {
+    fn put(&mut self, stored: &Arc<Stored>) {
+        let Some(flight) = self.flight.take().filter(Flight::is_current) else {
+            return;
+        };
+        // A head that had just room for its fields may have none for those that were added.
+        if stored.is_readable() && self.cache.store.keep(&self.key, stored, self.moment) {
             self.cache.count_kept();
+            flight.landed();
         }
     }
 
@@ -142,14 +166,14 @@ impl Fetch {
 
     /// What is kept, brought up to date by the head of a 304; none if that cannot be read.
     pub(crate) fn freshen(&mut self, by: &[u8], now: u64) -> Option<Arc<Stored>> {
-        let stale = self.stale.as_ref()?;
+        let stale = &Arc::clone(self.stale.as_ref()?);
         let freshened = self.with_asked(|asked| stale.freshened(by, asked, &self.policy, now))?;
         let (fresh, may_be_kept) = freshened?;
         let fresh = Arc::new(fresh);
         if may_be_kept {
             self.put(&fresh);
         } else {
-            self.cache.store.forget(&self.key);
+            self.cache.store.forget(&self.key, stale);
         }
         self.flight = None;
         Some(fresh)

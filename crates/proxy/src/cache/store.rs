@@ -5,9 +5,11 @@
 //! room decides moka (TinyLFU): a scan through a thousand pages does not push out the one that all ask
 //! for.
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+use moka::ops::compute::Op;
 use moka::sync::Cache as Moka;
 
 use super::stored::Stored;
@@ -22,9 +24,26 @@ pub(crate) struct Store {
     entry_max: usize,
     /// How often something was purged: what was asked for before is not kept after.
     purges: AtomicU64,
+    /// How often something at a place (host and path) was changed, by a hash of the place. What was
+    /// asked for before is not given after. Two places that share a number cost each other a fetch.
+    changes: Box<[AtomicU32]>,
 }
 
-type Variants = Vec<Arc<Stored>>;
+type Variants = Vec<Variant>;
+
+/// An answer, and how often its place had been changed when it was asked for.
+#[derive(Debug, Clone)]
+struct Variant {
+    stored: Arc<Stored>,
+    change: u32,
+}
+
+/// When an answer was asked for, by what was changed and purged before.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Moment {
+    purges: u64,
+    change: u32,
+}
 
 /// What is to be forgotten.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,10 +59,32 @@ pub enum Purge {
 /// Variants of one key. With more, the field that they vary by is as good as random.
 const VARIANTS_MAX: usize = 16;
 
+/// Numbers of changes; a power of two.
+const PLACES: usize = 1 << 14;
+
+impl Purge {
+    /// A path in the form in which routes and keys have it.
+    fn normal(&self) -> Self {
+        let Self::Path(path) = self else {
+            return self.clone();
+        };
+        let (path, below) = match path.strip_suffix("/**") {
+            Some(above) => (above, "/**"),
+            None => (&**path, ""),
+        };
+        let normal = crate::path::parse(path).map_or_else(|_| path.into(), |own| own.path);
+        let normal = match below {
+            "" => &*normal,
+            _ => normal.trim_end_matches('/'),
+        };
+        Self::Path(format!("{normal}{below}"))
+    }
+}
+
 impl Store {
     pub(crate) fn new(bytes: u64) -> Self {
         let weigh = |key: &Key, variants: &Arc<Variants>| {
-            let all: usize = variants.iter().map(|stored| stored.size()).sum();
+            let all: usize = variants.iter().map(|own| own.stored.size()).sum();
             u32::try_from(all + key.len() + 128).unwrap_or(u32::MAX)
         };
         let answers = Moka::builder().max_capacity(bytes).weigher(weigh);
@@ -51,6 +92,7 @@ impl Store {
             answers: answers.build(),
             entry_max: usize::try_from(bytes / 8).unwrap_or(usize::MAX),
             purges: AtomicU64::new(0),
+            changes: (0..PLACES).map(|_| AtomicU32::new(0)).collect(),
         }
     }
 
@@ -64,36 +106,84 @@ impl Store {
         let Some(variants) = self.answers.get(key) else {
             return (None, false);
         };
-        let mut mine = variants.iter().filter(|stored| stored.route == route);
-        let found = mine.find(|stored| selects(&stored.selectors, request));
-        (found.map(Arc::clone), true)
+        let change = self.change(key).load(Ordering::SeqCst);
+        let mut mine = variants
+            .iter()
+            .filter(|own| own.stored.route == route && own.change == change);
+        let found = mine.find(|own| selects(&own.stored.selectors, request));
+        (found.map(|own| Arc::clone(&own.stored)), true)
     }
 
-    /// Keeps an answer, unless it is too large or something was purged since `purges` was read.
-    pub(crate) fn keep(&self, key: &Key, stored: &Arc<Stored>, purges: u64) -> bool {
-        if stored.size() > self.entry_max || self.purges() != purges {
+    /// Keeps an answer, unless it is too large or something was changed or purged since it was asked
+    /// for.
+    pub(crate) fn keep(&self, key: &Key, stored: &Arc<Stored>, asked: Moment) -> bool {
+        if stored.size() > self.entry_max || self.moment(key) != asked {
             return false;
         }
         self.answers.entry(key.clone()).and_upsert_with(|old| {
-            let mut variants = vec![Arc::clone(stored)];
+            let mut variants = vec![Variant {
+                stored: Arc::clone(stored),
+                change: asked.change,
+            }];
             if let Some(old) = old {
-                let others = old.value().iter().filter(|other| {
-                    other.route != stored.route || other.selectors != stored.selectors
+                let others = old.value().iter().filter(|own| {
+                    let other = &own.stored;
+                    let differs = other.selectors != stored.selectors;
+                    own.change == asked.change && (other.route != stored.route || differs)
                 });
-                variants.extend(others.take(VARIANTS_MAX - 1).map(Arc::clone));
+                variants.extend(others.take(VARIANTS_MAX - 1).cloned());
             }
             Arc::new(variants)
         });
+        // Who purges counts first and looks after that: one of both sees the other.
+        if self.purges() != asked.purges {
+            self.answers.invalidate(key);
+            return false;
+        }
         true
     }
 
-    /// Forgets all answers of a key.
-    pub(crate) fn forget(&self, key: &Key) {
+    /// Forgets one answer.
+    pub(crate) fn forget(&self, key: &Key, stored: &Arc<Stored>) {
+        self.answers.entry(key.clone()).and_compute_with(|old| {
+            let Some(old) = old else { return Op::Nop };
+            let others = old.into_value();
+            let others = others
+                .iter()
+                .filter(|own| !Arc::ptr_eq(&own.stored, stored));
+            let others: Variants = others.cloned().collect();
+            match others.is_empty() {
+                true => Op::Remove,
+                false => Op::Put(Arc::new(others)),
+            }
+        });
+    }
+
+    /// Nothing that was asked for before, of the place of this key, is given from here on.
+    pub(crate) fn outdate(&self, key: &Key) {
+        self.change(key).fetch_add(1, Ordering::SeqCst);
+        // What is there under other queries goes in its time.
         self.answers.invalidate(key);
+    }
+
+    /// For an answer that is asked for now.
+    pub(crate) fn moment(&self, key: &Key) -> Moment {
+        Moment {
+            purges: self.purges(),
+            change: self.change(key).load(Ordering::SeqCst),
+        }
+    }
+
+    fn change(&self, key: &Key) -> &AtomicU32 {
+        let mut hasher = DefaultHasher::new();
+        key.place().hash(&mut hasher);
+        let at = usize::try_from(hasher.finish() % PLACES as u64).unwrap_or(0);
+        &self.changes[at]
     }
 
     /// Forgets; tells how many keys. What is being fetched now is not kept either.
     pub(crate) fn purge(&self, what: &Purge) -> usize {
+        let what = &what.normal();
         self.purges.fetch_add(1, Ordering::SeqCst);
         let keys: Vec<_> = self
             .answers
@@ -106,7 +196,7 @@ impl Store {
     }
 
     /// How often something was purged.
-    pub(crate) fn purges(&self) -> u64 {
+    fn purges(&self) -> u64 {
         self.purges.load(Ordering::SeqCst)
     }
 
@@ -122,9 +212,9 @@ fn fits(what: &Purge, key: &Key, variants: &Variants) -> bool {
         Purge::All => true,
         Purge::Tag(tag) => variants
             .iter()
-            .any(|stored| stored.tags.iter().any(|own| **own == **tag)),
+            .any(|own| own.stored.tags.iter().any(|own| **own == **tag)),
         Purge::Path(path) => {
-            let (place, _) = key.parts();
+            let place = key.place();
             // A host has no slash.
             let own = place.find('/').map_or("", |at| &place[at..]);
             match path.strip_suffix("/**") {
@@ -149,7 +239,11 @@ mod tests {
     use bytes::Bytes;
 
     fn key(path: &str) -> Key {
-        Key::new(b"shop", path, "q", &Ignored::default())
+        Key::new(false, b"shop", path, "?q", &Ignored::default())
+    }
+
+    fn keep(store: &Store, key: &Key, stored: &Arc<Stored>) -> bool {
+        store.keep(key, stored, store.moment(key))
     }
 
     fn stored(route: u64, request: &str, answer: &str, bytes: usize) -> Arc<Stored> {
@@ -164,6 +258,7 @@ mod tests {
                 fields,
                 authenticated: false,
                 at: 0,
+                rewritten: &[],
             };
             let judged = Judged::judge(&head, &asked, &policy, 0).unwrap();
             Arc::new(judged.with_body(Bytes::from(vec![b'x'; bytes]), route))
@@ -180,7 +275,7 @@ mod tests {
         for language in ["de", "en"] {
             let request = format!("Accept-Language: {language}\r\n");
             let own = stored(1, &request, "Vary: accept-language\r\n", 1);
-            assert!(store.keep(&key("/a"), &own, 0));
+            assert!(keep(&store, &key("/a"), &own));
             assert!(Arc::ptr_eq(&find(1, &request).0.unwrap(), &own));
         }
         assert!(find(1, "Accept-Language: de\r\n").0.is_some());
@@ -189,7 +284,7 @@ mod tests {
         for number in 0..100 {
             let request = format!("Accept-Language: x{number}\r\n");
             let own = stored(1, &request, "Vary: accept-language\r\n", 1);
-            assert!(store.keep(&key("/a"), &own, 0));
+            assert!(keep(&store, &key("/a"), &own));
         }
         assert_eq!(store.answers.get(&key("/a")).unwrap().len(), VARIANTS_MAX);
     }
@@ -199,23 +294,22 @@ mod tests {
         let store = Store::new(1 << 20);
         for number in 0..2_000 {
             let own = stored(1, "", "", 2_000);
-            assert!(store.keep(&key(&format!("/{number}")), &own, 0));
+            assert!(keep(&store, &key(&format!("/{number}")), &own));
         }
         let (keys, bytes) = store.size();
         assert!(bytes <= 1 << 20, "{bytes}");
         assert!(keys > 300, "{keys}");
         let large = stored(1, "", "", 200_000);
-        assert!(!store.keep(&key("/large"), &large, 0), "an eighth at most");
+        assert!(!keep(&store, &key("/large"), &large), "an eighth at most");
     }
 
     #[test]
     fn purges_forget_by_tag_and_by_path() {
         let store = Store::new(1 << 20);
         let fill = || {
-            let purges = store.purges();
             for (path, tag) in [("/a", "red"), ("/a/b", "blue"), ("/ab", "red")] {
                 let own = stored(1, "", &format!("Cache-Tag: x, {tag}\r\n"), 1);
-                assert!(store.keep(&key(path), &own, purges));
+                assert!(keep(&store, &key(path), &own));
             }
         };
         for (what, expected) in [
@@ -230,9 +324,69 @@ mod tests {
             assert_eq!(store.purge(&what), expected, "{what:?}");
         }
         let late = stored(1, "", "", 1);
+        let before = Moment::default();
         assert!(
-            !store.keep(&key("/late"), &late, 0),
+            !store.keep(&key("/late"), &late, before),
             "it was asked for before"
         );
+    }
+
+    #[test]
+    fn a_path_is_purged_whatever_its_spelling() {
+        let store = Store::new(1 << 20);
+        let own = stored(1, "", "", 1);
+        for spelled in ["/a//b", "/x/../a/b", "/%61/b", "/a/./**"] {
+            assert!(keep(&store, &key("/a/b"), &own));
+            assert_eq!(
+                store.purge(&Purge::Path(spelled.to_owned())),
+                1,
+                "{spelled}"
+            );
+        }
+    }
+
+    /// RFC 9111, 4.4.
+    #[test]
+    fn a_change_makes_a_place_out_of_date_whatever_the_query() {
+        let store = Store::new(1 << 20);
+        let none = Ignored::default();
+        let of = |query| Key::new(false, b"shop", "/a", query, &none);
+        let own = stored(1, "", "", 1);
+        let asked = store.moment(&of("?page=2"));
+        assert!(store.keep(&of("?page=2"), &own, asked));
+        let finds =
+            |query| with_fields("", |fields| store.find(&of(query), 1, &fields).0.is_some());
+        assert!(finds("?page=2"));
+        store.outdate(&of(""));
+        assert!(!finds("?page=2"));
+        assert!(
+            !store.keep(&of("?page=2"), &own, asked),
+            "it was asked for before"
+        );
+        assert!(keep(&store, &of("?page=2"), &own) && finds("?page=2"));
+    }
+
+    #[test]
+    fn one_variant_goes_and_the_others_stay() {
+        let store = Store::new(1 << 20);
+        let [de, en] = ["de", "en"].map(|language| {
+            let request = format!("Accept-Language: {language}\r\n");
+            let own = stored(1, &request, "Vary: accept-language\r\n", 1);
+            assert!(keep(&store, &key("/a"), &own));
+            own
+        });
+        store.forget(&key("/a"), &de);
+        assert_eq!(store.answers.get(&key("/a")).unwrap().len(), 1);
+        store.forget(&key("/a"), &en);
+        assert!(store.answers.get(&key("/a")).is_none());
+    }
+
+    /// A client decides how long selectors are.
+    #[test]
+    fn all_that_is_held_is_weighed() {
+        let plain = stored(1, "", "", 1);
+        let long = "x".repeat(1000);
+        let varied = stored(1, &format!("A: {long}\r\n"), "Vary: a\r\n", 1);
+        assert!(varied.size() > plain.size() + 1000);
     }
 }

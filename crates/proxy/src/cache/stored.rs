@@ -42,6 +42,9 @@ pub(crate) struct Stored {
     pub(super) tags: Box<[Box<str>]>,
 }
 
+/// What a small piece of memory costs beside its bytes.
+const PIECE_BYTES: usize = 48;
+
 /// What matters about the request that an answer is for.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Asked<'a> {
@@ -51,6 +54,8 @@ pub(crate) struct Asked<'a> {
     pub(crate) authenticated: bool,
     /// When it was sent to the service, in seconds since the epoch.
     pub(crate) at: u64,
+    /// Fields that the proxy wrote or changed on the way to the service, by the configuration.
+    pub(crate) rewritten: &'a [Box<str>],
 }
 
 /// The head of an answer, judged.
@@ -89,7 +94,10 @@ impl Judged {
         if (asked.authenticated && !is_shareable) || (has_cookies && !orders.public) {
             return None;
         }
-        let selectors = selectors(fields, &asked.fields, &policy.config.vary)?;
+        if is_endless(fields) {
+            return None;
+        }
+        let selectors = selectors(fields, asked, &policy.config.vary)?;
         let validators = Validators::read(fields);
         let times = times(head, &orders, asked, policy, now)?;
         // What is never fresh is of use only if it can be validated.
@@ -146,10 +154,21 @@ impl Stored {
         (self.is_shareable || !authenticated) && !(self.overridden && with_cookies)
     }
 
+    /// Whether its head can be read again: what was added may be too much.
+    pub(super) fn is_readable(&self) -> bool {
+        matches!(response::parse(&self.head, &mut storage()), Ok(Some(_)))
+    }
+
     /// Bytes of memory, about.
     pub(super) fn size(&self) -> usize {
         // The fixed parts, and what the allocator adds to each.
-        size_of::<Self>() + 256 + self.head.len() + self.body.len()
+        let selectors = self.selectors.iter().map(|(name, value)| {
+            PIECE_BYTES + name.len() + value.as_ref().map_or(0, |value| value.len())
+        });
+        let tags = self.tags.iter().map(|tag| PIECE_BYTES + tag.len());
+        let pieces: usize = selectors.chain(tags).sum();
+        let validators = self.validators.size();
+        size_of::<Self>() + 256 + self.head.len() + self.body.len() + pieces + validators
     }
 
     /// This answer, as a 304 that validates it changes it (RFC 9111, 3.2 and 4.3.4); and whether it may
@@ -180,8 +199,11 @@ impl Stored {
             .collect();
         let mut text = [b"HTTP/1.1 ", own.line, b"\r\n"].concat();
         let old = own.facts(false).ok()?;
+        // A date of before would make it old at once, or fresh for too long.
+        let date_of_old = own.fields.named_any(&["date".into()]);
+        let replaced = own.fields.named_any(&names);
         own.fields
-            .copy(old.length | own.fields.named_any(&names), &mut text);
+            .copy(old.length | date_of_old | replaced, &mut text);
         other.fields.copy(without, &mut text);
         text.extend_from_slice(b"\r\n");
         let mut merged = storage();
@@ -192,7 +214,11 @@ impl Stored {
         let judged = match judged {
             Some(mut judged) => {
                 let moment = age_fields.get("date").and_then(date).unwrap_or(now);
-                judged.times.age = initial_age(age(&age_fields), moment, asked.at, now);
+                let old = initial_age(age(&age_fields), moment, asked.at, now);
+                if judged.overridden {
+                    judged.times.lifetime += old.saturating_sub(judged.times.age);
+                }
+                judged.times.age = old;
                 judged
             }
             // It is given this once.
@@ -239,6 +265,14 @@ impl Stored {
     }
 }
 
+/// Whether it is an answer that goes on as long as anybody reads it.
+fn is_endless(fields: &Fields<'_, '_>) -> bool {
+    let kind = fields.get("content-type").unwrap_or_default();
+    let events = b"text/event-stream";
+    kind.get(..events.len())
+        .is_some_and(|kind| kind.eq_ignore_ascii_case(events))
+}
+
 /// Until when an answer can be used; none if it may not be kept.
 fn times(
     head: &ResponseHead<'_, '_>,
@@ -280,8 +314,9 @@ fn times(
         None => return None,
     };
     own.no_cache = orders.no_cache;
-    own.strict = orders.must_revalidate || orders.s_maxage.is_some();
-    if orders.must_revalidate {
+    let revalidate = orders.must_revalidate || orders.proxy_revalidate;
+    own.strict = revalidate || orders.s_maxage.is_some();
+    if revalidate {
         return Some(own);
     }
     // With `s-maxage`, only what the service itself allows (RFC 9111, 5.2.2.10).
@@ -362,6 +397,7 @@ mod tests {
                 fields,
                 authenticated,
                 at: NOW,
+                rewritten: &[],
             };
             Judged::judge(&head, &asked, &policy(toml), NOW)
         })
@@ -507,6 +543,7 @@ mod tests {
                     fields,
                     authenticated: false,
                     at: NOW + 100,
+                    rewritten: &[],
                 };
                 stored
                     .freshened(by.as_bytes(), &asked, &policy(""), NOW + 100)
@@ -536,6 +573,7 @@ mod tests {
                 fields,
                 authenticated: false,
                 at: NOW,
+                rewritten: &[],
             };
             stored
                 .freshened(other.as_bytes(), &asked, &policy(""), NOW)

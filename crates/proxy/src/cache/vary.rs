@@ -3,11 +3,16 @@
 use std::fmt::Write as _;
 
 use super::control::split_list;
+use super::stored::Asked;
 use crate::http::field::Fields;
 
-/// What an answer is found by: host in lower case, path in normal form, query (RFC 9111, 2).
+/// What an answer is found by: scheme, host in lower case, path in normal form, query (RFC 9111, 2).
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) struct Key(pub(super) Box<str>);
+pub(crate) struct Key {
+    secure: bool,
+    /// All but the scheme.
+    text: Box<str>,
+}
 
 /// A field of the request, and its value in normal form; none if it was not there.
 pub(crate) type Selector = (Box<str>, Option<Box<str>>);
@@ -17,31 +22,41 @@ pub(crate) type Selector = (Box<str>, Option<Box<str>>);
 pub(crate) struct Ignored(pub(crate) Vec<String>);
 
 impl Key {
-    /// Of a request. `query` is without its question mark.
-    pub(crate) fn new(host: &[u8], path: &str, query: &str, ignored: &Ignored) -> Self {
+    /// Of a request. `query` is with its question mark, if there is one.
+    pub(crate) fn new(
+        secure: bool,
+        host: &[u8],
+        path: &str,
+        query: &str,
+        ignored: &Ignored,
+    ) -> Self {
         let mut text = String::with_capacity(host.len() + path.len() + query.len() + 2);
         text.extend(
             host.iter()
                 .map(|byte| char::from(byte.to_ascii_lowercase())),
         );
         text.push_str(path);
-        text.push('?');
-        ignored.copy(query, &mut text);
-        Self(text.into())
+        if let Some(query) = query.strip_prefix('?') {
+            ignored.copy(query, &mut text);
+        }
+        Self {
+            secure,
+            text: text.into(),
+        }
     }
 
-    /// Host and path, and the query with its question mark.
-    pub(super) fn parts(&self) -> (&str, &str) {
-        let at = self.0.find('?').unwrap_or(self.0.len());
-        self.0.split_at(at)
+    /// Host and path.
+    pub(super) fn place(&self) -> &str {
+        self.text.split('?').next().unwrap_or_default()
     }
 
     /// The key of what a `Location` or `Content-Location` names, if it is of the same host (RFC 9111,
     /// 4.4).
     pub(crate) fn sibling(&self, target: &[u8]) -> Option<Self> {
         let target = std::str::from_utf8(target).ok()?;
-        let (place, _) = self.parts();
-        let host = place.get(..place.find('/')?)?;
+        let place = self.place();
+        let (host, own) = place.split_at(place.find('/')?);
+        let joined;
         let rest = match target.split_once("://") {
             Some((_, rest)) => {
                 let at = rest.find('/')?;
@@ -49,30 +64,39 @@ impl Key {
                     .filter(|own| own.eq_ignore_ascii_case(host))?;
                 rest.get(at..)?
             }
-            None => target,
+            None if target.starts_with('/') => target,
+            // Relative to the folder of what was asked for (RFC 3986, 5.2).
+            None => {
+                let folder = own.rfind('/').and_then(|at| own.get(..=at))?;
+                joined = [folder, target].concat();
+                &joined
+            }
         };
         let target = crate::path::parse(rest)
             .ok()
             .filter(|_| rest.starts_with('/'))?;
-        let query = target.query.strip_prefix('?').unwrap_or_default();
+        let ignored = Ignored::default();
+        let host = host.as_bytes();
         Some(Self::new(
-            host.as_bytes(),
+            self.secure,
+            host,
             &target.path,
-            query,
-            &Ignored::default(),
+            target.query,
+            &ignored,
         ))
     }
 
     /// Its length in bytes.
     pub(super) fn len(&self) -> usize {
-        self.0.len()
+        self.text.len()
     }
 }
 
 impl Ignored {
-    /// Appends what is left of a query.
+    /// Appends what is left of a query, with its question mark.
     fn copy(&self, query: &str, out: &mut String) {
         if self.0.is_empty() {
+            out.push('?');
             out.push_str(query);
             return;
         }
@@ -82,9 +106,7 @@ impl Ignored {
             if self.0.iter().any(|own| fits(own, name)) {
                 continue;
             }
-            if !std::mem::take(&mut first) {
-                out.push('&');
-            }
+            out.push(if std::mem::take(&mut first) { '?' } else { '&' });
             out.push_str(part);
         }
     }
@@ -97,11 +119,12 @@ fn fits(pattern: &str, name: &str) -> bool {
     }
 }
 
-/// What an answer differs by, of this request; none if by everything (`*`). `more` are names beside
-/// those of `Vary` (RFC 9111, 4.1).
+/// What an answer differs by, of this request; none if by everything (`*`), or by what the service was
+/// told and the client did not say: who the client is, above all. `more` are names beside those of
+/// `Vary` (RFC 9111, 4.1).
 pub(crate) fn selectors(
     answer: &Fields<'_, '_>,
-    request: &Fields<'_, '_>,
+    asked: &Asked<'_>,
     more: &[String],
 ) -> Option<Vec<Selector>> {
     let mut names: Vec<String> = more.iter().map(|name| name.to_ascii_lowercase()).collect();
@@ -112,16 +135,49 @@ pub(crate) fn selectors(
         let value = String::from_utf8_lossy(value);
         names.extend(split_list(&value).map(str::to_ascii_lowercase));
     }
-    if names.iter().any(|name| name == "*") {
+    // The key has these.
+    names.retain(|name| !["host", "x-forwarded-host", "x-forwarded-proto"].contains(&&**name));
+    let is_foreign = |name: &String| name == "*" || is_told(name, asked.rewritten);
+    if names.iter().any(is_foreign) {
         return None;
     }
     names.sort_unstable();
     names.dedup();
     let selector = |name: String| {
-        let value = value(request, &name);
+        let value = value(&asked.fields, &name);
         (name.into_boxed_str(), value)
     };
-    Some(names.into_iter().map(selector).collect())
+    let selectors: Vec<Selector> = names.into_iter().map(selector).collect();
+    let bytes = selectors
+        .iter()
+        .map(|(name, value)| name.len() + value.as_ref().map_or(0, |value| value.len()));
+    (bytes.sum::<usize>() <= SELECTORS_BYTES_MAX).then_some(selectors)
+}
+
+/// Selectors are kept beside the answer; a client decides how long they are.
+const SELECTORS_BYTES_MAX: usize = 2048;
+
+/// Whether a field of the request to a service is the proxy's. Names are in lower case.
+fn is_told(name: &str, rewritten: &[Box<str>]) -> bool {
+    let plain = name.replace('_', "-");
+    let always = [
+        "connection",
+        "forwarded",
+        "max-forwards",
+        "te",
+        "traceparent",
+        "tracestate",
+        "via",
+        "x-real-ip",
+        "x-trace-id",
+    ];
+    always.contains(&&*plain)
+        || ["atoll-", "client-cert", "proxy-", "x-forwarded-"]
+            .iter()
+            .any(|start| plain.starts_with(start))
+        || rewritten
+            .iter()
+            .any(|own| own.replace('_', "-").eq_ignore_ascii_case(&plain))
 }
 
 /// Whether a request is one that an answer with these selectors is for.
@@ -164,8 +220,14 @@ mod tests {
 
     fn of(answer: &str, request: &str) -> Option<Vec<Selector>> {
         with_fields(answer, |answer| {
-            with_fields(request, |request| {
-                selectors(&answer, &request, &["X-Extra".to_owned()])
+            with_fields(request, |fields| {
+                let asked = Asked {
+                    fields,
+                    authenticated: false,
+                    at: 0,
+                    rewritten: &["X-User".into()],
+                };
+                selectors(&answer, &asked, &["X-Extra".to_owned()])
             })
         })
     }
@@ -173,14 +235,59 @@ mod tests {
     /// RFC 9111, 2.
     #[test]
     fn hosts_have_no_case_and_queries_matter() {
-        let key = |host: &str, query| Key::new(host.as_bytes(), "/a", query, &Ignored::default());
-        assert_eq!(key("Shop", "x=1"), key("shop", "x=1"));
-        assert_ne!(key("shop", "x=1"), key("shop", "x=2"));
+        let none = Ignored::default();
+        let key = |host: &str, query| Key::new(true, host.as_bytes(), "/a", query, &none);
+        assert_eq!(key("Shop", "?x=1"), key("shop", "?x=1"));
+        assert_ne!(key("shop", "?x=1"), key("shop", "?x=2"));
         assert_ne!(key("shop", ""), key("shop2", ""));
+        assert_ne!(key("shop", ""), key("shop", "?"));
+        assert_ne!(key("shop", ""), Key::new(false, b"shop", "/a", "", &none));
         let ignored = Ignored(vec!["utm_*".to_owned(), "ref".to_owned()]);
-        let key = |query| Key::new(b"a", "/", query, &ignored);
-        assert_eq!(key("utm_a=1&x=1&ref"), key("x=1"));
-        assert_ne!(key("x=1&reference=1"), key("x=1"));
+        let key = |query| Key::new(false, b"a", "/", query, &ignored);
+        assert_eq!(key("?utm_a=1&x=1&ref"), key("?x=1"));
+        assert_eq!(key("?utm_a=1"), key(""));
+        assert_ne!(key("?x=1&reference=1"), key("?x=1"));
+    }
+
+    /// RFC 9111, 4.4; RFC 3986, 5.2.
+    #[test]
+    fn a_sibling_is_found_by_any_kind_of_reference() {
+        let none = Ignored::default();
+        let key = |path| Key::new(true, b"shop", path, "", &none);
+        let own = key("/a/b");
+        for (target, expected) in [
+            ("/c", Some(key("/c"))),
+            ("c", Some(key("/a/c"))),
+            ("../c", Some(key("/c"))),
+            ("https://shop/c", Some(key("/c"))),
+            ("https://other/c", None),
+        ] {
+            assert_eq!(own.sibling(target.as_bytes()), expected, "{target}");
+        }
+    }
+
+    /// What a service is told about the client, and the client did not say, selects nothing: an answer
+    /// that differs by it is nobody else's.
+    #[test]
+    fn what_varies_by_who_asks_is_not_kept() {
+        for name in [
+            "Atoll-Subject",
+            "Client-Cert",
+            "Forwarded",
+            "X-Forwarded-For",
+            "X-Real-IP",
+            "X-User",
+            "x_user",
+        ] {
+            assert_eq!(of(&format!("Vary: {name}\r\n"), ""), None, "{name}");
+        }
+        let by_key = of(
+            "Vary: Host, X-Forwarded-Proto\r\n",
+            "X-Forwarded-Proto: x\r\n",
+        );
+        assert_eq!(by_key.map(|own| own.len()), Some(1), "X-Extra only");
+        let long = format!("A: {}\r\n", "x".repeat(4000));
+        assert_eq!(of("Vary: a\r\n", &long), None);
     }
 
     /// RFC 9111, 4.1.

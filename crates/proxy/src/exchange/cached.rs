@@ -69,7 +69,9 @@ impl Exchange<'_> {
                 let fresh = fetch.freshen(&head, now);
                 if fresh.is_none() {
                     // It is about something else: the next request fetches the whole.
-                    fetch.cache.store.forget(&fetch.key);
+                    if let Some(stale) = &fetch.stale {
+                        fetch.cache.store.forget(&fetch.key, stale);
+                    }
                 }
                 (fresh, fetch.why)
             }

@@ -265,6 +265,14 @@ impl Download {
             .write(head.status, self.tee.is_some(), &mut self.lines);
     }
 
+    /// The answer is passed on. If it says that the service failed, there is nothing to keep.
+    pub(super) fn settle_with_cache(&mut self) {
+        let status = self.status();
+        if let (500.., None, Some(fetch)) = (status, &self.tee, &mut self.fetch) {
+            fetch.give_up(status, seconds(Timestamp::now()));
+        }
+    }
+
     /// Copies bytes of the body for the cache.
     fn copy(&mut self, bytes: &[u8]) {
         let (Some(tee), Some(fetch)) = (&mut self.tee, &mut self.fetch) else {

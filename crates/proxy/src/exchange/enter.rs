@@ -23,7 +23,11 @@ impl Exchange<'_> {
         };
         self.permit = match passage.bulkhead.enter() {
             Entry::Entered(permit) => Some(permit),
-            Entry::Queued(waiting) => Some(self.wait(waiting).await?),
+            Entry::Queued(waiting) => {
+                let permit = self.wait(waiting).await?;
+                self.sent_from = self.worker.clockwork.now();
+                Some(permit)
+            }
             Entry::Refused(refusal) => {
                 let mut fault = self.fault(ErrorKind::Overloaded);
                 fault.retry_after = Some(refusal.retry_after());

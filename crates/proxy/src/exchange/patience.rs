@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Exchange, Fault};
 use crate::clock::millis;
-use crate::limits::{CONTINUE_AFTER, HALF_CLOSED_GRACE, UPLOAD_BYTES_PER_SECOND_MIN};
+use crate::limits::{CONTINUE_AFTER, HALF_CLOSED_GRACE, TICK, UPLOAD_BYTES_PER_SECOND_MIN};
 use crate::span::ErrorKind;
 
 impl Exchange<'_> {
@@ -50,13 +50,17 @@ impl Exchange<'_> {
         left.map_or(limit, |left| limit.min(Duration::from_millis(left)))
     }
 
-    /// Whether the request had as much time as it may take by the configuration.
+    /// Whether the service had about as much time as the request may take by the configuration: what
+    /// the client took for its body is not the service's fault.
     pub(super) fn has_own_time(&self) -> bool {
         let given = self
             .plan
             .until
-            .map(|until| until.saturating_sub(self.plan.began));
-        given.is_none_or(|given| given >= millis(self.plan.timeout))
+            .map(|until| until.saturating_sub(self.sent_from));
+        let whole = millis(self.plan.timeout);
+        // The clock is a coarse one.
+        let slack = (whole / 10).max(2 * millis(TICK));
+        given.is_none_or(|given| given.saturating_add(slack) >= whole)
     }
 
     /// The deadline has passed before there was a head.

@@ -62,6 +62,18 @@ impl Edits {
         self.without.is_empty() && self.lines.is_empty() && self.missing.is_empty()
     }
 
+    /// The names of all fields that it may take out, write or change.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        let lines = self.lines.split(|byte| *byte == b'\n');
+        let written = lines.filter_map(|line| {
+            let end = line.iter().position(|byte| *byte == b':')?;
+            std::str::from_utf8(line.get(..end)?).ok()
+        });
+        let missing = self.missing.iter().map(|(name, _)| &**name);
+        let without = self.without.iter().map(|name| &**name);
+        without.chain(missing).chain(written)
+    }
+
     /// Whether it says which host the request is for.
     pub(crate) fn set_host(&self) -> bool {
         self.host

@@ -557,3 +557,80 @@ async fn a_request_that_leaves_lets_the_others_go_on() {
     drop(leader);
     assert_eq!(follower.answer().await.text(), "answer 1");
 }
+
+/// What a service is told about the client is not what the client sent: it selects no answer.
+#[tokio::test]
+async fn what_varies_by_what_the_proxy_wrote_is_not_kept() {
+    let toy = service("Cache-Control: max-age=60\r\nVary: X-Told\r\n").await;
+    let proxy = Proxy::start();
+    let text = "path = '/**'\ncache = {}\nrequest_headers = { set = { X-Told = 'b' } }";
+    let route: RouteConfig = toml::from_str(text).unwrap();
+    proxy.publish(&[("orders", route)], &[("orders", &[toy.endpoint()])]);
+    let mut client = proxy.client().await;
+    for number in 1..4 {
+        let answer = get(&mut client, "X-Told: a\r\n").await;
+        assert_eq!(answer.text(), format!("answer {number}"));
+    }
+    assert_eq!(proxy.handle.cache().kept, 0);
+}
+
+/// RFC 9110, 4.2: `http` and `https` are two places.
+#[tokio::test]
+async fn what_is_kept_for_one_scheme_is_not_given_to_the_other() {
+    let toy = service("Cache-Control: max-age=60\r\n").await;
+    let proxy = Proxy::with(|config| config.edge.trusted_proxies = vec!["127.0.0.1".to_owned()]);
+    let route: RouteConfig = toml::from_str("path = '/**'\ncache = {}").unwrap();
+    proxy.publish(&[("orders", route)], &[("orders", &[toy.endpoint()])]);
+    let mut client = proxy.client().await;
+    for (scheme, expected) in [("http", 1), ("https", 2), ("http", 1), ("https", 2)] {
+        let answer = get(&mut client, &format!("X-Forwarded-Proto: {scheme}\r\n")).await;
+        assert_eq!(answer.text(), format!("answer {expected}"), "{scheme}");
+    }
+}
+
+/// RFC 5861, 3: what is fetched behind a stale answer is the answer to a GET.
+#[tokio::test]
+async fn a_head_of_a_stale_page_fetches_nothing_behind_it() {
+    let methods = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let seen = Arc::clone(&methods);
+    let toy = Toy::http(move |request| {
+        let method = request.head.split(' ').next().unwrap().to_owned();
+        let length = if method == "HEAD" { 0 } else { 4 };
+        seen.lock().unwrap().push(method);
+        let lines = "Cache-Control: max-age=0, stale-while-revalidate=60\r\nETag: \"a\"";
+        let body = "page".get(..length).unwrap();
+        format!("HTTP/1.1 200 OK\r\n{lines}\r\nContent-Length: {length}\r\n\r\n{body}").into_bytes()
+    })
+    .await;
+    let proxy = caching(&toy, "");
+    let mut client = proxy.client().await;
+    assert_eq!(get(&mut client, "").await.text(), "page");
+    let head = client
+        .request("HEAD /page?a=b HTTP/1.1\r\nHost: example.com\r\n\r\n")
+        .await;
+    assert_eq!(head.field("content-length"), Some("4"));
+    // The next request that must be fetched comes behind whatever was begun.
+    client.get("/other").await;
+    assert_eq!(get(&mut client, "").await.text(), "page");
+    assert!(!methods.lock().unwrap().iter().any(|own| own == "HEAD"));
+}
+
+/// An instance that fails once is not the end of one fetch for many.
+#[tokio::test]
+async fn an_answer_that_came_at_the_second_try_is_kept() {
+    let bad = Toy::http(|_| b"HTTP/1.1 503 X\r\nContent-Length: 0\r\n\r\n".to_vec()).await;
+    let good = service("Cache-Control: max-age=60\r\n").await;
+    let proxy = Proxy::start();
+    let route: RouteConfig = toml::from_str("path = '/**'\ncache = {}").unwrap();
+    let endpoints = [bad.endpoint(), good.endpoint()];
+    proxy.publish(&[("orders", route)], &[("orders", &endpoints)]);
+    let mut client = proxy.client().await;
+    let mut kept = 0;
+    for number in 0..8 {
+        let answer = client.get(&format!("/{number}")).await;
+        assert_eq!(answer.status, 200);
+        kept += 1;
+        assert_eq!(proxy.handle.cache().kept, kept);
+    }
+    assert!(bad.requests() > 0, "none was tried twice");
+}

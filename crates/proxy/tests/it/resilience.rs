@@ -303,3 +303,39 @@ async fn requests_that_go_by_a_key_stay_with_their_instance() {
     }
     assert_eq!(homes.len(), 3);
 }
+
+/// What a client takes for its body is not the service's fault.
+#[tokio::test]
+async fn a_slow_body_is_not_charged_to_the_service() {
+    let toy = Toy::raw(|mut client| async move {
+        client.read_request().await;
+        std::future::pending::<()>().await;
+    })
+    .await;
+    let resilience = settings("breaker = { calls = 4 }\nretries = { max = 0 }");
+    for (pause, opens) in [(Duration::from_millis(300), false), (Duration::ZERO, true)] {
+        let proxy = Proxy::start();
+        let routes = [("orders", RouteConfig::new("/**"))];
+        proxy.publish_all(&routes, &[("orders", &[toy.endpoint()])], |cluster| {
+            cluster.resilience = resilience.clone();
+            cluster.timeout = Duration::from_millis(500);
+        });
+        let slow = async || {
+            let mut client = proxy.client().await;
+            client
+                .send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nab")
+                .await;
+            // The client's own pace is what this is about.
+            tokio::time::sleep(pause).await;
+            client.send(b"cd").await;
+            assert_eq!(client.answer().await.status, 504);
+        };
+        tokio::join!(slow(), slow(), slow(), slow(), slow(), slow());
+        // Each worker tells what it has counted together with its spans.
+        eventually("all have been counted", || {
+            (proxy.spans.count() == 6).then_some(())
+        })
+        .await;
+        assert_eq!(proxy.handle.explain().breakers.is_empty(), !opens);
+    }
+}

@@ -74,6 +74,10 @@ impl SpanSink for Spans {
 }
 
 impl Spans {
+    pub(crate) fn count(&self) -> usize {
+        self.0.lock().unwrap().len()
+    }
+
     /// The first span that fits; waits for it.
     pub(crate) async fn find(&self, fits: impl Fn(&Span) -> bool) -> Span {
         eventually("a span that fits", || {
