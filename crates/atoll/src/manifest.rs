@@ -22,6 +22,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use atoll_base::{HumanDuration, ServiceName};
+use atoll_broker::config::{EventsConfig, PublishConfig, SubscribeConfig, TopicConfig};
 use atoll_deploy::{DeployConfig, ScaleConfig};
 use atoll_proxy::auth::AuthConfig;
 use atoll_proxy::config::{EdgeConfig, MeshConfig, RouteConfig};
@@ -68,6 +69,13 @@ pub struct ApplicationFile {
     /// How much of the services' output is kept.
     #[serde(default)]
     pub logs: LogsConfig,
+    /// Topics, and where clients of Kafka connect. Without it there are none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub events: Option<EventsConfig>,
+    /// How topics are kept, by name: `[topics."orders.placed"]`. Those that services declare and that
+    /// are not listed have the defaults.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub topics: BTreeMap<String, TopicConfig>,
     /// A PostgreSQL server to use for `[database] kind = "postgres"`. Default: Atoll runs one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub postgres: Option<ServerConfig>,
@@ -143,6 +151,12 @@ pub struct ServiceFile {
     /// A database of its own; its address is `DATABASE_URL`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub database: Option<DatabaseConfig>,
+    /// What it publishes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub publish: Option<PublishConfig>,
+    /// What it reads.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub subscribe: Vec<SubscribeConfig>,
     /// What the gateway exposes of it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub route: Vec<RouteConfig>,

@@ -6,6 +6,7 @@
 
 mod access_log;
 mod api_keys;
+mod broker;
 mod build;
 mod certificates;
 mod environment;
@@ -46,10 +47,11 @@ pub const STATE_FOLDER: &str = ".atoll";
 const DRAIN_MAX: Duration = Duration::from_secs(10);
 
 /// The tables of everyone who keeps something in the state.
-const MIGRATIONS: [Migration; 3] = [
+const MIGRATIONS: [Migration; 4] = [
     atoll_deploy::MIGRATION,
     database::MIGRATION,
     api_keys::MIGRATION,
+    atoll_broker::journal::MIGRATION,
 ];
 
 /// Tasks that were asked to end are given this long.
@@ -77,6 +79,7 @@ struct Parts {
     own_ready: Arc<OwnReady>,
     api_keys: KeyRing,
     access_log: Option<Arc<AccessLog>>,
+    topics: Option<Arc<broker::Topics>>,
     tasks: Tasks,
 }
 
@@ -203,6 +206,11 @@ impl Node {
             Order::Restart => Request::Restart,
             Order::Scale(count) => Request::Scale(count),
         };
+        // What a new manifest publishes and reads holds before its instances start.
+        if let Some(topics) = &self.parts.topics {
+            let application = self.application().clone();
+            topics.declare(&application).await?;
+        }
         Ok(self.parts.deploy.begin(service, request, who, why).await?)
     }
 
@@ -256,6 +264,9 @@ impl Node {
             tokio::task::block_in_place(|| log.close());
         }
         self.parts.tasks.stop();
+        if let Some(topics) = &self.parts.topics {
+            topics.close().await;
+        }
         if let Err(error) = self.parts.telemetry.flush().await {
             tracing::warn!(%error, "the last lines may be missing");
         }
@@ -317,6 +328,9 @@ pub enum OrderError {
     /// The deployment is refused.
     #[error(transparent)]
     Deploy(#[from] atoll_deploy::Error),
+    /// Its topics cannot be set up.
+    #[error(transparent)]
+    Topics(#[from] atoll_broker::Error),
 }
 
 fn source_of(service: &ServiceManifest) -> Source {
@@ -340,6 +354,7 @@ impl Parts {
         let events = Arc::new(Events::new(telemetry.clone()));
         let api_keys = KeyRing::open(sql.clone()).await?;
         let doors = keys::Doors::open(application, &api_keys)?;
+        let topics = broker::Topics::open(application, state, &sql, &events, &tasks).await?;
         let access_log = access_log(application, &events)?;
         let spans = sinks::Spans2Log::new(telemetry.clone(), access_log.clone());
         let proxy = proxy(application, &doors, spans)?;
@@ -368,21 +383,15 @@ impl Parts {
             databases: Arc::new(databases(application, state, &sql, &supervisor, &own_ready)),
             events: Arc::clone(&events),
             telemetry: telemetry.clone(),
+            topics: topics.clone(),
             tasks: tasks.clone(),
             deploy: OnceLock::new(),
             preparing: Mutex::new(HashMap::new()),
         });
-        let deploy = atoll_deploy::Service::start(
-            Arc::new(SharedGround(Arc::clone(&ground))),
-            History::open(sql).await?,
-            state.subdir("artifacts")?,
-            tasks.clone(),
-        )
-        .await?;
+        let deploy = deployments(&ground, sql, state, &tasks).await?;
         // The ground was made a moment ago; nobody else has set it.
         let _ = ground.deploy.set(deploy.clone());
-        let certificates = certificates::watch(proxy.clone(), Arc::clone(&events), tasks.clone());
-        tasks.spawn("certificates", certificates);
+        keep_certificates(&proxy, &events, &tasks);
         doors.keep(&traffic, &events, &tasks);
         tasks.spawn("news", pass_news_on(news, deploy.clone(), tasks.clone()));
         Ok(Self {
@@ -397,6 +406,7 @@ impl Parts {
             own_ready,
             api_keys,
             access_log,
+            topics,
             tasks,
         })
     }
@@ -473,6 +483,22 @@ fn supervisor(
         output,
         tasks.clone(),
     )?)
+}
+
+async fn deployments(
+    ground: &Arc<NodeGround>,
+    sql: Sql,
+    state: &StateDir,
+    tasks: &Tasks,
+) -> anyhow::Result<atoll_deploy::Handle> {
+    let ground = Arc::new(SharedGround(Arc::clone(ground)));
+    let (history, artifacts) = (History::open(sql).await?, state.subdir("artifacts")?);
+    Ok(atoll_deploy::Service::start(ground, history, artifacts, tasks.clone()).await?)
+}
+
+fn keep_certificates(proxy: &atoll_proxy::Handle, events: &Arc<Events>, tasks: &Tasks) {
+    let watch = certificates::watch(proxy.clone(), Arc::clone(events), tasks.clone());
+    tasks.spawn("certificates", watch);
 }
 
 async fn pass_news_on(news: Arc<sinks::News>, deploy: atoll_deploy::Handle, tasks: Tasks) {

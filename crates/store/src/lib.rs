@@ -7,10 +7,11 @@
 //! after a failed `fsync` nobody can know what the disk holds
 //! (Rebello et al., "Can Applications Recover from fsync Failures?", USENIX ATC 2020).
 //!
-//! The log of the event broker will be the second half of this crate; it does not exist yet.
+//! The records of the event broker are in the [`log`].
 
 mod dir;
 mod error;
+pub mod log;
 mod sql;
 
 pub use dir::StateDir;

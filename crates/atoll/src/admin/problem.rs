@@ -62,6 +62,7 @@ impl From<OrderError> for Problem {
     fn from(error: OrderError) -> Self {
         match error {
             OrderError::Deploy(error) => error.into(),
+            OrderError::Topics(error) => Self::coded(StatusCode::CONFLICT, &error),
             OrderError::Manifest(report) => Self {
                 code: Some("ATL0100".to_owned()),
                 drawing: Some(report.render(false, DRAWING_WIDTH)),

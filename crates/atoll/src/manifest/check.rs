@@ -1,6 +1,7 @@
 //! What only the whole application shows: names that do not exist, cycles, ambiguous routes.
 
 pub(super) mod auth;
+mod events;
 mod mesh;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -79,6 +80,7 @@ pub(super) fn application(
         ));
     }
     auth::application(document, file, members, unread, report);
+    events::application(document, file, members, report);
     cycles(members, report);
     routes(members, report);
 }

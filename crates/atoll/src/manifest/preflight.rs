@@ -42,7 +42,11 @@ fn ports_in_use(application: &Application, report: &mut Report) {
         ),
         (mesh, ["mesh", "port"], "the mesh", "`[mesh] port = 7071`"),
     ];
-    for (address, [section, key], side, example) in wanted {
+    let topics = kafka_addr(application).map(|address| {
+        let example = "`[events] listen = \"127.0.0.1:9093\"`";
+        (address, ["events", "listen"], "the broker", example)
+    });
+    for (address, [section, key], side, example) in wanted.into_iter().chain(topics) {
         // The mistakes other than a taken port (a foreign address) are told by the node itself.
         let taken = address.port() != 0
             && TcpListener::bind(address)
@@ -57,6 +61,11 @@ fn ports_in_use(application: &Application, report: &mut Report) {
             });
         }
     }
+}
+
+/// Where clients of Kafka connect, if there are topics.
+fn kafka_addr(application: &Application) -> Option<SocketAddr> {
+    application.file.events.as_ref()?.addr().ok()
 }
 
 /// A program with a path of its own may be what the build makes; then it is looked at later.

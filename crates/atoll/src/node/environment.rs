@@ -41,7 +41,7 @@ pub struct DependencyUrl {
     pub url: String,
 }
 
-/// How to run an instance of `revision`.
+/// How to run an instance of `revision`. `resources`: the variables of its database and its topics.
 pub fn instance_spec(
     folders: &Folders,
     id: &InstanceId,
@@ -49,7 +49,7 @@ pub fn instance_spec(
     file: &ServiceFile,
     dependencies: &[DependencyUrl],
     application: &str,
-    database: Vec<(String, String)>,
+    resources: Vec<(String, String)>,
 ) -> InstanceSpec {
     let dir = folders.artifact(revision);
     let data = folders.data(id.service());
@@ -57,7 +57,7 @@ pub fn instance_spec(
     for DependencyUrl { callee, url } in dependencies {
         env.push((format!("{}_URL", callee.env_prefix()), url.clone()));
     }
-    env.extend(database);
+    env.extend(resources);
     env.extend(file.env.clone());
     InstanceSpec {
         id: id.clone(),

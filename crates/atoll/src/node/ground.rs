@@ -32,6 +32,7 @@ pub struct NodeGround {
     pub supervisor: Supervisor,
     pub traffic: Arc<Traffic>,
     pub databases: Arc<Databases>,
+    pub topics: Option<Arc<super::broker::Topics>>,
     pub events: Arc<Events>,
     pub telemetry: atoll_telemetry::Handle,
     pub tasks: Tasks,
@@ -76,7 +77,7 @@ impl NodeGround {
         tokio::fs::create_dir_all(&data)
             .await
             .map_err(|error| format!("cannot make {}: {error}", data.display()))?;
-        let database = match file.database.as_ref().map(|database| database.kind) {
+        let mut resources = match file.database.as_ref().map(|own| own.kind) {
             None => Vec::new(),
             Some(DatabaseKind::Sqlite) => {
                 vec![("DATABASE_URL".to_owned(), environment::sqlite_url(&data))]
@@ -88,6 +89,9 @@ impl NodeGround {
                 })?
             }
         };
+        if let Some(topics) = &self.topics {
+            resources.extend(topics.variables(id.service(), &file));
+        }
         let dependencies: Vec<DependencyUrl> = file
             .needs
             .iter()
@@ -106,7 +110,7 @@ impl NodeGround {
             &file,
             &dependencies,
             &self.application,
-            database,
+            resources,
         ))
     }
 

@@ -10,7 +10,7 @@ use regex::Regex;
 use crate::testkit::{atoll, run};
 
 /// The parts of the platform: none of them knows another.
-const SIBLINGS: &[&str] = &["proxy", "supervisor", "deploy", "telemetry"];
+const SIBLINGS: &[&str] = &["proxy", "supervisor", "deploy", "broker", "telemetry"];
 
 /// What a part may stand on.
 const GROUND: &[&str] = &["atoll-base", "atoll-store"];

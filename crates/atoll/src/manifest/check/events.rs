@@ -1,0 +1,94 @@
+//! Topics: their names, how they are kept, and that somebody publishes what is read.
+
+use atoll_base::Code;
+use atoll_broker::catalog;
+
+use super::super::ApplicationFile;
+use super::super::finding::Report;
+use super::super::load::{Document, Step};
+use super::super::structure::{listed, nearest};
+use super::{Member, WRONG_VALUE, found};
+
+const NO_SUCH_TOPIC: Code = Code("ATL0113");
+
+/// Checks `[events]` and `[topics]`, and what services publish and read.
+pub(super) fn application(
+    document: &Document,
+    file: &ApplicationFile,
+    members: &[Member],
+    report: &mut Report,
+) {
+    let mut wrong = |path: &[Step<'_>], message: String, help: &str| {
+        let place = document.place(path);
+        report.push(found(WRONG_VALUE, place, message, "here", help.to_owned()));
+    };
+    if let Some(Err(error)) = file.events.as_ref().map(|events| events.addr()) {
+        let place = [Step::Key("events"), Step::Key("listen")];
+        wrong(&place, error.to_string(), "for example \"127.0.0.1:9092\"");
+    }
+    for (name, config) in &file.topics {
+        let place = [Step::Key("topics"), Step::Key(name)];
+        let sound = catalog::check_name(name).and_then(|()| catalog::check(config));
+        if let Err(error) = sound {
+            wrong(&place, error.to_string(), "see docs/events.md");
+        }
+    }
+    for member in members {
+        service(file, members, member, report);
+    }
+}
+
+fn service(file: &ApplicationFile, members: &[Member], member: &Member, report: &mut Report) {
+    let publishes = member.file.publish.iter().flat_map(|own| &own.topics);
+    let publishes = publishes.enumerate().map(|(index, topic)| {
+        let place = vec![
+            Step::Key("publish"),
+            Step::Key("topics"),
+            Step::Index(index),
+        ];
+        (place, topic, false)
+    });
+    let reads = member
+        .file
+        .subscribe
+        .iter()
+        .enumerate()
+        .map(|(index, own)| {
+            let place = vec![
+                Step::Key("subscribe"),
+                Step::Index(index),
+                Step::Key("topic"),
+            ];
+            (place, &own.topic, true)
+        });
+    for (place, topic, must_exist) in publishes.chain(reads) {
+        if file.events.is_none() {
+            let message = format!("`{topic}` is a topic, and this application has none");
+            let help = "add `[events]` to atoll.toml".to_owned();
+            report.push(member.finding(WRONG_VALUE, &place, message, help));
+        } else if let Err(error) = catalog::check_name(topic) {
+            let help = "for example \"orders.placed\"".to_owned();
+            report.push(member.finding(WRONG_VALUE, &place, error.to_string(), help));
+        } else if must_exist && !known(file, members).any(|known| known == topic) {
+            let help = match nearest(topic, known(file, members)) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => format!(
+                    "the topics are {}; if it is filled from outside, add `[topics.\"{topic}\"]` to atoll.toml",
+                    listed(known(file, members))
+                ),
+            };
+            let message = format!("nobody publishes to `{topic}`");
+            report.push(member.finding(NO_SUCH_TOPIC, &place, message, help));
+        }
+    }
+}
+
+/// The topics that are published or set up.
+fn known<'a>(
+    file: &'a ApplicationFile,
+    members: &'a [Member],
+) -> impl Iterator<Item = &'a str> + 'a {
+    let published = members.iter().filter_map(|own| own.file.publish.as_ref());
+    let published = published.flat_map(|own| &own.topics);
+    published.chain(file.topics.keys()).map(String::as_str)
+}

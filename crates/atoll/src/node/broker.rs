@@ -1,0 +1,175 @@
+//! Topics: the broker, what services declare about it, and what they are told.
+//!
+//! Each service has an account of its own, whose password comes from a secret of the node: nothing
+//! has to be kept for it, and it is the same after a restart.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use atoll_base::{ServiceName, Tasks};
+use atoll_broker::access::{Access, Account};
+use atoll_broker::{Broker, Door};
+use atoll_store::log::{Finding, Log, RealDisk};
+use atoll_store::{Sql, StateDir};
+use atoll_telemetry::Level;
+use ring::hmac;
+use ring::rand::{SecureRandom as _, SystemRandom};
+
+use super::events::Events;
+use crate::manifest::{Application, ServiceFile};
+
+/// The broker of an application that has topics.
+pub(super) struct Topics {
+    broker: Broker,
+    addr: std::net::SocketAddr,
+    secret: hmac::Key,
+}
+
+impl Topics {
+    /// Opens the log, takes the port, and makes the topics that are declared. None if the
+    /// application has no `[events]`.
+    pub(super) async fn open(
+        application: &Application,
+        state: &StateDir,
+        sql: &Sql,
+        events: &Arc<Events>,
+        tasks: &Tasks,
+    ) -> anyhow::Result<Option<Arc<Self>>> {
+        let Some(config) = &application.file.events else {
+            return Ok(None);
+        };
+        let door = Door::open(config).await?;
+        let folder = state.subdir("log")?;
+        let (log, findings) =
+            tokio::task::block_in_place(|| Log::open(&folder, Arc::new(RealDisk)))
+                .with_context(|| format!("the log in {} cannot be read", folder.display()))?;
+        findings.iter().for_each(|finding| tell(events, finding));
+        let access = Access::new(config.is_open());
+        let broker = Broker::open(sql.clone(), log, access, config.auto_create, tasks).await?;
+        let own = Self {
+            addr: door.addr(),
+            secret: secret(state.path())?,
+            broker: broker.clone(),
+        };
+        own.declare(application).await?;
+        let stopping = tasks.clone();
+        tasks.spawn("kafka", async move { door.run(broker, stopping).await });
+        Ok(Some(Arc::new(own)))
+    }
+
+    /// Makes and sets up the topics of the manifests, and says who may do what.
+    pub(super) async fn declare(
+        &self,
+        application: &Application,
+    ) -> Result<(), atoll_broker::Error> {
+        let topics = &application.file.topics;
+        let services = application.services.values();
+        let declared = services.flat_map(|own| published(&own.file).chain(read(&own.file)));
+        let mut names: Vec<&String> = declared.chain(topics.keys()).collect();
+        names.sort_unstable();
+        names.dedup();
+        for name in names {
+            let config = topics.get(name).cloned().unwrap_or_default();
+            self.broker.catalog().declare(name, &config).await?;
+        }
+        let accounts = application.services.iter().map(|(name, own)| {
+            let account = Account {
+                secret: self.password(name),
+                publishes: published(&own.file).cloned().collect(),
+                reads: read(&own.file).cloned().collect(),
+            };
+            (name.to_string(), account)
+        });
+        let accounts: HashMap<_, _> = accounts.collect();
+        self.broker.access().replace(accounts);
+        Ok(())
+    }
+
+    /// What an instance of the service is told; nothing if it declares nothing.
+    pub(super) fn variables(
+        &self,
+        service: &ServiceName,
+        file: &ServiceFile,
+    ) -> Vec<(String, String)> {
+        if published(file).chain(read(file)).next().is_none() {
+            return Vec::new();
+        }
+        [
+            ("KAFKA_BOOTSTRAP_SERVERS", self.addr.to_string()),
+            ("KAFKA_SECURITY_PROTOCOL", "SASL_PLAINTEXT".to_owned()),
+            ("KAFKA_SASL_MECHANISM", "SCRAM-SHA-256".to_owned()),
+            ("KAFKA_SASL_USERNAME", service.to_string()),
+            ("KAFKA_SASL_PASSWORD", self.password(service)),
+        ]
+        .map(|(name, value)| (name.to_owned(), value))
+        .to_vec()
+    }
+
+    /// Writes everything down.
+    pub(super) async fn close(&self) {
+        self.broker.close().await;
+    }
+
+    fn password(&self, service: &ServiceName) -> String {
+        hex(hmac::sign(&self.secret, service.as_str().as_bytes()).as_ref())
+    }
+}
+
+fn published(file: &ServiceFile) -> impl Iterator<Item = &String> {
+    file.publish.iter().flat_map(|own| &own.topics)
+}
+
+fn read(file: &ServiceFile) -> impl Iterator<Item = &String> {
+    file.subscribe.iter().map(|own| &own.topic)
+}
+
+fn tell(events: &Events, finding: &Finding) {
+    match finding {
+        Finding::Lost { path, from, until } => {
+            let path = path.display();
+            let message = format!(
+                "the records {from} to {until} of {path} were acknowledged and are gone from the disk (ATL0902)"
+            );
+            events.node(Level::Error, message);
+        }
+        Finding::Cut { path, bytes, kept } => {
+            let (path, kept) = (path.display(), kept.display());
+            let message = format!(
+                "the last {bytes} bytes of {path} were never acknowledged; they are cut off, and kept in {kept}"
+            );
+            events.node(Level::Warn, message);
+        }
+        other => events.node(Level::Warn, format!("the log: {other:?}")),
+    }
+}
+
+/// The node's secret: made once, readable by its user only.
+fn secret(state: &Path) -> anyhow::Result<hmac::Key> {
+    use std::io::Write as _;
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let path = state.join("events-secret");
+    let known = std::fs::read(&path).ok().filter(|known| known.len() == 32);
+    let bytes = match known {
+        Some(known) => known,
+        None => {
+            let mut fresh = vec![0; 32];
+            let random = SystemRandom::new().fill(&mut fresh);
+            random.map_err(|_| anyhow::anyhow!("the system gives no random numbers"))?;
+            let mut options = std::fs::OpenOptions::new();
+            options.write(true).create(true).truncate(true).mode(0o600);
+            let written = options.open(&path).and_then(|mut file| {
+                file.write_all(&fresh)?;
+                file.sync_all()
+            });
+            written.with_context(|| format!("cannot write {}", path.display()))?;
+            fresh
+        }
+    };
+    Ok(hmac::Key::new(hmac::HMAC_SHA256, &bytes))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
