@@ -114,7 +114,7 @@ impl Partition {
         Ok(())
     }
 
-    /// Takes one batch, as a client sends it. It is acknowledged by [`Produced::acknowledged`].
+    /// Takes one batch, as a client sends it. It is waited for with [`Self::acknowledged`].
     ///
     /// # Errors
     /// When the batch is not sound, too large, not the producer's next, or the disk has failed.
