@@ -46,7 +46,7 @@ pub(crate) async fn list(session: &Session, request: &Request) -> Result<Bytes, 
                 Ok((offset, timestamp)) => response
                     .with_offset(offset)
                     .with_timestamp(timestamp)
-                    .with_leader_epoch(if offset < 0 { -1 } else { 0 }),
+                    .with_leader_epoch(epoch(offset, request.version)),
                 Err(code) => response.with_error_code(code.code()),
             });
         }
@@ -55,6 +55,11 @@ pub(crate) async fn list(session: &Session, request: &Request) -> Result<Bytes, 
         topics.push(topic.with_partitions(partitions));
     }
     request.answer(&ListOffsetsResponse::default().with_topics(topics))
+}
+
+/// There is one epoch. Before version 4 nothing is said of it, and -1 stands for nothing.
+fn epoch(offset: i64, version: i16) -> i32 {
+    if offset < 0 || version < 4 { -1 } else { 0 }
 }
 
 /// An offset and its time; both -1 if there is none.

@@ -15,13 +15,15 @@ use kafka_protocol::messages::add_partitions_to_txn_request::AddPartitionsToTxnT
 use kafka_protocol::messages::create_topics_request::CreatableTopic;
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::fetch_response::PartitionData;
+use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::produce_response::PartitionProduceResponse;
 use kafka_protocol::messages::{
     AddPartitionsToTxnRequest, ApiVersionsRequest, CreateTopicsRequest, EndTxnRequest,
-    FetchRequest, InitProducerIdRequest, MetadataRequest, ProduceRequest, SaslAuthenticateRequest,
-    SaslHandshakeRequest, TopicName, TransactionalId,
+    FetchRequest, FindCoordinatorRequest, InitProducerIdRequest, ListOffsetsRequest,
+    MetadataRequest, ProduceRequest, SaslAuthenticateRequest, SaslHandshakeRequest, TopicName,
+    TransactionalId,
 };
 use kafka_protocol::protocol::StrBytes;
 
@@ -266,6 +268,60 @@ async fn an_account_may_do_what_it_declares() {
                 .error_code,
             denied
         );
+    }
+    node.stop().await;
+}
+
+/// Clients of many ages ask in many versions.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_version_is_answered() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start(dir.path(), true).await;
+    let mut client = node.client().await;
+    make(&mut client, "a").await;
+    let records = batch(&["x"], None, false);
+    for version in 3..=11 {
+        let put = client
+            .ask(version, &produce("a", records.clone(), None))
+            .await;
+        assert_eq!(
+            put.responses[0].partition_responses[0].error_code, 0,
+            "{version}"
+        );
+    }
+    for version in 4..=12 {
+        let read = client.ask(version, &fetch("a", 0, 0, true)).await;
+        let read = &read.responses[0].partitions[0];
+        assert_eq!((read.error_code, read.high_watermark), (0, 9), "{version}");
+    }
+    let partition = ListOffsetsPartition::default().with_timestamp(-1);
+    let asked = ListOffsetsTopic::default()
+        .with_name(topic("a"))
+        .with_partitions(vec![partition]);
+    let asked = ListOffsetsRequest::default().with_topics(vec![asked]);
+    for version in 1..=7 {
+        let listed = client.ask(version, &asked).await;
+        assert_eq!(listed.topics[0].partitions[0].offset, 9, "{version}");
+    }
+    for version in 0..=12 {
+        let wanted = MetadataRequestTopic::default().with_name(Some(topic("a")));
+        let asked = MetadataRequest::default().with_topics(Some(vec![wanted]));
+        let known = client.ask(version, &asked).await;
+        assert_eq!(known.topics[0].partitions.len(), 1, "{version}");
+    }
+    for version in 0..=4 {
+        client.ask(version, &ApiVersionsRequest::default()).await;
+        let key = StrBytes::from_static_str("g");
+        let asked = match version {
+            4 => FindCoordinatorRequest::default().with_coordinator_keys(vec![key]),
+            _ => FindCoordinatorRequest::default().with_key(key),
+        };
+        let found = client.ask(version, &asked).await;
+        let port = found
+            .coordinators
+            .first()
+            .map_or(found.port, |own| own.port);
+        assert_eq!(port, i32::from(node.addr.port()), "{version}");
     }
     node.stop().await;
 }
