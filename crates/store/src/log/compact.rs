@@ -49,6 +49,10 @@ impl Partition {
             .map(|meta| meta.base)
             .collect();
         for (base, next) in bases.iter().zip(bases.iter().skip(1)) {
+            if *next > self.durable_offset() {
+                // A group that is being written has finished it, and is not acknowledged yet.
+                break;
+            }
             let _keeping = self.0.keep()?;
             let meta = self
                 .0

@@ -106,6 +106,7 @@ impl Partition {
                 });
             }
             if !read.ended {
+                at = read.next;
                 break;
             }
             // A gap, after compaction: go on in the next segment.
@@ -319,7 +320,9 @@ impl Found {
             });
         };
         let mut end = begin;
-        let mut next = from;
+        // Up to the first batch there may be a gap, and that batch may be too far.
+        let first = Header::parse(piece.get(begin..).unwrap_or_default());
+        let mut next = first.map_or(from, |first| first.base_offset.clamp(from, until));
         while place + (end as u64) < self.meta.bytes {
             let rest = piece.get_mut(end..).unwrap_or_default();
             let taken = end - begin;

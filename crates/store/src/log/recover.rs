@@ -176,15 +176,9 @@ fn grown(
     if !headed && length <= HEAD_BYTES && mark.is_none() {
         // It was being made: a record is written only after the disk has the head.
         disk.remove(&path).map_err(failed)?;
-        if let Some(before) = found.segments.last() {
-            // It grows again, and what its index tells is not true any more.
-            let index = segment::index_path(dir, before.base);
-            disk.remove(&index).map_err(failed)?;
-        }
         return disk.sync_dir(dir).map_err(failed);
     }
-    disk.remove(&segment::index_path(dir, base))
-        .map_err(failed)?;
+    // It may have an index, of a roll that did not come to its end; it gets another with the next.
     let (from, next, max) = match mark {
         Some(mark) if mark.bytes <= length => (mark.bytes, mark.next, mark.max_timestamp),
         _ => (HEAD_BYTES, base, i64::MIN),

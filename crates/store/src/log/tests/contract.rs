@@ -405,14 +405,14 @@ async fn compaction_keeps_offsets(place: &Place) {
     own.compact(&mut |bytes| {
         let base = super::Header::verify(bytes).unwrap().base_offset;
         match base {
-            // All of a segment, and the end of another.
-            14..=27 | 34..=41 => Rewrite::Drop,
+            // One, all of a segment, and the end of another.
+            4 | 14..=27 | 34..=41 => Rewrite::Drop,
             2 => Rewrite::Replace(at(3, &batch::sample(1, b"new", 10)).into()),
             _ => Rewrite::Keep,
         }
     })
     .unwrap();
-    written.retain(|(base, _)| !(14..=27).contains(base) && !(34..=41).contains(base));
+    written.retain(|(base, _)| !matches!(base, 4 | 14..=27 | 34..=41));
     written[1] = (3, at(3, &batch::sample(1, b"new", 10)));
     assert_eq!(read_all(&own, 0, 1 << 20).unwrap(), written);
     assert_eq!(before.next, 16);
@@ -436,6 +436,9 @@ async fn compaction_keeps_offsets(place: &Place) {
         }
         let none = own.read(14, 1, 20).unwrap();
         assert_eq!((none.batches.len(), none.next), (0, 20));
+        // Behind the gap is a batch that reaches too far.
+        let none = own.read(4, 1, 7).unwrap();
+        assert_eq!((none.batches.len(), none.next), (0, 6));
         assert_eq!(own.offset_for_time(80).unwrap(), Some((28, 140)));
         assert_eq!((own.start_offset(), own.end_offset()), (0, 80));
         assert_eq!(read_all(own, 0, 70).unwrap(), written);

@@ -9,7 +9,8 @@ use bytes::Bytes;
 
 use super::super::sim::{Random, SimDisk};
 use super::super::{
-    Disk, DiskFile, Durability, Error, Finding, Log, Partition, PartitionConfig, Rewrite, batch,
+    Disk, DiskFile, Durability, Error, Finding, Header, Log, Partition, PartitionConfig, Rewrite,
+    batch,
 };
 use super::{ROOT, Rig, answer, at, read_all};
 
@@ -208,9 +209,9 @@ fn unsynced_records_that_a_crash_takes_are_no_loss() {
     }
 }
 
-/// What is to happen when something is written.
+/// What is to happen when something is written, was opened or was read.
 #[derive(Clone)]
-struct Hook(Arc<dyn Fn() + Send + Sync>);
+struct Hook(Arc<dyn Fn(&str) + Send + Sync>);
 
 impl std::fmt::Debug for Hook {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -233,7 +234,9 @@ impl Disk for Mine {
         self.0.list(path)
     }
     fn open(&self, path: &Path, create: bool) -> io::Result<Arc<dyn DiskFile>> {
+        (self.1.0)("opening");
         let file = self.0.open(path, create)?;
+        (self.1.0)("open");
         Ok(Arc::new(MyFile(file, self.1.clone())))
     }
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -252,10 +255,12 @@ impl Disk for Mine {
 
 impl DiskFile for MyFile {
     fn read_at(&self, buffer: &mut [u8], at: u64) -> io::Result<usize> {
-        self.0.read_at(buffer, at)
+        let read = self.0.read_at(buffer, at);
+        (self.1.0)("read");
+        read
     }
     fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<()> {
-        (self.1.0)();
+        (self.1.0)("write");
         self.0.write_at(bytes, at)
     }
     fn sync(&self) -> io::Result<()> {
@@ -273,7 +278,12 @@ impl DiskFile for MyFile {
 async fn nobody_waits_for_ever_when_the_writer_panics() {
     let panics = Arc::new(AtomicBool::new(false));
     let told = Arc::clone(&panics);
-    let hook = move || assert!(!told.load(Ordering::SeqCst), "the disk panics");
+    let hook = move |what: &str| {
+        assert!(
+            what != "write" || !told.load(Ordering::SeqCst),
+            "the disk panics"
+        );
+    };
     let disk = Arc::new(Mine(disk(), Hook(Arc::new(hook))));
     let (log, _) = Log::open(Path::new(ROOT), disk).unwrap();
     let own = log
@@ -300,8 +310,8 @@ fn what_comes_while_the_disk_writes_is_of_the_next_group() {
     let batch = Bytes::from(batch::sample(1, b"payload", 0));
     let hook = {
         let (own, late, batch) = (Arc::clone(&own), Arc::clone(&late), batch.clone());
-        move || {
-            if let Some(own) = own.get() {
+        move |what: &str| {
+            if let Some(own) = own.get().filter(|_| what == "write") {
                 let append = || own.append(batch.clone(), Durability::Synced).unwrap();
                 late.lock().unwrap().get_or_insert_with(append);
             }
@@ -319,6 +329,122 @@ fn what_comes_while_the_disk_writes_is_of_the_next_group() {
     rig.step();
     answer(pending).unwrap();
     assert_eq!(partition.read(0, 1 << 20, i64::MAX).unwrap().next, 2);
+}
+
+#[test]
+fn compaction_in_the_middle_of_a_read_harms_nobody() {
+    for moment in ["open", "read"] {
+        let own: Arc<OnceLock<Partition>> = Arc::default();
+        let armed = Arc::new(AtomicBool::new(false));
+        let hook = {
+            let (own, armed) = (Arc::clone(&own), Arc::clone(&armed));
+            move |what: &str| {
+                if what == moment && armed.swap(false, Ordering::SeqCst) {
+                    let drops = |bytes: &[u8]| match Header::verify(bytes).unwrap().base_offset {
+                        0 | 3 => Rewrite::Drop,
+                        _ => Rewrite::Keep,
+                    };
+                    own.get().unwrap().compact(&mut { drops }).unwrap();
+                }
+            }
+        };
+        let disk = Mine(disk(), Hook(Arc::new(hook)));
+        let (mut rig, _) = Rig::over(Arc::new(disk)).unwrap();
+        let partition = rig.partition("orders-0", 500).unwrap();
+        own.set(partition.clone()).unwrap();
+        for number in 0..8 {
+            rig.append(&partition, &batch::sample(1, &[number; 20], 0))
+                .unwrap();
+        }
+        if moment == "read" {
+            // The file is open already.
+            read_all(&partition, 0, 1).unwrap();
+            partition.0.lock().hints.clear();
+        }
+        armed.store(true, Ordering::SeqCst);
+        let mut found = Vec::new();
+        let mut next = 0;
+        while next < partition.durable_offset() {
+            let read = partition.read(next, 1, i64::MAX).unwrap();
+            found.push(Header::verify(&read.batches).unwrap().base_offset);
+            next = read.next;
+        }
+        assert!(!armed.load(Ordering::SeqCst));
+        // Who had the old file reads from it what was in it; then the new one goes on.
+        let expected = if moment == "read" {
+            vec![0, 1, 2]
+        } else {
+            vec![1, 2]
+        };
+        assert_eq!(found, [expected, vec![4, 5, 6, 7]].concat(), "{moment}");
+    }
+}
+
+#[test]
+fn a_file_that_is_deleted_before_it_is_opened_is_out_of_range() {
+    let own: Arc<OnceLock<Partition>> = Arc::default();
+    let armed = Arc::new(AtomicBool::new(false));
+    let hook = {
+        let (own, armed) = (Arc::clone(&own), Arc::clone(&armed));
+        move |what: &str| {
+            if what == "opening" && armed.swap(false, Ordering::SeqCst) {
+                own.get().unwrap().retain(0, None, Some(0)).unwrap();
+            }
+        }
+    };
+    let disk = Mine(disk(), Hook(Arc::new(hook)));
+    let (mut rig, _) = Rig::over(Arc::new(disk)).unwrap();
+    let partition = rig.partition("orders-0", 300).unwrap();
+    own.set(partition.clone()).unwrap();
+    for _ in 0..6 {
+        rig.append(&partition, &batch::sample(1, &[7; 20], 0))
+            .unwrap();
+    }
+    armed.store(true, Ordering::SeqCst);
+    let error = partition.read(0, 1, i64::MAX).unwrap_err();
+    assert!(
+        matches!(
+            error,
+            Error::OutOfRange {
+                start: 3,
+                end: 6,
+                ..
+            }
+        ),
+        "{error}"
+    );
+    assert!(!armed.load(Ordering::SeqCst));
+}
+
+#[test]
+fn what_is_not_acknowledged_is_not_compacted() {
+    let own: Arc<OnceLock<Partition>> = Arc::default();
+    let offered = Arc::new(Mutex::new(0));
+    let hook = {
+        let (own, offered) = (Arc::clone(&own), Arc::clone(&offered));
+        move |what: &str| {
+            if let Some(own) = own.get().filter(|_| what == "write") {
+                own.compact(&mut |bytes| {
+                    let header = Header::verify(bytes).unwrap();
+                    assert!(header.next_offset() <= own.durable_offset());
+                    *offered.lock().unwrap() += 1;
+                    Rewrite::Keep
+                })
+                .unwrap();
+            }
+        }
+    };
+    let disk = Mine(disk(), Hook(Arc::new(hook)));
+    let (mut rig, _) = Rig::over(Arc::new(disk)).unwrap();
+    let partition = rig.partition("orders-0", 300).unwrap();
+    own.set(partition.clone()).unwrap();
+    let group: Vec<u8> = (0..12)
+        .flat_map(|_| batch::sample(1, &[7; 20], 0))
+        .collect();
+    rig.append(&partition, &group).unwrap();
+    assert_eq!(*offered.lock().unwrap(), 0);
+    rig.append(&partition, &group).unwrap();
+    assert!(*offered.lock().unwrap() > 0);
 }
 
 /// All at once, on real threads: whatever the order, readers see what was written, in order.
