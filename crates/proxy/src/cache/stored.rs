@@ -530,6 +530,64 @@ mod tests {
         assert_eq!(stored.times.age, 3);
     }
 
+    /// RFC 9111, 3.5: `proxy-revalidate` is strict, and no word about who may have it.
+    #[test]
+    fn what_may_be_shared_is_what_says_so() {
+        for (orders, expected) in [
+            ("must-revalidate", true),
+            ("public", true),
+            ("s-maxage=9", true),
+            ("proxy-revalidate", false),
+            ("max-age=9", false),
+        ] {
+            let answer = format!("Cache-Control: max-age=9, {orders}\r\n");
+            let judged = judge_for("", "", 200, &answer, true);
+            assert_eq!(judged.is_some(), expected, "{orders}");
+        }
+        let strict = judge_for(
+            "",
+            "",
+            200,
+            "Cache-Control: max-age=9, proxy-revalidate\r\n",
+            false,
+        );
+        assert!(strict.unwrap().times.strict);
+    }
+
+    /// It is never whole, and nobody should wait for it.
+    #[test]
+    fn what_goes_on_for_ever_is_not_kept() {
+        let events =
+            "Content-Type: Text/Event-Stream; charset=utf-8\r\nCache-Control: max-age=9\r\n";
+        assert!(judge_for("", "", 200, events, false).is_none());
+    }
+
+    /// RFC 9111, 4.2.3: without a date, it is of now; each validation gives the same time.
+    #[test]
+    fn a_304_without_a_date_does_not_prolong_freshness() {
+        let answer = "ETag: \"a\"\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\n";
+        let stored = judge_for("ttl = '10m'", "", 200, answer, false).unwrap();
+        let mut stored = stored.with_body(Bytes::from_static(b"xyz"), 7);
+        let by = b"HTTP/1.1 304 Not Modified\r\nETag: \"a\"\r\n\r\n";
+        for hours in 1..4 {
+            let now = NOW + hours * 3600;
+            let (fresh, kept) = with_fields("", |fields| {
+                let asked = Asked {
+                    fields,
+                    authenticated: false,
+                    at: now,
+                    rewritten: &[],
+                };
+                stored
+                    .freshened(by, &asked, &policy("ttl = '10m'"), now)
+                    .unwrap()
+            });
+            assert!(kept);
+            assert_eq!(fresh.times.left_at(now), 600, "after {hours} h");
+            stored = fresh;
+        }
+    }
+
     /// RFC 9111, 3.2 and 4.3.4.
     #[test]
     fn a_304_brings_fields_up_to_date() {
