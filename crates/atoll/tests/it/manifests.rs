@@ -95,8 +95,8 @@ fn mistakes_of_all_files_are_told_at_once() {
        ╰────
       help: the keys here are `artifact`, `build`, `database`, `deny`, `dependency`, `deploy`,
             `description`, `env`, `health`, `mesh_rate_limit`, `name`, `needs`, `owner`, `protocol`,
-            `request_timeout`, `resilience`, `resources`, `route`, `run`, `scale`, `stop_timeout` and
-            `wait_for`
+            `publish`, `request_timeout`, `resilience`, `resources`, `route`, `run`, `scale`,
+            `stop_timeout`, `subscribe` and `wait_for`
 
     ATL0104
 
