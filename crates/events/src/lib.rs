@@ -1,0 +1,11 @@
+//! Events as services have them without a client of Kafka: published and read over HTTP, pushed to
+//! them, as jobs, and out of their own databases.
+//!
+//! All of it stands on a [`Bus`], which is the embedded broker or a real Kafka: nothing here knows
+//! which. What decides is pure and is told what happened and when; the rest carries bytes.
+
+pub mod bus;
+pub mod record;
+
+pub use bus::{Bus, BusError};
+pub use record::{NewRecord, Place, Record};
