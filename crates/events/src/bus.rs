@@ -51,10 +51,7 @@ pub trait Bus: Send + Sync + 'static {
     ) -> BoxFuture<'_, Result<Option<i64>, BusError>>;
 
     /// How far a group has read, by topic and partition.
-    fn progress(
-        &self,
-        group: &str,
-    ) -> BoxFuture<'_, Result<BTreeMap<(Arc<str>, i32), Mark>, BusError>>;
+    fn progress(&self, group: &str) -> BoxFuture<'_, Result<Marks, BusError>>;
 
     /// Keeps how far a group has read, and publishes records: both or neither. On disk when this
     /// returns.
@@ -65,6 +62,9 @@ pub trait Bus: Send + Sync + 'static {
         records: Vec<NewRecord>,
     ) -> BoxFuture<'_, Result<(), BusError>>;
 }
+
+/// How far a group has read, by topic and partition.
+pub type Marks = BTreeMap<(Arc<str>, i32), Mark>;
 
 /// A part of a partition.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

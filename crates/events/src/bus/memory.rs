@@ -1,12 +1,12 @@
 //! A bus in memory, for tests: whoever uses a bus is tested without a disk.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::future::{BoxFuture, FutureExt as _, ready};
 use tokio::sync::Notify;
 
-use super::{Bus, BusError, Chunk, Ends, Mark, Progress};
+use super::{Bus, BusError, Chunk, Ends, Marks, Progress};
 use crate::record::{NewRecord, Place, Record};
 
 /// Topics that are gone with the process. Clones share them.
@@ -22,7 +22,7 @@ struct Shared {
 #[derive(Debug, Default)]
 struct State {
     topics: HashMap<Arc<str>, Vec<Vec<Record>>>,
-    groups: HashMap<String, BTreeMap<(Arc<str>, i32), Mark>>,
+    groups: HashMap<String, Marks>,
     failing: Option<BusError>,
     now: i64,
 }
@@ -207,10 +207,7 @@ impl Bus for Memory {
         })
     }
 
-    fn progress(
-        &self,
-        group: &str,
-    ) -> BoxFuture<'_, Result<BTreeMap<(Arc<str>, i32), Mark>, BusError>> {
+    fn progress(&self, group: &str) -> BoxFuture<'_, Result<Marks, BusError>> {
         self.answer(|state| Ok(state.groups.get(group).cloned().unwrap_or_default()))
     }
 
