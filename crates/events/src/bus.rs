@@ -21,6 +21,12 @@ pub trait Bus: Send + Sync + 'static {
     /// Makes the topic with one partition, unless there is one of the name.
     fn ensure(&self, topic: &str) -> BoxFuture<'_, Result<(), BusError>>;
 
+    /// Whether the record would be taken: its size, and what its topic says of its value.
+    ///
+    /// # Errors
+    /// [`BusError::Refused`] with the reason, or there is no such topic.
+    fn check(&self, record: &NewRecord) -> Result<(), BusError>;
+
     /// Publishes records: all are acknowledged when this returns, in the order given where they share
     /// a partition. On an error, some of them may be there.
     fn publish(&self, records: Vec<NewRecord>) -> BoxFuture<'_, Result<Vec<Place>, BusError>>;

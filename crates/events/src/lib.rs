@@ -5,7 +5,15 @@
 //! which. What decides is pure and is told what happened and when; the rest carries bytes.
 
 pub mod bus;
+pub mod cloudevents;
+pub mod config;
+pub mod courier;
+pub mod delivery;
+pub mod push;
 pub mod record;
 
 pub use bus::{Bus, BusError};
+pub use config::SubscribeConfig;
+pub use courier::Courier;
+pub use push::Pushes;
 pub use record::{NewRecord, Place, Record};

@@ -125,6 +125,10 @@ impl Bus for Memory {
         })
     }
 
+    fn check(&self, record: &NewRecord) -> Result<(), BusError> {
+        self.lock().partition(&record.topic, 0).map(drop)
+    }
+
     fn publish(&self, records: Vec<NewRecord>) -> BoxFuture<'_, Result<Vec<Place>, BusError>> {
         let done = self.answer(|state| records.into_iter().map(|new| state.append(new)).collect());
         self.0.changed.notify_waiters();

@@ -1,0 +1,204 @@
+//! Who carries requests to services, and what their answers mean.
+//!
+//! The mesh does it: it knows who is ready, whom to spare and how long to wait. Some answers are its
+//! own; of these, those that say that nobody has seen the request are no refusal of the service.
+
+use std::time::Duration;
+
+use atoll_base::ServiceName;
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+
+use crate::config::RetryConfig;
+use crate::delivery::Outcome;
+
+/// Carries requests.
+pub trait Courier: Send + Sync + 'static {
+    /// Sends a request whose target is a path to an instance of the service, and reads the answer, of
+    /// whose body a few megabytes at most.
+    ///
+    /// The error is for a person: there was no answer.
+    fn send(
+        &self,
+        service: &ServiceName,
+        request: http::Request<Bytes>,
+    ) -> BoxFuture<'static, Result<http::Response<Bytes>, String>>;
+}
+
+/// What became of a request.
+#[derive(Debug, Clone)]
+pub enum Ending {
+    /// The service, or the mesh for it, has answered.
+    Answer(http::Response<Bytes>),
+    /// There was no answer in this time.
+    Timeout(Duration),
+    /// It could not be sent.
+    Unsent(String),
+}
+
+/// What the mesh says when nobody has seen a request (`urn:atoll:problem:…`).
+const UNSEEN: [&str; 7] = [
+    "no-instance",
+    "breaker-open",
+    "overloaded",
+    "connect",
+    "maintenance",
+    "rate-limited",
+    "forbidden",
+];
+
+impl Ending {
+    /// What it means for the delivery to `service`.
+    pub fn outcome(&self, service: &ServiceName, retry: &RetryConfig) -> Outcome {
+        let answer = match self {
+            Self::Answer(answer) => answer,
+            Self::Timeout(_) => {
+                return Outcome::Refused {
+                    final_word: false,
+                    after: None,
+                };
+            }
+            Self::Unsent(_) => return Outcome::Unreached { after: None },
+        };
+        let status = answer.status().as_u16();
+        let after = retry_after(answer);
+        match status {
+            200..=299 => Outcome::Taken,
+            429 => Outcome::Unreached { after },
+            _ if unseen(service, answer) => Outcome::Unreached { after },
+            _ => Outcome::Refused {
+                final_word: !retry.covers(status),
+                after,
+            },
+        }
+    }
+
+    /// What happened, in a few words.
+    pub fn reason(&self) -> String {
+        match self {
+            Self::Answer(answer) => match problem(answer).and_then(|problem| problem.detail) {
+                Some(detail) => format!("answered {}: {detail}", answer.status().as_u16()),
+                None => format!("answered {}", answer.status().as_u16()),
+            },
+            Self::Timeout(limit) => format!("did not answer within {limit:?}"),
+            Self::Unsent(error) => format!("could not be reached: {error}"),
+        }
+    }
+}
+
+/// A problem (RFC 9457), as far as it matters here.
+#[derive(Debug, serde::Deserialize)]
+struct Problem {
+    r#type: Option<String>,
+    detail: Option<String>,
+    service: Option<String>,
+}
+
+fn problem(answer: &http::Response<Bytes>) -> Option<Problem> {
+    let kind = answer.headers().get(http::header::CONTENT_TYPE)?;
+    let is_problem = kind.as_bytes().starts_with(b"application/problem+json");
+    is_problem.then(|| serde_json::from_slice(answer.body()).ok())?
+}
+
+/// Whether the mesh says that this service has not seen the request. A service may pass on what the
+/// mesh has told it about another.
+fn unseen(service: &ServiceName, answer: &http::Response<Bytes>) -> bool {
+    let Some(problem) = problem(answer) else {
+        return false;
+    };
+    let kind = problem.r#type.as_deref();
+    let kind = kind.and_then(|kind| kind.strip_prefix("urn:atoll:problem:"));
+    kind.is_some_and(|kind| UNSEEN.contains(&kind))
+        && problem
+            .service
+            .is_none_or(|named| named == service.as_str())
+}
+
+/// `Retry-After` in seconds. (A date is not read: clocks differ.)
+fn retry_after(answer: &http::Response<Bytes>) -> Option<Duration> {
+    let value = answer.headers().get(http::header::RETRY_AFTER)?;
+    let seconds = value.to_str().ok()?.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answered(status: u16, body: &'static str) -> Ending {
+        let kind = if body.is_empty() {
+            "text/plain"
+        } else {
+            "application/problem+json"
+        };
+        let answer = http::Response::builder()
+            .status(status)
+            .header("content-type", kind)
+            .header("retry-after", "3");
+        Ending::Answer(answer.body(Bytes::from_static(body.as_bytes())).unwrap())
+    }
+
+    fn outcome(ending: &Ending) -> Outcome {
+        ending.outcome(
+            &ServiceName::new("points").unwrap(),
+            &RetryConfig::default(),
+        )
+    }
+
+    const AFTER: Option<Duration> = Some(Duration::from_secs(3));
+
+    #[test]
+    fn an_answer_of_the_service_counts() {
+        assert_eq!(outcome(&answered(204, "")), Outcome::Taken);
+        let again = Outcome::Refused {
+            final_word: false,
+            after: AFTER,
+        };
+        assert_eq!(outcome(&answered(500, "")), again);
+        assert_eq!(outcome(&answered(503, "")), again);
+        let last = Outcome::Refused {
+            final_word: true,
+            after: AFTER,
+        };
+        assert_eq!(outcome(&answered(400, "")), last);
+        assert_eq!(outcome(&answered(301, "")), last);
+        assert_eq!(
+            outcome(&answered(429, "")),
+            Outcome::Unreached { after: AFTER }
+        );
+    }
+
+    #[test]
+    fn what_the_mesh_says_of_the_service_is_no_refusal_and_of_others_it_is() {
+        let own = r#"{"type":"urn:atoll:problem:no-instance","service":"points"}"#;
+        assert_eq!(
+            outcome(&answered(503, own)),
+            Outcome::Unreached { after: AFTER }
+        );
+        let other = r#"{"type":"urn:atoll:problem:no-instance","service":"bank"}"#;
+        assert!(matches!(
+            outcome(&answered(503, other)),
+            Outcome::Refused { .. }
+        ));
+        let cut = r#"{"type":"urn:atoll:problem:answer-cut","service":"points"}"#;
+        assert!(matches!(
+            outcome(&answered(502, cut)),
+            Outcome::Refused { .. }
+        ));
+    }
+
+    #[test]
+    fn no_answer_counts_and_no_way_does_not() {
+        let late = Ending::Timeout(Duration::from_secs(30));
+        assert!(matches!(
+            outcome(&late),
+            Outcome::Refused {
+                final_word: false,
+                ..
+            }
+        ));
+        let unsent = Ending::Unsent("refused".to_owned());
+        assert_eq!(outcome(&unsent), Outcome::Unreached { after: None });
+        assert_eq!(late.reason(), "did not answer within 30s");
+    }
+}

@@ -1,0 +1,282 @@
+//! Records pushed to services: a task for each subscription, and the handle that steers them all.
+//!
+//! A subscription is known from the moment that its manifest is: where it begins is kept then, so
+//! that nothing that is published before the service is ready is missed. It runs by what the
+//! revision that serves says. One that no manifest names any more rests; its place is kept, and a
+//! rollback takes it up again.
+
+mod cache;
+mod grave;
+mod letter;
+mod subscription;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use atoll_base::{ServiceName, Tasks, Timestamp};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::bus::{Bus, BusError, Mark, Progress};
+use crate::config::{From, SubscribeConfig};
+use crate::courier::Courier;
+pub use grave::dead_topic;
+use subscription::{Control, Subscription};
+
+/// All subscriptions. A cheap handle.
+#[derive(Clone)]
+pub struct Pushes(Arc<Shared>);
+
+struct Shared {
+    bus: Arc<dyn Bus>,
+    courier: Arc<dyn Courier>,
+    tasks: Tasks,
+    running: Mutex<BTreeMap<(ServiceName, String), Running>>,
+}
+
+struct Running {
+    config: SubscribeConfig,
+    control: mpsc::Sender<Control>,
+}
+
+/// Questions and orders to one subscription wait here.
+const CONTROLS_MAX: usize = 64;
+
+/// What can be seen of a subscription.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct View {
+    /// Who gets the records.
+    pub service: ServiceName,
+    /// The topic.
+    pub topic: String,
+    /// Where they are posted to.
+    pub path: String,
+    /// Records that are not done, of all partitions.
+    pub lag: i64,
+    /// The time of the oldest of them, in milliseconds since 1970, if it is known.
+    pub oldest: Option<i64>,
+    /// Requests under way.
+    pub in_flight: usize,
+    /// Keys whose first record has failed and waits for its next attempt.
+    pub failing: usize,
+    /// Nobody answers: it is tried again then.
+    pub paused_until: Option<Timestamp>,
+    /// Records taken since the node was started.
+    pub taken: u64,
+    /// Attempts that failed.
+    pub failed: u64,
+    /// Records given up.
+    pub buried: u64,
+    /// The last failure, and when.
+    pub trouble: Option<(String, Timestamp)>,
+}
+
+impl Pushes {
+    /// Delivers what is on `bus` by `courier`.
+    pub fn new(bus: Arc<dyn Bus>, courier: Arc<dyn Courier>, tasks: Tasks) -> Self {
+        Self(Arc::new(Shared {
+            bus,
+            courier,
+            tasks,
+            running: Mutex::default(),
+        }))
+    }
+
+    /// A manifest names these subscriptions: those that are new begin here and now.
+    ///
+    /// # Errors
+    /// When a topic is missing or the place cannot be kept.
+    pub async fn declare(
+        &self,
+        service: &ServiceName,
+        subscriptions: &[SubscribeConfig],
+    ) -> Result<(), BusError> {
+        let bus = &self.0.bus;
+        for config in pushed(subscriptions) {
+            let group = group(service, &config.topic);
+            bus.ensure(&dead_topic(service, &config.topic)).await?;
+            let known = bus.progress(&group).await?;
+            let mut fresh = Vec::new();
+            for partition in 0..bus.partitions(&config.topic).await? {
+                let topic: Arc<str> = config.topic.as_str().into();
+                if known.contains_key(&(Arc::clone(&topic), partition)) {
+                    continue;
+                }
+                let ends = bus.ends(&config.topic, partition).await?;
+                // Partitions that are added later are new as a whole.
+                let offset = match config.from {
+                    From::Latest if known.is_empty() => ends.end,
+                    From::Latest | From::Earliest => ends.start,
+                };
+                let mark = Mark {
+                    offset,
+                    metadata: String::new(),
+                };
+                fresh.push(Progress {
+                    topic,
+                    partition,
+                    mark,
+                });
+            }
+            if fresh.is_empty() {
+                continue;
+            }
+            bus.settle(&group, fresh.clone(), Vec::new()).await?;
+            let key = (service.clone(), config.topic.clone());
+            let control = self.lock().get(&key).map(|own| own.control.clone());
+            if let Some(control) = control {
+                for own in fresh {
+                    let open = Control::Open(own.partition, own.mark.offset);
+                    // One that ends meanwhile finds its partitions when it runs again.
+                    let _ = control.send(open).await;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The service serves by a manifest with these subscriptions: they run so from now on, and no
+    /// others.
+    pub fn serve(&self, service: &ServiceName, subscriptions: &[SubscribeConfig]) {
+        let mut running = self.lock();
+        let wanted = |topic: &str| {
+            let mut all = pushed(subscriptions);
+            all.find(|config| config.topic == topic)
+        };
+        // Dropped, its control ends it.
+        running.retain(|(own, topic), _| own != service || wanted(topic).is_some());
+        for config in pushed(subscriptions) {
+            let key = (service.clone(), config.topic.clone());
+            match running.get_mut(&key) {
+                Some(own) if own.config == *config => {}
+                Some(own) => {
+                    own.config = config.clone();
+                    // A full queue means that it is asked for other things all the time.
+                    let control = own.control.clone();
+                    let change = Control::Change(Box::new(config.clone()));
+                    self.0.tasks.spawn("subscription change", async move {
+                        let _ = control.send(change).await;
+                    });
+                }
+                None => {
+                    running.insert(key, self.run(service, config));
+                }
+            }
+        }
+    }
+
+    /// An instance of the service is ready: what waits for one need not wait longer.
+    pub fn reachable(&self, service: &ServiceName) {
+        let running = self.lock();
+        let its = running.iter().filter(|((own, _), _)| own == service);
+        for (_, running) in its {
+            // If the queue is full, it looks again soon by itself.
+            let _ = running.control.try_send(Control::Reachable);
+        }
+    }
+
+    /// All subscriptions that run, as they are now.
+    pub async fn views(&self) -> Vec<View> {
+        let controls: Vec<_> = self.lock().values().map(|it| it.control.clone()).collect();
+        let mut views = Vec::with_capacity(controls.len());
+        for control in controls {
+            let (answer, answered) = oneshot::channel();
+            if control.send(Control::View(answer)).await.is_ok()
+                && let Ok(view) = answered.await
+            {
+                views.push(view);
+            }
+        }
+        views
+    }
+
+    /// Delivers again all records of a topic from a time on (milliseconds since 1970).
+    ///
+    /// # Errors
+    /// When there is no such subscription, or the topic cannot be read.
+    pub async fn replay(
+        &self,
+        service: &ServiceName,
+        topic: &str,
+        time: i64,
+    ) -> Result<u64, BusError> {
+        let key = (service.clone(), topic.to_owned());
+        let control = self.lock().get(&key).map(|own| own.control.clone());
+        let none = || {
+            BusError::Refused(format!(
+                "{service} has no subscription to '{topic}' that runs"
+            ))
+        };
+        let control = control.ok_or_else(none)?;
+        let bus = &self.0.bus;
+        let mut offsets = Vec::new();
+        let mut count = 0;
+        for partition in 0..bus.partitions(topic).await? {
+            let ends = bus.ends(topic, partition).await?;
+            let from = bus.offset_at(topic, partition, time).await?;
+            let from = from.unwrap_or(ends.end).max(ends.start);
+            count += u64::try_from(ends.end - from).unwrap_or(0);
+            offsets.push((partition, from));
+        }
+        let sent = control.send(Control::Rewind(offsets)).await;
+        sent.map_err(|_| none())?;
+        Ok(count)
+    }
+
+    /// Ends all deliveries: those under way have so long to end. What was done is kept.
+    pub async fn stop(&self, limit: Duration) {
+        let running = std::mem::take(&mut *self.lock());
+        let mut endings = Vec::new();
+        for (_, own) in running {
+            let (ended, ending) = oneshot::channel();
+            if own.control.send(Control::Stop(limit, ended)).await.is_ok() {
+                endings.push(ending);
+            }
+        }
+        futures_util::future::join_all(endings).await;
+    }
+
+    fn run(&self, service: &ServiceName, config: &SubscribeConfig) -> Running {
+        let (control, controls) = mpsc::channel(CONTROLS_MAX);
+        let subscription = Subscription::new(
+            service.clone(),
+            config.clone(),
+            (Arc::clone(&self.0.bus), Arc::clone(&self.0.courier)),
+        );
+        let stopping = self.0.tasks.clone();
+        self.0.tasks.spawn("subscription", async move {
+            tokio::select! {
+                () = subscription.run(controls) => {}
+                () = stopping.stopping() => {}
+            }
+        });
+        Running {
+            config: config.clone(),
+            control,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<(ServiceName, String), Running>> {
+        self.0
+            .running
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl std::fmt::Debug for Pushes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pushes").finish_non_exhaustive()
+    }
+}
+
+/// The consumer group that keeps the place of a subscription.
+pub fn group(service: &ServiceName, topic: &str) -> String {
+    format!("atoll.{service}.{topic}")
+}
+
+fn pushed(all: &[SubscribeConfig]) -> impl Iterator<Item = &SubscribeConfig> {
+    all.iter().filter(|config| config.path.is_some())
+}

@@ -1,0 +1,646 @@
+//! The task of one subscription: does what [`Delivery`] decides, and keeps what is done.
+//!
+//! Progress is kept in the background, together with what came of it (answers that are published,
+//! dead letters): all that is done when it is written down, and nothing else, so that both hold or
+//! neither does. Deliveries do not wait for it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use atoll_base::{ServiceName, Timestamp};
+use futures_util::FutureExt as _;
+use futures_util::StreamExt as _;
+use futures_util::future::{AbortHandle, BoxFuture, abortable};
+use futures_util::stream::FuturesUnordered;
+use ring::rand::{SecureRandom as _, SystemRandom};
+use tokio::sync::{mpsc, oneshot};
+
+use super::cache::Cache;
+use super::{View, grave, group, letter};
+use crate::bus::{Bus, BusError, Chunk, Mark, Progress};
+use crate::config::SubscribeConfig;
+use crate::courier::{Courier, Ending};
+use crate::delivery::{Action, Arrival, Command, Delivery, Flight, Outcome};
+use crate::record::{NewRecord, Record};
+
+/// Records are read in pieces of about this size.
+const READ_BYTES: usize = 1 << 20;
+/// Progress is kept this often at most.
+const KEEP_EVERY: Duration = Duration::from_millis(50);
+/// What fails on the bus is tried again after this.
+const TRY_AGAIN: Duration = Duration::from_secs(1);
+/// While more answers and dead letters than this are not kept, nothing new is delivered.
+const UNKEPT_MAX: usize = 1000;
+/// A subscription that nobody names any more ends within this.
+const LEAVE_WITHIN: Duration = Duration::from_secs(10);
+
+/// An order or a question.
+pub(super) enum Control {
+    /// Somebody answers again.
+    Reachable,
+    /// Another way to deliver.
+    Change(Box<SubscribeConfig>),
+    /// A partition that is new.
+    Open(i32, i64),
+    /// Reading begins anew: partitions and offsets.
+    Rewind(Vec<(i32, i64)>),
+    /// How it stands.
+    View(oneshot::Sender<View>),
+    /// An end, within this time.
+    Stop(Duration, oneshot::Sender<()>),
+}
+
+/// Something that was under way has ended.
+enum Done {
+    Read(i32, i64, Result<Chunk, BusError>),
+    Answered(Box<Answered>),
+    Settled(Vec<Progress>, Vec<NewRecord>, Result<(), BusError>),
+    /// A pause after an error is over.
+    Rested(i32),
+}
+
+struct Answered {
+    flight: Flight,
+    records: Vec<Record>,
+    ending: Ending,
+    letter: letter::Facts,
+    /// Records that are not in the topic any more.
+    gone: bool,
+}
+
+/// A subscription that runs.
+pub(super) struct Subscription {
+    service: ServiceName,
+    config: Arc<SubscribeConfig>,
+    topic: Arc<str>,
+    group: String,
+    bus: Arc<dyn Bus>,
+    courier: Arc<dyn Courier>,
+    machine: Delivery,
+    cache: Cache,
+    work: FuturesUnordered<BoxFuture<'static, Done>>,
+    reading: HashMap<i32, AbortHandle>,
+    /// What came of records that are done, in order; not kept yet.
+    unkept: Vec<NewRecord>,
+    settling: bool,
+    settle_after: Instant,
+    /// What is done could not be kept the last time.
+    unkeepable: bool,
+    held: bool,
+    random: SystemRandom,
+    taken: u64,
+    failed: u64,
+    buried: u64,
+    trouble: Option<(String, Timestamp)>,
+}
+
+impl Subscription {
+    pub(super) fn new(
+        service: ServiceName,
+        config: SubscribeConfig,
+        (bus, courier): (Arc<dyn Bus>, Arc<dyn Courier>),
+    ) -> Self {
+        Self {
+            group: group(&service, &config.topic),
+            topic: config.topic.as_str().into(),
+            machine: Delivery::new(config.settings()),
+            config: Arc::new(config),
+            service,
+            bus,
+            courier,
+            cache: Cache::default(),
+            work: FuturesUnordered::new(),
+            reading: HashMap::new(),
+            unkept: Vec::new(),
+            settling: false,
+            settle_after: monotonic(),
+            unkeepable: false,
+            held: false,
+            random: SystemRandom::new(),
+            taken: 0,
+            failed: 0,
+            buried: 0,
+            trouble: None,
+        }
+    }
+
+    /// Delivers until it is told to stop, or nobody can tell it anything any more.
+    pub(super) async fn run(mut self, mut controls: mpsc::Receiver<Control>) {
+        while let Err(error) = self.open().await {
+            self.trouble(format!("its place cannot be read: {error}"));
+            let rest = tokio::time::sleep(TRY_AGAIN);
+            tokio::pin!(rest);
+            loop {
+                tokio::select! {
+                    () = &mut rest => break,
+                    control = controls.recv() => match control {
+                        Some(Control::Stop(_, ended)) => return told(ended),
+                        Some(other) => self.control(other),
+                        None => return,
+                    },
+                }
+            }
+        }
+        loop {
+            self.start_reads();
+            self.start_settle();
+            let deadline = self.deadline();
+            tokio::select! {
+                biased;
+                control = controls.recv() => match control {
+                    Some(Control::Stop(limit, ended)) => {
+                        self.end(limit).await;
+                        return told(ended);
+                    }
+                    Some(other) => self.control(other),
+                    None => return self.end(LEAVE_WITHIN).await,
+                },
+                Some(done) = self.work.next() => {
+                    self.finish(done);
+                    while let Some(Some(done)) = self.work.next().now_or_never() {
+                        self.finish(done);
+                    }
+                }
+                () = sleep_until(deadline) => self.apply(Command::Tick),
+            }
+        }
+    }
+
+    async fn open(&mut self) -> Result<(), BusError> {
+        let known = self.bus.progress(&self.group).await?;
+        for partition in 0..self.bus.partitions(&self.topic).await? {
+            let mark = known.get(&(Arc::clone(&self.topic), partition));
+            let mark = mark.cloned().unwrap_or_default();
+            self.machine.open(partition, mark.offset, &mark.metadata);
+        }
+        Ok(())
+    }
+
+    fn control(&mut self, control: Control) {
+        match control {
+            Control::Reachable => self.apply(Command::Reachable),
+            Control::Change(config) => {
+                self.machine.set(config.settings());
+                self.config = Arc::from(config);
+                self.apply(Command::Tick);
+            }
+            Control::Open(partition, offset) => {
+                if !self.machine.partitions().any(|own| own == partition) {
+                    self.machine.open(partition, offset, "");
+                }
+            }
+            Control::Rewind(offsets) => {
+                for (partition, offset) in offsets {
+                    self.cache.clear(partition);
+                    if let Some(reading) = self.reading.remove(&partition) {
+                        reading.abort();
+                    }
+                    self.apply(Command::Rewind { partition, offset });
+                }
+            }
+            Control::View(answer) => {
+                let view = self.view();
+                let bus = Arc::clone(&self.bus);
+                let standings = self
+                    .machine
+                    .partitions()
+                    .map(|own| (own, self.machine.standing(own)));
+                let standings: Vec<_> = standings.collect();
+                let topic = Arc::clone(&self.topic);
+                // The end of each partition is asked for; who asked may have gone meanwhile.
+                let told = async move {
+                    let mut view = view;
+                    for (partition, standing) in standings {
+                        view.lag += i64::try_from(standing.outstanding).unwrap_or(i64::MAX);
+                        if let Ok(ends) = bus.ends(&topic, partition).await {
+                            view.lag += (ends.end - standing.next.max(ends.start)).max(0);
+                        }
+                    }
+                    let _ = answer.send(view);
+                    Done::Rested(-1)
+                };
+                self.work.push(told.boxed());
+            }
+            Control::Stop(..) => {}
+        }
+    }
+
+    fn start_reads(&mut self) {
+        let partitions: Vec<i32> = self.machine.partitions().collect();
+        for partition in partitions {
+            if self.reading.contains_key(&partition) {
+                continue;
+            }
+            let Some(from) = self.machine.wants(partition) else {
+                continue;
+            };
+            let (bus, topic) = (Arc::clone(&self.bus), Arc::clone(&self.topic));
+            let (read, abort) = abortable(async move {
+                loop {
+                    match bus.read(&topic, partition, from, READ_BYTES).await {
+                        Ok(chunk) if chunk.next == from => bus.wait(&topic, partition, from).await,
+                        read => return read,
+                    }
+                }
+            });
+            self.reading.insert(partition, abort);
+            let read = read.map(move |read| match read {
+                Ok(read) => Done::Read(partition, from, read),
+                Err(_aborted) => Done::Rested(-1),
+            });
+            self.work.push(read.boxed());
+        }
+    }
+
+    fn finish(&mut self, done: Done) {
+        match done {
+            Done::Read(partition, from, Ok(chunk)) => {
+                self.reading.remove(&partition);
+                self.arrived(partition, from, chunk);
+            }
+            Done::Read(partition, from, Err(BusError::Gone { start, .. })) if start > from => {
+                self.reading.remove(&partition);
+                let lost = format!(
+                    "the records {from} to {} of partition {partition} were deleted before they were delivered: the topic's retention is too short",
+                    start - 1
+                );
+                tracing::error!(service = %self.service, topic = %self.topic, "{lost}");
+                self.trouble(lost);
+                let chunk = Chunk {
+                    records: Vec::new(),
+                    next: start,
+                };
+                self.arrived(partition, from, chunk);
+            }
+            Done::Read(partition, _, Err(error)) => {
+                self.trouble(format!("the topic cannot be read: {error}"));
+                let rest = tokio::time::sleep(TRY_AGAIN);
+                self.work
+                    .push(rest.map(move |()| Done::Rested(partition)).boxed());
+            }
+            Done::Rested(partition) => drop(self.reading.remove(&partition)),
+            Done::Answered(answered) => self.answered(*answered),
+            Done::Settled(progress, records, result) => self.settled(progress, records, result),
+        }
+    }
+
+    fn arrived(&mut self, partition: i32, from: i64, chunk: Chunk) {
+        let (now, wall) = (monotonic(), Timestamp::now());
+        let arrivals = chunk.records.iter().map(|record| Arrival {
+            offset: record.place.offset,
+            key: record.key.as_ref().map(|key| letter::hash(key)),
+            due: letter::due(record, wall).map(|wait| now + wait),
+        });
+        let arrivals = arrivals.collect();
+        for record in chunk.records {
+            self.cache.put(record);
+        }
+        self.apply(Command::Arrived {
+            partition,
+            from,
+            records: arrivals,
+            next: chunk.next,
+        });
+    }
+
+    fn apply(&mut self, command: Command) {
+        let actions = self.machine.apply(command, monotonic());
+        self.perform(actions);
+    }
+
+    fn perform(&mut self, actions: Vec<Action>) {
+        for action in actions {
+            if let Action::Deliver {
+                flight,
+                partition,
+                offsets,
+                attempt,
+            } = action
+            {
+                self.deliver(flight, partition, &offsets, attempt);
+            }
+        }
+    }
+
+    fn deliver(&mut self, flight: Flight, partition: i32, offsets: &[i64], attempt: u32) {
+        let found = offsets
+            .iter()
+            .map(|offset| (*offset, self.cache.take(partition, *offset)));
+        let found: Vec<_> = found.collect();
+        let (bus, courier) = (Arc::clone(&self.bus), Arc::clone(&self.courier));
+        let (topic, service) = (Arc::clone(&self.topic), self.service.clone());
+        let config = Arc::clone(&self.config);
+        let seed = self.dice_wide();
+        self.work.push(Box::pin(async move {
+            let mut records = Vec::with_capacity(found.len());
+            let mut gone = false;
+            for (offset, cached) in found {
+                let record = match cached {
+                    Some(record) => Ok(Some(record)),
+                    None => again(&*bus, &topic, partition, offset).await,
+                };
+                match record {
+                    Ok(Some(record)) => records.push(record),
+                    Ok(None) => gone = true,
+                    Err(error) => {
+                        let ending = Ending::Unsent(format!("the topic cannot be read: {error}"));
+                        return answered(flight, records, ending, letter::Facts::default(), false);
+                    }
+                }
+            }
+            let (request, facts) = letter::write(&config, &service, &records, attempt, seed);
+            let limit = config.timeout.0;
+            let ending = if records.is_empty() {
+                Ending::Unsent("nothing is left to send".to_owned())
+            } else {
+                match tokio::time::timeout(limit, courier.send(&service, request)).await {
+                    Ok(Ok(answer)) => Ending::Answer(answer),
+                    Ok(Err(error)) => Ending::Unsent(error),
+                    Err(_) => Ending::Timeout(limit),
+                }
+            };
+            answered(flight, records, ending, facts, gone)
+        }));
+    }
+
+    fn answered(&mut self, answered: Answered) {
+        let Answered {
+            flight,
+            records,
+            ending,
+            letter,
+            gone,
+        } = answered;
+        let mut outcome = ending.outcome(&self.service, &self.config.retry);
+        let mut reason = ending.reason();
+        if records.is_empty() && gone {
+            // What was deleted needs no delivery.
+            outcome = Outcome::Taken;
+            self.trouble(
+                "a record was deleted before it was delivered: the topic's retention is too short"
+                    .to_owned(),
+            );
+        } else if outcome == Outcome::Taken
+            && let Some(Err(error)) = self.publish_answer(&records, &ending, &letter)
+        {
+            reason = format!("its answer cannot be published: {error}");
+            outcome = Outcome::Refused {
+                final_word: true,
+                after: None,
+            };
+        }
+        if outcome == Outcome::Taken {
+            self.taken += records.len() as u64;
+        } else {
+            self.failed += 1;
+            self.trouble(format!("{} {reason}", self.service));
+        }
+        let dice = self.dice_wide().0;
+        let command = Command::Answered {
+            flight,
+            outcome,
+            dice,
+        };
+        let actions = self.machine.apply(command, monotonic());
+        self.bury(&actions, &records, &reason, &ending, &letter.trace);
+        for record in records {
+            if self
+                .machine
+                .is_outstanding(record.place.partition, record.place.offset)
+            {
+                self.cache.put(record);
+            }
+        }
+        self.perform(actions);
+        self.hold();
+    }
+
+    /// What is given up becomes a dead letter.
+    fn bury(
+        &mut self,
+        actions: &[Action],
+        records: &[Record],
+        reason: &str,
+        ending: &Ending,
+        trace: &str,
+    ) {
+        for action in actions {
+            let Action::Bury {
+                partition,
+                offset,
+                attempts,
+            } = action
+            else {
+                continue;
+            };
+            let dead = (*partition, *offset);
+            let own = |record: &&Record| (record.place.partition, record.place.offset) == dead;
+            let Some(record) = records.iter().find(own) else {
+                continue;
+            };
+            let death = grave::Death {
+                service: &self.service,
+                path: self.config.path.as_deref().unwrap_or_default(),
+                attempts: *attempts,
+                reason,
+                ending,
+                trace,
+                time: Timestamp::now(),
+            };
+            self.unkept.push(grave::letter(record, &death));
+            self.buried += 1;
+        }
+    }
+
+    /// What the service has answered becomes a record, if that is wanted.
+    fn publish_answer(
+        &mut self,
+        records: &[Record],
+        ending: &Ending,
+        facts: &letter::Facts,
+    ) -> Option<Result<(), BusError>> {
+        let topic = self.config.output.as_deref()?;
+        let (Ending::Answer(answer), Some(record)) = (ending, records.first()) else {
+            return None;
+        };
+        let output = letter::output(topic, record, answer, facts)?;
+        let checked = output.map_err(BusError::Refused).and_then(|output| {
+            self.bus.check(&output)?;
+            self.unkept.push(output);
+            Ok(())
+        });
+        Some(checked)
+    }
+
+    fn hold(&mut self) {
+        let full = self.unkept.len() > UNKEPT_MAX;
+        if full != self.held {
+            self.held = full;
+            self.apply(Command::Hold(full));
+        }
+    }
+
+    /// Keeps all that is done, if it is time.
+    fn start_settle(&mut self) {
+        let now = monotonic();
+        let patient = self.unkept.is_empty() || self.unkeepable;
+        let early = patient && self.settle_after > now;
+        if self.settling || early || !self.machine.has_progress() {
+            return;
+        }
+        self.settle_after = now + KEEP_EVERY;
+        let partitions: Vec<i32> = self.machine.partitions().collect();
+        let done = partitions.into_iter().filter_map(|partition| {
+            let (offset, metadata) = self.machine.progress(partition)?;
+            Some(Progress {
+                topic: Arc::clone(&self.topic),
+                partition,
+                mark: Mark { offset, metadata },
+            })
+        });
+        let progress: Vec<Progress> = done.collect();
+        let records = std::mem::take(&mut self.unkept);
+        self.settling = true;
+        let (bus, group) = (Arc::clone(&self.bus), self.group.clone());
+        self.work.push(Box::pin(async move {
+            let settled = bus.settle(&group, progress.clone(), records.clone()).await;
+            Done::Settled(progress, records, settled)
+        }));
+    }
+
+    fn settled(
+        &mut self,
+        progress: Vec<Progress>,
+        mut records: Vec<NewRecord>,
+        result: Result<(), BusError>,
+    ) {
+        self.settling = false;
+        self.unkeepable = result.is_err();
+        if let Err(error) = result {
+            self.trouble(format!("what is done cannot be kept: {error}"));
+            for own in progress {
+                self.machine.not_kept(own.partition);
+            }
+            records.append(&mut self.unkept);
+            self.unkept = records;
+            self.settle_after = monotonic() + TRY_AGAIN;
+        }
+        self.hold();
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        let keep = (!self.settling && self.machine.has_progress()).then_some(self.settle_after);
+        let next = self.machine.next_deadline();
+        [keep, next].into_iter().flatten().min()
+    }
+
+    /// What is under way may end; then all that is done is kept.
+    async fn end(mut self, limit: Duration) {
+        let until = tokio::time::Instant::from_std(monotonic() + limit);
+        for (_, reading) in self.reading.drain() {
+            reading.abort();
+        }
+        self.held = true;
+        self.apply(Command::Hold(true));
+        while self.machine.in_flight() > 0 || self.settling {
+            let Ok(Some(done)) = tokio::time::timeout_at(until, self.work.next()).await else {
+                break;
+            };
+            self.finish(done);
+        }
+        self.settle_after = monotonic();
+        self.start_settle();
+        while self.settling {
+            let Ok(Some(done)) = tokio::time::timeout_at(until, self.work.next()).await else {
+                tracing::warn!(service = %self.service, topic = %self.topic, "what was delivered last may be delivered again");
+                return;
+            };
+            self.finish(done);
+        }
+    }
+
+    fn view(&self) -> View {
+        let wait = self.machine.paused_until();
+        let wait = wait.map(|until| until.saturating_duration_since(monotonic()));
+        View {
+            service: self.service.clone(),
+            topic: self.topic.to_string(),
+            path: self.config.path.clone().unwrap_or_default(),
+            lag: 0,
+            oldest: self.cache.first().map(|record| record.time),
+            in_flight: self.machine.in_flight(),
+            failing: self.machine.failing(),
+            paused_until: wait.map(|wait| Timestamp::now().after(wait)),
+            taken: self.taken,
+            failed: self.failed,
+            buried: self.buried,
+            trouble: self.trouble.clone(),
+        }
+    }
+
+    fn trouble(&mut self, what: String) {
+        self.trouble = Some((what, Timestamp::now()));
+    }
+
+    fn dice_wide(&self) -> (u64, u64, u64) {
+        let mut bytes = [0; 24];
+        // Without random numbers, waits are not spread and traces begin with zeros; nothing breaks.
+        let _ = self.random.fill(&mut bytes);
+        let number = |at: usize| {
+            let part = bytes.iter().skip(at).take(8);
+            part.fold(0_u64, |sum, byte| sum << 8 | u64::from(*byte))
+        };
+        (number(0), number(8), number(16))
+    }
+}
+
+fn answered(
+    flight: Flight,
+    records: Vec<Record>,
+    ending: Ending,
+    letter: letter::Facts,
+    gone: bool,
+) -> Done {
+    Done::Answered(Box::new(Answered {
+        flight,
+        records,
+        ending,
+        letter,
+        gone,
+    }))
+}
+
+/// A record that is not in memory any more; none if it is not in the topic either.
+async fn again(
+    bus: &dyn Bus,
+    topic: &str,
+    partition: i32,
+    offset: i64,
+) -> Result<Option<Record>, BusError> {
+    match bus.read(topic, partition, offset, 1).await {
+        Ok(chunk) => Ok(chunk
+            .records
+            .into_iter()
+            .find(|own| own.place.offset == offset)),
+        Err(BusError::Gone { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Who asked for the end may not wait for it.
+fn told(ended: oneshot::Sender<()>) {
+    let _ = ended.send(());
+}
+
+/// The time by which the timers here run.
+fn monotonic() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => std::future::pending().await,
+    }
+}
