@@ -5,7 +5,9 @@
 //! which. What decides is pure and is told what happened and when; the rest carries bytes.
 
 pub mod bus;
+pub mod cloudevents;
 pub mod record;
 
 pub use bus::{Bus, BusError};
+pub use cloudevents::Event;
 pub use record::{NewRecord, Place, Record};
