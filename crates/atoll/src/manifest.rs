@@ -22,8 +22,9 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use atoll_base::{HumanDuration, ServiceName};
-use atoll_broker::config::{EventsConfig, PublishConfig, SubscribeConfig, TopicConfig};
+use atoll_broker::config::{EventsConfig, PublishConfig, TopicConfig};
 use atoll_deploy::{DeployConfig, ScaleConfig};
+use atoll_events::SubscribeConfig;
 use atoll_proxy::auth::AuthConfig;
 use atoll_proxy::config::{EdgeConfig, MeshConfig, RouteConfig};
 use atoll_proxy::rate::RateLimitConfig;

@@ -8,7 +8,9 @@ mod access_log;
 mod api_keys;
 mod broker;
 mod build;
+mod bus;
 mod certificates;
+mod courier;
 mod environment;
 mod events;
 mod ground;
@@ -257,6 +259,9 @@ impl Node {
             .map(|s| s.file.stop_timeout.0)
             .max();
         let limit = slowest.unwrap_or_default() + Duration::from_secs(5);
+        if let Some(topics) = &self.parts.topics {
+            topics.pushes().stop(DRAIN_MAX).await;
+        }
         self.parts.deploy.stop_all(limit).await;
         self.parts.supervisor.stop_all().await;
         self.parts.proxy.stop(Duration::from_secs(1)).await;
@@ -330,7 +335,7 @@ pub enum OrderError {
     Deploy(#[from] atoll_deploy::Error),
     /// Its topics cannot be set up.
     #[error(transparent)]
-    Topics(#[from] atoll_broker::Error),
+    Topics(#[from] broker::TopicsError),
 }
 
 fn source_of(service: &ServiceManifest) -> Source {
@@ -354,16 +359,18 @@ impl Parts {
         let events = Arc::new(Events::new(telemetry.clone()));
         let api_keys = KeyRing::open(sql.clone()).await?;
         let doors = keys::Doors::open(application, &api_keys)?;
-        let topics = broker::Topics::open(application, state, &sql, &events, &tasks).await?;
         let access_log = access_log(application, &events)?;
         let spans = sinks::Spans2Log::new(telemetry.clone(), access_log.clone());
         let proxy = proxy(application, &doors, spans)?;
         let traffic = Arc::new(Traffic::new(proxy.clone()));
+        let told = (&events, &traffic);
+        let topics = broker::Topics::open(application, state, &sql, told, &tasks).await?;
         let news = Arc::new(sinks::News::default());
         let own_ready = Arc::new(OwnReady::default());
         let warnings = Arc::new(Mutex::new(Vec::new()));
         let watch = sinks::InstanceWatch {
             traffic: Arc::clone(&traffic),
+            topics: topics.clone(),
             events: Arc::clone(&events),
             news: Arc::clone(&news),
             own_ready: Arc::clone(&own_ready),

@@ -31,14 +31,6 @@ pub struct PublishConfig {
     pub topics: Vec<String>,
 }
 
-/// `[[subscribe]]` of `service.toml`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct SubscribeConfig {
-    /// A topic that it reads, with a client of Kafka. Others are refused.
-    pub topic: String,
-}
-
 /// How one topic is kept: `[topics."NAME"]` of `atoll.toml`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]

@@ -80,6 +80,21 @@ impl Error {
         }
     }
 
+    /// Whether it is the record that is wrong, so that the same again would be refused again.
+    pub fn is_of_the_record(&self) -> bool {
+        let Self::Refused(response, _) = self else {
+            return false;
+        };
+        matches!(
+            response,
+            ResponseError::MessageTooLarge
+                | ResponseError::InvalidRecord
+                | ResponseError::CorruptMessage
+                | ResponseError::UnsupportedCompressionType
+                | ResponseError::UnsupportedForMessageFormat
+        )
+    }
+
     pub(crate) fn listen(addr: SocketAddr, source: std::io::Error) -> Self {
         Self::Listen {
             addr: addr.to_string(),

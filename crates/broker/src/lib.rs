@@ -12,6 +12,7 @@ pub mod catalog;
 pub mod config;
 pub mod group;
 pub mod groups;
+pub mod inside;
 pub mod journal;
 pub mod open_txns;
 pub mod partition;
@@ -33,6 +34,7 @@ mod service;
 
 pub use broker::Broker;
 pub use error::Error;
+pub use inside::Inside;
 pub use service::Door;
 
 pub use sealed::SealError;

@@ -8,21 +8,26 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use atoll_base::{ServiceName, Tasks};
+use atoll_base::{Code, Coded, ServiceName, Tasks};
 use atoll_broker::access::{Access, Account};
-use atoll_broker::{Broker, Door};
+use atoll_broker::{Broker, Door, Inside};
+use atoll_events::{Pushes, SubscribeConfig};
 use atoll_store::log::{Finding, Log, RealDisk};
 use atoll_store::{Sql, StateDir};
 use atoll_telemetry::Level;
 use ring::hmac;
 use ring::rand::{SecureRandom as _, SystemRandom};
 
+use super::bus::BrokerBus;
+use super::courier::MeshCourier;
 use super::events::Events;
+use super::traffic::Traffic;
 use crate::manifest::{Application, ServiceFile};
 
 /// The broker of an application that has topics.
 pub(super) struct Topics {
     broker: Broker,
+    pushes: Pushes,
     addr: std::net::SocketAddr,
     secret: hmac::Key,
 }
@@ -34,7 +39,7 @@ impl Topics {
         application: &Application,
         state: &StateDir,
         sql: &Sql,
-        events: &Arc<Events>,
+        (events, traffic): (&Arc<Events>, &Arc<Traffic>),
         tasks: &Tasks,
     ) -> anyhow::Result<Option<Arc<Self>>> {
         let Some(config) = &application.file.events else {
@@ -48,7 +53,10 @@ impl Topics {
         findings.iter().for_each(|finding| tell(events, finding));
         let access = Access::new(config.is_open());
         let broker = Broker::open(sql.clone(), log, access, config.auto_create, tasks).await?;
+        let bus = Arc::new(BrokerBus(Inside::new(broker.clone())));
+        let courier = Arc::new(MeshCourier::new(Arc::clone(traffic)));
         let own = Self {
+            pushes: Pushes::new(bus, courier, tasks.clone()),
             addr: door.addr(),
             secret: secret(state.path())?,
             broker: broker.clone(),
@@ -60,10 +68,7 @@ impl Topics {
     }
 
     /// Makes and sets up the topics of the manifests, and says who may do what.
-    pub(super) async fn declare(
-        &self,
-        application: &Application,
-    ) -> Result<(), atoll_broker::Error> {
+    pub(super) async fn declare(&self, application: &Application) -> Result<(), TopicsError> {
         let topics = &application.file.topics;
         let services = application.services.values();
         let declared = services.flat_map(|own| published(&own.file).chain(read(&own.file)));
@@ -84,7 +89,20 @@ impl Topics {
         });
         let accounts: HashMap<_, _> = accounts.collect();
         self.broker.access().replace(accounts);
+        for (name, own) in &application.services {
+            self.pushes.declare(name, &own.file.subscribe).await?;
+        }
         Ok(())
+    }
+
+    /// The records that are pushed to services.
+    pub(super) fn pushes(&self) -> &Pushes {
+        &self.pushes
+    }
+
+    /// A revision with this manifest serves.
+    pub(super) fn serve(&self, service: &ServiceName, subscriptions: &[SubscribeConfig]) {
+        self.pushes.serve(service, subscriptions);
     }
 
     /// What an instance of the service is told; nothing if it declares nothing.
@@ -114,6 +132,26 @@ impl Topics {
 
     fn password(&self, service: &ServiceName) -> String {
         hex(hmac::sign(&self.secret, service.as_str().as_bytes()).as_ref())
+    }
+}
+
+/// Why topics or subscriptions cannot be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum TopicsError {
+    /// The broker does not do it.
+    #[error(transparent)]
+    Broker(#[from] atoll_broker::Error),
+    /// A subscription cannot begin.
+    #[error(transparent)]
+    Bus(#[from] atoll_events::BusError),
+}
+
+impl Coded for TopicsError {
+    fn code(&self) -> Code {
+        match self {
+            Self::Broker(error) => error.code(),
+            Self::Bus(_) => Code("ATL0902"),
+        }
     }
 }
 

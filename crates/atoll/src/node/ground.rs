@@ -219,7 +219,12 @@ impl Ground for SharedGround {
 
     fn serve(&self, revision: &Revision, ids: &[InstanceId], standby: &[InstanceId]) {
         match file_of(revision) {
-            Ok(file) => self.0.traffic.serve(&revision.service, file, ids, standby),
+            Ok(file) => {
+                if let Some(topics) = &self.0.topics {
+                    topics.serve(&revision.service, &file.subscribe);
+                }
+                self.0.traffic.serve(&revision.service, file, ids, standby);
+            }
             Err(reason) => self
                 .0
                 .events

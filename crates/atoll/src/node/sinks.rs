@@ -10,6 +10,7 @@ use atoll_supervisor::{Event, ExitReason, Observer, OutputLine, OutputSink, Stre
 use atoll_telemetry::{Handle as Telemetry, Hop, HopOutcome, Level, NewRecord, Stream};
 
 use super::access_log::AccessLog;
+use super::broker::Topics;
 use super::events::Events;
 use super::traffic::Traffic;
 
@@ -48,6 +49,7 @@ impl News {
 /// Hears the supervisor. Traffic is changed at once, within the call; everything else is passed on.
 pub struct InstanceWatch {
     pub traffic: Arc<Traffic>,
+    pub topics: Option<Arc<Topics>>,
     pub events: Arc<Events>,
     pub news: Arc<News>,
     /// Instances of Atoll's own (database servers), which no deployment knows.
@@ -147,6 +149,9 @@ impl Observer for InstanceWatch {
             }
             Event::Ready { id, addr, after } => {
                 self.traffic.ready(&id, addr);
+                if let Some(topics) = &self.topics {
+                    topics.pushes().reachable(id.service());
+                }
                 self.own_ready.set(&id, true);
                 self.own_ready.set_trouble(&id, None);
                 let millis = after.as_millis();

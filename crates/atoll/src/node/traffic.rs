@@ -68,6 +68,11 @@ impl Traffic {
         }
     }
 
+    /// The node itself calls as `service`.
+    pub fn adopt(&self, service: ServiceName) {
+        self.proxy.callers().adopt(service);
+    }
+
     /// No process of the instance runs any more.
     pub fn stopped(&self, id: &InstanceId) {
         if let Some(cgroup) = self.lock().cgroups.remove(id) {

@@ -32,7 +32,7 @@ pub struct Options {
     pub producer: Option<(Producer, i32)>,
     /// Whether it is part of a transaction of that producer.
     pub transactional: bool,
-    pub(super) control: bool,
+    pub(crate) control: bool,
 }
 
 /// A record to be written.

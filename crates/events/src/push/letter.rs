@@ -18,8 +18,6 @@ use crate::record::{Header, NewRecord, Record};
 /// The header of a record that is not to be delivered before a time (RFC 3339).
 pub(crate) const DELIVER_AT: &str = "atoll-deliver-at";
 const TRACEPARENT: &str = "traceparent";
-const ATTEMPT: HeaderName = HeaderName::from_static("atoll-attempt");
-const SUBSCRIPTION: HeaderName = HeaderName::from_static("atoll-topic");
 
 /// What is known of a request after it was sent.
 #[derive(Debug, Clone, Default)]
@@ -30,13 +28,14 @@ pub(super) struct Facts {
     pub(super) traceparent: String,
 }
 
-/// The request for these records, and what there is to know about it. `seed`: random numbers.
+/// The request for these records, and what there is to know about it. `dice`: a random
+/// number.
 pub(super) fn write(
     config: &SubscribeConfig,
     service: &ServiceName,
     records: &[Record],
     attempt: u32,
-    seed: (u64, u64, u64),
+    dice: u64,
 ) -> (http::Request<Bytes>, Facts) {
     let message = match records {
         [one] if config.batch <= 1 => Event::of_record(one).with_place(one).to_binary(),
@@ -47,7 +46,7 @@ pub(super) fn write(
             cloudevents::encode_batch(&events.collect::<Vec<_>>())
         }
     };
-    let facts = facts(records, seed);
+    let facts = facts(records, dice);
     let mut request = http::Request::new(message.body);
     *request.method_mut() = http::Method::POST;
     let path = config.path.as_deref().unwrap_or("/");
@@ -58,35 +57,45 @@ pub(super) fn write(
     if let Ok(host) = HeaderValue::from_str(service.as_str()) {
         headers.insert(http::header::HOST, host);
     }
-    if let Ok(topic) = HeaderValue::from_str(&config.topic) {
-        headers.insert(SUBSCRIPTION, topic);
-    }
-    headers.insert(ATTEMPT, HeaderValue::from(attempt));
+    headers.insert(
+        HeaderName::from_static("ce-attempt"),
+        HeaderValue::from(attempt),
+    );
     if let Ok(parent) = HeaderValue::from_str(&facts.traceparent) {
         headers.insert(HeaderName::from_static(TRACEPARENT), parent);
     }
     (request, facts)
 }
 
-/// The trace of the record, or a new one.
-fn facts(records: &[Record], (one, two, three): (u64, u64, u64)) -> Facts {
+/// The trace of the record. One that has none gets its own, the same for all attempts.
+fn facts(records: &[Record], parent: u64) -> Facts {
     let known = match records {
         [record] => record.text(TRACEPARENT).filter(|text| is_traceparent(text)),
         _ => None,
     };
     let traceparent = known.map_or_else(
         || {
-            format!(
-                "00-{:016x}{:016x}-{:016x}-01",
-                one.max(1),
-                two,
-                three.max(1)
-            )
+            let trace = records.first().map_or(1, trace_of).max(1);
+            format!("00-{trace:032x}-{:016x}-01", parent.max(1))
         },
         str::to_owned,
     );
     let trace = traceparent.get(3..35).unwrap_or_default().to_owned();
     Facts { trace, traceparent }
+}
+
+/// A number that no other record is likely to have.
+fn trace_of(record: &Record) -> u128 {
+    let half = |salt: u64| {
+        let mut hasher = DefaultHasher::new();
+        hasher.write_u64(salt);
+        hasher.write(record.place.topic.as_bytes());
+        hasher.write_i32(record.place.partition);
+        hasher.write_i64(record.place.offset);
+        hasher.write_i64(record.time);
+        u128::from(hasher.finish())
+    };
+    half(1) << 64 | half(2)
 }
 
 /// Version 00 of the W3C's text: `00-TRACE-PARENT-FLAGS`.
@@ -196,7 +205,7 @@ mod tests {
         let config = SubscribeConfig::new("orders.placed", Some("/events/placed?a=1".to_owned()));
         let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
         let record = record(vec![Header::text("traceparent", parent)]);
-        let (request, facts) = write(&config, &points(), &[record], 3, (1, 2, 3));
+        let (request, facts) = write(&config, &points(), &[record], 3, 1);
         let field = |name: &str| request.headers().get(name).unwrap().to_str().unwrap();
         assert_eq!(request.uri(), "/events/placed?a=1");
         assert_eq!(request.body(), "{\"id\":1}");
@@ -205,7 +214,7 @@ mod tests {
         assert_eq!(field("ce-partitionkey"), "k1");
         assert_eq!(field("ce-offset"), "7");
         assert_eq!(field("host"), "points");
-        assert_eq!(field("atoll-attempt"), "3");
+        assert_eq!(field("ce-attempt"), "3");
         assert_eq!(field("traceparent"), parent);
         assert_eq!(facts.trace, "0af7651916cd43dd8448eb211c80319c");
     }
@@ -213,6 +222,7 @@ mod tests {
     #[test]
     fn a_record_without_a_trace_begins_one() {
         let config = SubscribeConfig::new("orders.placed", Some("/".to_owned()));
+        let mut traces = std::collections::BTreeSet::new();
         for bad in [
             "",
             "x",
@@ -220,17 +230,18 @@ mod tests {
             "00-00000000000000000000000000000000-b7ad6b7169203331-01",
         ] {
             let record = record(vec![Header::text("traceparent", bad)]);
-            let (_, facts) = write(&config, &points(), &[record], 1, (0, 0, 0));
-            assert_eq!(facts.trace, "00000000000000010000000000000000");
+            let (_, facts) = write(&config, &points(), &[record], 1, 0);
+            traces.insert(facts.trace);
             assert!(is_traceparent(&facts.traceparent), "{}", facts.traceparent);
         }
+        assert_eq!(traces.len(), 1, "all attempts are one trace");
     }
 
     #[test]
     fn where_batches_are_wanted_even_one_record_is_an_array() {
         let mut config = SubscribeConfig::new("orders.placed", Some("/".to_owned()));
         config.batch = 10;
-        let (request, _) = write(&config, &points(), &[record(Vec::new())], 1, (1, 2, 3));
+        let (request, _) = write(&config, &points(), &[record(Vec::new())], 1, 1);
         let kind = request.headers().get("content-type").unwrap();
         assert!(kind.to_str().unwrap().starts_with(cloudevents::BATCH));
         let events: serde_json::Value = serde_json::from_slice(request.body()).unwrap();

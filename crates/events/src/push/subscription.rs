@@ -331,7 +331,7 @@ impl Subscription {
         let (bus, courier) = (Arc::clone(&self.bus), Arc::clone(&self.courier));
         let (topic, service) = (Arc::clone(&self.topic), self.service.clone());
         let config = Arc::clone(&self.config);
-        let seed = self.dice_wide();
+        let dice = self.dice();
         self.work.push(Box::pin(async move {
             let mut records = Vec::with_capacity(found.len());
             let mut gone = false;
@@ -349,7 +349,7 @@ impl Subscription {
                     }
                 }
             }
-            let (request, facts) = letter::write(&config, &service, &records, attempt, seed);
+            let (request, facts) = letter::write(&config, &service, &records, attempt, dice);
             let limit = config.timeout.0;
             let ending = if records.is_empty() {
                 Ending::Unsent("nothing is left to send".to_owned())
@@ -396,7 +396,7 @@ impl Subscription {
             self.failed += 1;
             self.trouble(format!("{} {reason}", self.service));
         }
-        let dice = self.dice_wide().0;
+        let dice = self.dice();
         let command = Command::Answered {
             flight,
             outcome,
@@ -583,15 +583,11 @@ impl Subscription {
         self.trouble = Some((what, Timestamp::now()));
     }
 
-    fn dice_wide(&self) -> (u64, u64, u64) {
-        let mut bytes = [0; 24];
-        // Without random numbers, waits are not spread and traces begin with zeros; nothing breaks.
+    fn dice(&self) -> u64 {
+        let mut bytes = [0; 8];
+        // Without random numbers waits are not spread; nothing breaks.
         let _ = self.random.fill(&mut bytes);
-        let number = |at: usize| {
-            let part = bytes.iter().skip(at).take(8);
-            part.fold(0_u64, |sum, byte| sum << 8 | u64::from(*byte))
-        };
-        (number(0), number(8), number(16))
+        u64::from_ne_bytes(bytes)
     }
 }
 

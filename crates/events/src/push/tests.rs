@@ -174,7 +174,7 @@ async fn a_record_is_posted_as_a_cloud_event() {
     assert_eq!(post.path, "/events/placed");
     assert_eq!(post.body, "{\"a\":1}");
     assert_eq!(post.field("ce-type"), "orders.placed");
-    assert_eq!(post.field("atoll-attempt"), "1");
+    assert_eq!(post.field("ce-attempt"), "1");
     assert_eq!(post.field("content-type"), "application/json");
     scene.stop().await;
 }
@@ -272,7 +272,7 @@ async fn a_record_that_always_fails_is_a_dead_letter_and_others_go_on() {
     let other = sent.iter().position(|body| body == "other").unwrap();
     assert!(other < last_bad && last_bad < good, "{sent:?}");
     let attempts: Vec<_> = posts.iter().filter(|post| post.body == "bad").collect();
-    assert_eq!(attempts.last().unwrap().field("atoll-attempt"), "3");
+    assert_eq!(attempts.last().unwrap().field("ce-attempt"), "3");
 
     let bus = scene.stop().await;
     let dead = bus.records("dead.points.orders.placed").remove(0);

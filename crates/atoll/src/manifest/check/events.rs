@@ -38,7 +38,43 @@ pub(super) fn application(
     }
 }
 
+/// What a subscription says beside its topic.
+fn subscriptions(member: &Member, report: &mut Report) {
+    let all = &member.file.subscribe;
+    for (index, own) in all.iter().enumerate() {
+        let at = |key| [Step::Key("subscribe"), Step::Index(index), Step::Key(key)];
+        for (key, reason) in own.mistakes() {
+            let message = format!("the subscription to `{}`: {reason}", own.topic);
+            let help = "see docs/events.md".to_owned();
+            report.push(member.finding(WRONG_VALUE, &at(key), message, help));
+        }
+        if all.iter().take(index).any(|other| other.topic == own.topic) {
+            let message = format!("there are two subscriptions to `{}`", own.topic);
+            let help =
+                "a service has one for each topic; let its handler share the work".to_owned();
+            report.push(member.finding(WRONG_VALUE, &at("topic"), message, help));
+        }
+        let published = member.file.publish.iter().flat_map(|own| &own.topics);
+        if let Some(output) = &own.output
+            && !published.clone().any(|topic| topic == output)
+        {
+            let message = format!("the answers go to `{output}`, which it does not publish to");
+            let help = format!("add it: `[publish] topics = [\"{output}\"]`");
+            report.push(member.finding(WRONG_VALUE, &at("output"), message, help));
+        }
+        if own.path.is_some() {
+            let dead = atoll_events::push::dead_topic(&member.file.name, &own.topic);
+            if let Err(error) = catalog::check_name(&dead) {
+                let message = format!("the topic of its dead letters cannot be made: {error}");
+                let help = "take a shorter name for the topic".to_owned();
+                report.push(member.finding(WRONG_VALUE, &at("topic"), message, help));
+            }
+        }
+    }
+}
+
 fn service(file: &ApplicationFile, members: &[Member], member: &Member, report: &mut Report) {
+    subscriptions(member, report);
     let publishes = member.file.publish.iter().flat_map(|own| &own.topics);
     let publishes = publishes.enumerate().map(|(index, topic)| {
         let place = vec![
