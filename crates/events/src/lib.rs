@@ -6,6 +6,7 @@
 
 pub mod bus;
 pub mod cloudevents;
+pub mod http;
 pub mod record;
 
 pub use bus::{Bus, BusError};
