@@ -22,6 +22,9 @@ use bytes::Bytes;
 
 pub use self::http::{Content, Message, decode, encode_batch};
 pub use self::json::Limits;
+pub(crate) use self::json::depth;
+pub(crate) use self::kafka::guess;
+pub(crate) use self::rules::{is_json, is_time};
 
 /// The media type of one event as a JSON object.
 pub const STRUCTURED: &str = "application/cloudevents+json";

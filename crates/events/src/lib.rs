@@ -9,6 +9,7 @@ pub mod cloudevents;
 pub mod config;
 pub mod courier;
 pub mod delivery;
+pub mod http;
 pub mod push;
 pub mod record;
 

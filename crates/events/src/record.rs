@@ -7,6 +7,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+/// The header of a record that says when subscriptions get it, not before: RFC 3339.
+pub const DELIVER_AT: &str = "atoll-deliver-at";
+
 /// Where a record stands.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Place {

@@ -13,10 +13,8 @@ use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 
 use crate::cloudevents::{self, Event};
 use crate::config::SubscribeConfig;
-use crate::record::{Header, NewRecord, Record};
+use crate::record::{DELIVER_AT, Header, NewRecord, Record};
 
-/// The header of a record that is not to be delivered before a time (RFC 3339).
-pub(crate) const DELIVER_AT: &str = "atoll-deliver-at";
 const TRACEPARENT: &str = "traceparent";
 
 /// What is known of a request after it was sent.

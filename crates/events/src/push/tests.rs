@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 
 use super::*;
 use crate::bus::memory::Memory;
-use crate::record::{Header, NewRecord, Record};
+use crate::record::{DELIVER_AT, Header, NewRecord, Record};
 
 type Answers = dyn Fn(&Post) -> Result<http::Response<Bytes>, String> + Send + Sync;
 
@@ -399,7 +399,7 @@ async fn a_record_waits_for_its_time() {
     record.value = Some(Bytes::from_static(b"later"));
     record
         .headers
-        .push(Header::text(letter::DELIVER_AT, at.to_string()));
+        .push(Header::text(DELIVER_AT, at.to_string()));
     scene.bus.publish(vec![record]).await.unwrap();
     scene.publish("k", "now").await;
     assert_eq!(bodies(&scene.posts(1).await), ["now"]);

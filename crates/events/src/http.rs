@@ -1,0 +1,137 @@
+//! Topics over HTTP: what stands behind `EVENTS_URL`.
+//!
+//! `POST /topics/{topic}` publishes ([`publish`]), `GET /topics/{topic}` reads ([`read`]), once or as
+//! a stream. Who calls is known from outside: a layer around the [`router`] puts a [`Caller`] into
+//! the request. What a caller may do, and the schemas of topics, come in as [`Rights`].
+//!
+//! The life of a publication: who and where, read within bounds, look for its idempotency key, decode,
+//! hold all of it against the rules, publish all of it, keep the answer, answer. Nothing is published
+//! of a request of which anything is refused. All refusals are problems (RFC 9457) that say what to do.
+//!
+//! Refused: groups over HTTP. A reader keeps its own cursor; who wants to be called, subscribes.
+
+mod cursor;
+mod idempotency;
+mod incoming;
+mod problem;
+mod publish;
+mod read;
+mod stream;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::sync::Arc;
+
+use atoll_base::{ByteCount, ServiceName, Tasks};
+use atoll_store::Sql;
+use axum::Router;
+use axum::routing::get;
+use bytes::Bytes;
+use tokio::sync::Semaphore;
+
+use crate::bus::Bus;
+
+pub use self::idempotency::MIGRATION;
+pub use self::problem::Problem;
+pub use crate::record::DELIVER_AT;
+
+/// The header of a record that was published with an `Idempotency-Key`: a mark of the request, a
+/// slash, and the number of the event in it.
+pub const IDEMPOTENCY: &str = "atoll-idempotency-key";
+
+/// Who calls. The layer around the [`router`] sets it as an extension of the request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caller(pub ServiceName);
+
+/// What callers may do, and what topics take.
+pub trait Rights: Send + Sync + 'static {
+    /// Whether the service has declared that it publishes to the topic.
+    fn may_publish(&self, caller: &ServiceName, topic: &str) -> bool;
+
+    /// Whether the service has declared that it reads the topic.
+    fn may_read(&self, caller: &ServiceName, topic: &str) -> bool;
+
+    /// Whether the topic takes this value.
+    ///
+    /// # Errors
+    /// Why not, for the one who publishes: the mismatches with the schema of the topic.
+    fn check(
+        &self,
+        topic: &str,
+        value: Option<&Bytes>,
+        content_type: Option<&str>,
+    ) -> Result<(), String>;
+}
+
+/// How much the API takes.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// The largest body of a publication. Default 1 MiB.
+    pub body_max: ByteCount,
+    /// The most events in one request. Default 1,000.
+    pub events_max: usize,
+    /// Arrays and objects of JSON within each other. Default 64.
+    pub depth_max: usize,
+    /// Reads that may be under way at once, with those that wait. Default 1,000.
+    pub readers_max: usize,
+}
+
+/// What the API works with. Clones share it.
+#[derive(Clone)]
+pub struct State {
+    bus: Arc<dyn Bus>,
+    rights: Arc<dyn Rights>,
+    idempotency: idempotency::Keys,
+    tasks: Tasks,
+    limits: Limits,
+    readers: Arc<Semaphore>,
+}
+
+impl State {
+    /// Puts it together. [`MIGRATION`] was run in the state.
+    pub fn new(
+        bus: Arc<dyn Bus>,
+        rights: Arc<dyn Rights>,
+        sql: Sql,
+        tasks: Tasks,
+        limits: Limits,
+    ) -> Self {
+        Self {
+            bus,
+            rights,
+            idempotency: idempotency::Keys::new(sql),
+            tasks,
+            limits,
+            readers: Arc::new(Semaphore::new(limits.readers_max)),
+        }
+    }
+}
+
+/// All routes.
+pub fn router(state: State) -> Router {
+    Router::new()
+        .route("/topics/{topic}", get(read::read).post(publish::publish))
+        .method_not_allowed_fallback(problem::wrong_method)
+        .fallback(problem::no_path)
+        .with_state(state)
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            body_max: ByteCount::mib(1),
+            events_max: 1_000,
+            depth_max: 64,
+            readers_max: 1_000,
+        }
+    }
+}
+
+impl fmt::Debug for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("State")
+            .field("limits", &self.limits)
+            .finish_non_exhaustive()
+    }
+}
