@@ -47,6 +47,14 @@ const TEST_NEEDS: &[Need] = &[
         present: || has("redis-server"),
         package: "redis-server",
     },
+    Need {
+        present: || has("kcat"),
+        package: "kcat",
+    },
+    Need {
+        present: has_venv,
+        package: "python3-venv",
+    },
 ];
 
 const BENCH_NEEDS: &[Need] = &[
@@ -82,6 +90,14 @@ fn has_grpc() -> bool {
         let imported = Command::new(python).args(["-c", "import grpc"]).output();
         imported.is_ok_and(|output| output.status.success())
     })
+}
+
+/// Debian has the part of Python that makes environments in a package of its own.
+fn has_venv() -> bool {
+    let made = Command::new("python3")
+        .args(["-c", "import venv, ensurepip"])
+        .output();
+    made.is_ok_and(|output| output.status.success())
 }
 
 /// The client alone, which many machines have, makes the folder too.

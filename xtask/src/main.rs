@@ -6,6 +6,7 @@
 mod app;
 mod bench;
 mod client;
+mod compat;
 mod fuzz;
 mod grpc;
 mod install;
@@ -19,6 +20,8 @@ use std::process::ExitCode;
 
 const USAGE: &str = "usage: cargo xtask COMMAND
   test                 install what the tests need, run all of them
+  compat [SUITE...]    only the real clients of Kafka: librdkafka, kafka-python, aiokafka, kcat,
+                       rdkafka, crash (default: all)
   fuzz [SECONDS]       feed each decoder what it does not expect (default: 60 s each)
   tour                 start examples/market and walk through it
   bench [proxy|proxy:SCENARIO|start|kill|memory]...
@@ -31,6 +34,7 @@ fn main() -> ExitCode {
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     let done = match args.as_slice() {
         ["test"] => test::all(),
+        ["compat", names @ ..] => test::compat(names),
         ["fuzz"] => fuzz::all(60),
         ["fuzz", seconds] if seconds.parse::<u32>().is_ok() => {
             fuzz::all(seconds.parse().unwrap_or_default())

@@ -1,4 +1,4 @@
-//! `cargo xtask test` and `cargo xtask tour`
+//! `cargo xtask test`, and parts of it: `cargo xtask tour`, `cargo xtask compat`.
 
 use std::fs;
 use std::path::Path;
@@ -7,10 +7,12 @@ use std::process::Command;
 use anyhow::Context;
 
 use crate::app::App;
+use crate::compat;
 use crate::install;
 use crate::run::{self, atoll, cargo, has, root};
 
-/// Everything: the crates, the documentation's examples, the market's own tests, the tour.
+/// Everything: the crates, the documentation's examples, the market's own tests, the tour, real
+/// clients of Kafka.
 pub(crate) fn all() -> anyhow::Result<()> {
     install::for_tests()?;
     // nextest gives each test a process and a time limit; without it the same tests run all the
@@ -22,7 +24,9 @@ pub(crate) fn all() -> anyhow::Result<()> {
         run::run(cargo().args(["test", "--workspace"]))?;
     }
     run::run(Command::new("bash").arg(root().join("examples/market/test.sh")))?;
-    walk(&atoll(false)?)?;
+    let atoll = atoll(false)?;
+    walk(&atoll)?;
+    compat::suites(&atoll, &[])?;
     eprintln!("all tests have passed");
     Ok(())
 }
@@ -31,6 +35,12 @@ pub(crate) fn all() -> anyhow::Result<()> {
 pub(crate) fn tour() -> anyhow::Result<()> {
     install::for_tests()?;
     walk(&atoll(true)?)
+}
+
+/// Only the real clients of Kafka.
+pub(crate) fn compat(suites: &[&str]) -> anyhow::Result<()> {
+    install::for_tests()?;
+    compat::suites(&atoll(false)?, suites)
 }
 
 /// Starts a copy of the market on free ports and walks through it.

@@ -3,7 +3,7 @@
 //! Everything about one id happens one after the other, under a lock that is held until what was
 //! decided is on disk and carried out: that is what the machine asks of its caller.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -41,13 +41,14 @@ struct Shared {
 struct Cell {
     id: Arc<str>,
     own: tokio::sync::Mutex<Own>,
+    /// Offsets that hold once the transaction is committed, by group. Changed only by who has `own`;
+    /// apart from it, so that others can look while something is written.
+    pending: Mutex<HashMap<String, Vec<Committed>>>,
 }
 
 #[derive(Debug)]
 struct Own {
     txn: Txn,
-    /// Offsets that hold once the transaction is committed.
-    pending: HashMap<String, Vec<Committed>>,
     /// It was forgotten; whoever finds it makes a new one.
     forgotten: bool,
 }
@@ -235,7 +236,7 @@ impl Transactions {
         offsets: Vec<Committed>,
     ) -> Result<(), TransactionError> {
         let cell = self.cell(id);
-        let mut own = cell.own.lock().await;
+        let own = cell.own.lock().await;
         own.txn.check_group(producer, group)?;
         let name = self.0.groups.check_commit(group, who, true);
         let name = name.map_err(Error::Group)?;
@@ -249,22 +250,24 @@ impl Transactions {
             .write(vec![pending])
             .await
             .map_err(Error::from)?;
-        own.pending
+        cell.pending()
             .entry(group.to_owned())
             .or_default()
             .extend(offsets);
         Ok(())
     }
 
-    /// The groups' offsets that wait for the end of some transaction: clients that want only what
-    /// is settled have to ask again.
-    pub(crate) fn has_pending(&self, group: &str) -> bool {
+    /// The partitions whose offset in this group waits for the end of some transaction: clients that
+    /// want only what is settled have to ask again for them.
+    pub(crate) fn unsettled(&self, group: &str) -> BTreeSet<(Arc<str>, i32)> {
         let cells: Vec<_> = self.lock().values().cloned().collect();
-        cells.iter().any(|cell| {
-            cell.own
-                .try_lock()
-                .map_or(true, |own| own.pending.contains_key(group))
-        })
+        let mut places = BTreeSet::new();
+        for cell in cells {
+            let pending = cell.pending();
+            let offsets = pending.get(group).into_iter().flatten();
+            places.extend(offsets.map(|own| (Arc::clone(&own.topic), own.partition)));
+        }
+        places
     }
 
     /// All transactional ids.
@@ -326,7 +329,7 @@ impl Transactions {
                         carried_out = Some(producer);
                     }
                     Action::ApplyOffsets(producer, outcome, _) => {
-                        self.apply_offsets(cell, own, outcome).await?;
+                        self.apply_offsets(cell, outcome).await?;
                         carried_out = Some(producer);
                     }
                     Action::Initialized(to, outcome) if Some(to) == ticket => {
@@ -376,18 +379,18 @@ impl Transactions {
         futures_util::future::try_join_all(marks).await.map(drop)
     }
 
-    async fn apply_offsets(
-        &self,
-        cell: &Cell,
-        own: &mut Own,
-        outcome: Outcome,
-    ) -> Result<(), Error> {
+    async fn apply_offsets(&self, cell: &Cell, outcome: Outcome) -> Result<(), Error> {
         let commit = outcome == Outcome::Commit;
         let settle = Change::Settle(Arc::clone(&cell.id), commit);
         self.0.journal.write(vec![settle]).await?;
-        for (group, offsets) in own.pending.drain().filter(|_| commit) {
-            self.0.groups.settled(&group, offsets);
+        if commit {
+            let settled = cell.pending().clone();
+            for (group, offsets) in settled {
+                self.0.groups.settled(&group, offsets);
+            }
         }
+        // Only now: nobody sees what was before as settled.
+        cell.pending().clear();
         Ok(())
     }
 
@@ -439,13 +442,13 @@ impl Transactions {
         let id: Arc<str> = id.into();
         let own = Own {
             txn,
-            pending,
             forgotten: false,
         };
         let new = || {
             Arc::new(Cell {
                 id: Arc::clone(&id),
                 own: tokio::sync::Mutex::new(own),
+                pending: Mutex::new(pending),
             })
         };
         Arc::clone(self.lock().entry(Arc::clone(&id)).or_insert_with(new))
@@ -453,5 +456,11 @@ impl Transactions {
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, Arc<Cell>>> {
         self.0.cells.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Cell {
+    fn pending(&self) -> MutexGuard<'_, HashMap<String, Vec<Committed>>> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,6 +1,6 @@
 //! OffsetCommit, OffsetFetch, OffsetDelete: how far groups have read.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use atoll_base::Timestamp;
@@ -114,7 +114,15 @@ pub(crate) fn offset_of(
 /// Topics and partitions that are asked for; none: all.
 type Places = Option<Vec<(TopicName, Vec<i32>)>>;
 /// What is known of them.
-type Known = Vec<(TopicName, Vec<(i32, Option<Committed>)>)>;
+type Known = Vec<(TopicName, Vec<Found>)>;
+
+/// How far a group has read a partition.
+struct Found {
+    index: i32,
+    /// Why it cannot be told.
+    code: i16,
+    own: Committed,
+}
 
 pub(crate) fn fetch(session: &Session, request: &Request) -> Result<Bytes, BadRequest> {
     let asked: OffsetFetchRequest = request.decode()?;
@@ -142,13 +150,13 @@ pub(crate) fn fetch(session: &Session, request: &Request) -> Result<Bytes, BadRe
             Err(code) => return response.with_error_code(code.code()),
         };
         let topics = known.into_iter().map(|(name, partitions)| {
-            let partitions = partitions.into_iter().map(|(index, own)| {
-                let own = own.unwrap_or_else(|| nothing(index));
+            let partitions = partitions.into_iter().map(|found| {
                 OffsetFetchResponsePartitions::default()
-                    .with_partition_index(index)
-                    .with_committed_offset(own.next)
-                    .with_committed_leader_epoch(own.leader_epoch)
-                    .with_metadata(Some(text(own.metadata)))
+                    .with_partition_index(found.index)
+                    .with_error_code(found.code)
+                    .with_committed_offset(found.own.next)
+                    .with_committed_leader_epoch(found.own.leader_epoch)
+                    .with_metadata(Some(text(found.own.metadata)))
             });
             OffsetFetchResponseTopics::default()
                 .with_name(name)
@@ -166,13 +174,13 @@ fn one_group(known: Result<Known, ResponseError>) -> OffsetFetchResponse {
         Err(code) => return OffsetFetchResponse::default().with_error_code(code.code()),
     };
     let topics = known.into_iter().map(|(name, partitions)| {
-        let partitions = partitions.into_iter().map(|(index, own)| {
-            let own = own.unwrap_or_else(|| nothing(index));
+        let partitions = partitions.into_iter().map(|found| {
             OffsetFetchResponsePartition::default()
-                .with_partition_index(index)
-                .with_committed_offset(own.next)
-                .with_committed_leader_epoch(own.leader_epoch)
-                .with_metadata(Some(text(own.metadata)))
+                .with_partition_index(found.index)
+                .with_error_code(found.code)
+                .with_committed_offset(found.own.next)
+                .with_committed_leader_epoch(found.own.leader_epoch)
+                .with_metadata(Some(text(found.own.metadata)))
         });
         OffsetFetchResponseTopic::default()
             .with_name(name)
@@ -188,25 +196,39 @@ fn find(
     stable: bool,
 ) -> Result<Known, ResponseError> {
     group::check(session, group)?;
-    if stable && session.broker.transactions().has_pending(group) {
-        return Err(ResponseError::UnstableOffsetCommit);
-    }
+    // First what is not settled: what settles meanwhile is then seen as it is after that.
+    let unsettled = match stable {
+        true => session.broker.transactions().unsettled(group),
+        false => BTreeSet::new(),
+    };
     let mut offsets = session.broker.groups().offsets(group);
+    let all: BTreeSet<_> = offsets.keys().chain(&unsettled).cloned().collect();
+    let mut found = |place: &(Arc<str>, i32)| {
+        let known = offsets.remove(place).filter(|_| !unsettled.contains(place));
+        let code = match unsettled.contains(place) {
+            true => ResponseError::UnstableOffsetCommit.code(),
+            false => 0,
+        };
+        Found {
+            index: place.1,
+            code,
+            own: known.unwrap_or_else(|| nothing(place.1)),
+        }
+    };
     if let Some(places) = places {
         let known = places.into_iter().map(|(name, indexes)| {
             let topic: Arc<str> = name.as_str().into();
-            let own = indexes.into_iter().map(|index| {
-                let known = offsets.remove(&(Arc::clone(&topic), index));
-                (index, known)
-            });
+            let own = indexes.into_iter();
+            let own = own.map(|index| found(&(Arc::clone(&topic), index)));
             let own = own.collect();
             (name, own)
         });
         return Ok(known.collect());
     }
-    let mut topics: BTreeMap<Arc<str>, Vec<(i32, Option<Committed>)>> = BTreeMap::new();
-    for ((topic, index), own) in offsets {
-        topics.entry(topic).or_default().push((index, Some(own)));
+    let mut topics: BTreeMap<Arc<str>, Vec<Found>> = BTreeMap::new();
+    for place in all {
+        let own = found(&place);
+        topics.entry(place.0).or_default().push(own);
     }
     let topics = topics.into_iter();
     Ok(topics

@@ -17,13 +17,20 @@ use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::fetch_response::PartitionData;
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
+use kafka_protocol::messages::offset_fetch_request::{
+    OffsetFetchRequestGroup, OffsetFetchRequestTopics,
+};
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::produce_response::PartitionProduceResponse;
+use kafka_protocol::messages::txn_offset_commit_request::{
+    TxnOffsetCommitRequestPartition, TxnOffsetCommitRequestTopic,
+};
 use kafka_protocol::messages::{
-    AddPartitionsToTxnRequest, ApiVersionsRequest, CreateTopicsRequest, EndTxnRequest,
-    FetchRequest, FindCoordinatorRequest, InitProducerIdRequest, ListOffsetsRequest,
-    MetadataRequest, ProduceRequest, SaslAuthenticateRequest, SaslHandshakeRequest, TopicName,
-    TransactionalId,
+    AddOffsetsToTxnRequest, AddPartitionsToTxnRequest, ApiVersionsRequest, CreateTopicsRequest,
+    EndTxnRequest, FetchRequest, FindCoordinatorRequest, GroupId, InitProducerIdRequest,
+    ListOffsetsRequest, MetadataRequest, OffsetFetchRequest, ProduceRequest,
+    SaslAuthenticateRequest, SaslHandshakeRequest, TopicName, TransactionalId,
+    TxnOffsetCommitRequest,
 };
 use kafka_protocol::protocol::StrBytes;
 
@@ -207,6 +214,82 @@ async fn transactions_are_seen_whole_or_not_at_all() {
         ResponseError::InvalidProducerEpoch.code()
     );
     node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_offset_is_unsettled_where_a_transaction_will_commit_it_and_nowhere_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start(dir.path(), true).await;
+    let mut client = node.client().await;
+    make(&mut client, "a").await;
+    make(&mut client, "b").await;
+    let id = || TransactionalId(StrBytes::from_static_str("t"));
+    let group = |name: &'static str| GroupId(StrBytes::from_static_str(name));
+    let init = InitProducerIdRequest::default()
+        .with_transactional_id(Some(id()))
+        .with_transaction_timeout_ms(60_000);
+    let made = client.ask(4, &init).await;
+    let add = AddOffsetsToTxnRequest::default()
+        .with_transactional_id(id())
+        .with_producer_id(made.producer_id)
+        .with_producer_epoch(made.producer_epoch)
+        .with_group_id(group("g"));
+    assert_eq!(client.ask(3, &add).await.error_code, 0);
+    let offset = TxnOffsetCommitRequestPartition::default().with_committed_offset(5);
+    let offset = TxnOffsetCommitRequestTopic::default()
+        .with_name(topic("a"))
+        .with_partitions(vec![offset]);
+    let commit = TxnOffsetCommitRequest::default()
+        .with_transactional_id(id())
+        .with_group_id(group("g"))
+        .with_producer_id(made.producer_id)
+        .with_producer_epoch(made.producer_epoch)
+        .with_generation_id(-1)
+        .with_topics(vec![offset]);
+    let kept = client.ask(3, &commit).await;
+    assert_eq!(kept.topics[0].partitions[0].error_code, 0);
+    let unstable = ResponseError::UnstableOffsetCommit.code();
+    for (name, stable, expected) in [
+        ("g", true, [(unstable, -1), (0, -1)]),
+        ("g", false, [(0, -1), (0, -1)]),
+        ("other", true, [(0, -1), (0, -1)]),
+    ] {
+        assert_eq!(
+            committed(&mut client, name, stable).await,
+            expected,
+            "{name} {stable}"
+        );
+    }
+    let end = EndTxnRequest::default()
+        .with_transactional_id(id())
+        .with_producer_id(made.producer_id)
+        .with_producer_epoch(made.producer_epoch)
+        .with_committed(true);
+    assert_eq!(client.ask(3, &end).await.error_code, 0);
+    assert_eq!(committed(&mut client, "g", true).await, [(0, 5), (0, -1)]);
+    node.stop().await;
+}
+
+/// Error and offset of a group in partition 0 of `a` and of `b`; the group itself is without error.
+async fn committed(client: &mut Client, group: &str, stable: bool) -> [(i16, i64); 2] {
+    let places = ["a", "b"].map(|name| {
+        OffsetFetchRequestTopics::default()
+            .with_name(topic(name))
+            .with_partition_indexes(vec![0])
+    });
+    let group = OffsetFetchRequestGroup::default()
+        .with_group_id(GroupId(StrBytes::from_string(group.to_owned())))
+        .with_topics(Some(places.to_vec()));
+    let request = OffsetFetchRequest::default()
+        .with_groups(vec![group])
+        .with_require_stable(stable);
+    let response = client.ask(8, &request).await;
+    let group = &response.groups[0];
+    assert_eq!(group.error_code, 0);
+    [0, 1].map(|at| {
+        let own = &group.topics[at].partitions[0];
+        (own.error_code, own.committed_offset)
+    })
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

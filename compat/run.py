@@ -1,0 +1,64 @@
+"""Runs all suites of clients beside each other against one `atoll up`, then the crash loop against one of its own.
+
+    ATOLL=…/atoll python run.py [SUITE…]
+"""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from node import Node
+
+HERE = Path(__file__).parent
+SUITES = {
+    "librdkafka": [sys.executable, HERE / "suites/librdkafka.py"],
+    "kafka-python": [sys.executable, HERE / "suites/kafka_python.py"],
+    "aiokafka": [sys.executable, HERE / "suites/aiokafka_client.py"],
+    "kcat": [sys.executable, HERE / "suites/kcat.py"],
+    "rdkafka": [os.environ.get("RDKAFKA", "")],
+    "crash": [sys.executable, HERE / "crash.py"],
+}
+# They wait more than they work: most of the time is sessions of dead members that have to end.
+TOGETHER = ["librdkafka", "kafka-python", "aiokafka", "kcat", "rdkafka"]
+
+
+def main():
+    wanted = sys.argv[1:] or [name for name, command in SUITES.items() if command != [""]]
+    begun = time.monotonic()
+    failed = []
+    together = [name for name in wanted if name in TOGETHER]
+    if together:
+        node = Node(os.environ["ATOLL"])
+        try:
+            node.up()
+            environment = {**os.environ, **node.account()}
+            running = {name: start(SUITES[name] + [node.address], environment) for name in together}
+            failed += [name for name, process in running.items() if not ended_well(name, process)]
+            if failed:
+                print(node.errors.read_text())
+        finally:
+            node.down()
+            node.remove()
+    if "crash" in wanted and not ended_well("crash", start(SUITES["crash"], os.environ)):
+        failed.append("crash")
+    print(f"{len(wanted)} suites in {time.monotonic() - begun:.0f}s; failed: {', '.join(failed) or 'none'}")
+    sys.exit(bool(failed))
+
+
+def start(command, environment):
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def ended_well(name, process):
+    """Waits for it; shows what it printed, all of it if it failed."""
+    told, _ = process.communicate()
+    lines = told.splitlines()
+    if process.returncode == 0:
+        lines = [line for line in lines if line.startswith("ok")]
+    print(f"{name}:", *lines, sep="\n  ", flush=True)
+    return process.returncode == 0
+
+
+main()
