@@ -14,6 +14,7 @@ mod courier;
 mod environment;
 mod events;
 mod ground;
+mod http_door;
 mod keys;
 mod sinks;
 mod traffic;
@@ -49,11 +50,12 @@ pub const STATE_FOLDER: &str = ".atoll";
 const DRAIN_MAX: Duration = Duration::from_secs(10);
 
 /// The tables of everyone who keeps something in the state.
-const MIGRATIONS: [Migration; 4] = [
+const MIGRATIONS: [Migration; 5] = [
     atoll_deploy::MIGRATION,
     database::MIGRATION,
     api_keys::MIGRATION,
     atoll_broker::journal::MIGRATION,
+    atoll_events::http::MIGRATION,
 ];
 
 /// Tasks that were asked to end are given this long.

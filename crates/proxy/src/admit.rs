@@ -403,6 +403,7 @@ impl Candidate<'_, '_, '_> {
         let mut course = Course::to(&call.target, meter, u64::MAX);
         course.gate = Rc::clone(&call.gate);
         course.timeout = call.timeout;
+        course.more.extend_from_slice(&call.introduction);
         Ok(course)
     }
 

@@ -59,6 +59,9 @@ pub struct Cluster {
     pub dependencies: BTreeMap<ServiceName, DependencyConfig>,
     /// Calls of other services that it does not answer.
     pub denials: Option<Arc<Denials>>,
+    /// It is told who calls it from the mesh: as `Atoll-Caller`, beside this as `Atoll-Token`, by which
+    /// it knows that the proxy says so. For services of the platform itself.
+    pub introduce: Option<Arc<str>>,
     /// How long it may take until the head of an answer, unless the route says else. See
     /// [`crate::limits::DEFAULT_RESPONSE_TIMEOUT`].
     pub timeout: Duration,
@@ -116,6 +119,7 @@ impl Cluster {
             dependencies: BTreeMap::new(),
             rate: None,
             denials: None,
+            introduce: None,
             timeout: DEFAULT_RESPONSE_TIMEOUT,
         }
     }

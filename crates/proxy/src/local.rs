@@ -78,6 +78,8 @@ pub(crate) struct Call {
     /// How many calls there may be, and what is remembered of them.
     pub(crate) rate: Option<(Limit, Arc<Table>)>,
     pub(crate) meter: Rc<Meter>,
+    /// Lines that tell the callee who calls, if it is to know.
+    pub(crate) introduction: Vec<u8>,
 }
 
 /// What a worker keeps about a service for as long as it runs.
@@ -155,6 +157,11 @@ impl Call {
             let key = format!("call {caller} {callee} {limit:?}");
             (limit, shared.tables.table(&key, Table::single))
         });
+        let token = to.and_then(|to| to.introduce.as_deref());
+        let introduction = token.map_or_else(Vec::new, |token| {
+            let name = &dependency.caller;
+            format!("Atoll-Caller: {name}\r\nAtoll-Token: {token}\r\n").into_bytes()
+        });
         let own = from.and_then(|from| from.dependencies.get(&dependency.callee));
         let timeout = own.and_then(|own| own.timeout);
         let deadlines = from.map(|from| from.resilience.deadlines);
@@ -166,6 +173,7 @@ impl Call {
             gate,
             target,
             rate,
+            introduction,
         }
     }
 }

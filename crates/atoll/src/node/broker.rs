@@ -4,6 +4,7 @@
 //! has to be kept for it, and it is the same after a restart.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -11,7 +12,7 @@ use anyhow::Context as _;
 use atoll_base::{Code, Coded, ServiceName, Tasks};
 use atoll_broker::access::{Access, Account};
 use atoll_broker::{Broker, Door, Inside};
-use atoll_events::{Pushes, SubscribeConfig};
+use atoll_events::{Bus, Pushes, SubscribeConfig};
 use atoll_store::log::{Finding, Log, RealDisk};
 use atoll_store::{Sql, StateDir};
 use atoll_telemetry::Level;
@@ -21,14 +22,16 @@ use ring::rand::{SecureRandom as _, SystemRandom};
 use super::bus::BrokerBus;
 use super::courier::MeshCourier;
 use super::events::Events;
+use super::http_door;
 use super::traffic::Traffic;
 use crate::manifest::{Application, ServiceFile};
 
 /// The broker of an application that has topics.
 pub(super) struct Topics {
     broker: Broker,
+    bus: Arc<dyn Bus>,
     pushes: Pushes,
-    addr: std::net::SocketAddr,
+    addr: SocketAddr,
     secret: hmac::Key,
 }
 
@@ -53,18 +56,33 @@ impl Topics {
         findings.iter().for_each(|finding| tell(events, finding));
         let access = Access::new(config.is_open());
         let broker = Broker::open(sql.clone(), log, access, config.auto_create, tasks).await?;
-        let bus = Arc::new(BrokerBus(Inside::new(broker.clone())));
+        let bus: Arc<dyn Bus> = Arc::new(BrokerBus(Inside::new(broker.clone())));
         let courier = Arc::new(MeshCourier::new(Arc::clone(traffic)));
         let own = Self {
-            pushes: Pushes::new(bus, courier, tasks.clone()),
+            pushes: Pushes::new(Arc::clone(&bus), courier, tasks.clone()),
+            bus,
             addr: door.addr(),
             secret: secret(state.path())?,
             broker: broker.clone(),
         };
         own.declare(application).await?;
+        own.serve_http(sql, traffic, tasks).await?;
         let stopping = tasks.clone();
         tasks.spawn("kafka", async move { door.run(broker, stopping).await });
         Ok(Some(Arc::new(own)))
+    }
+
+    /// Topics over HTTP, for services that reach it through the mesh.
+    async fn serve_http(&self, sql: &Sql, traffic: &Traffic, tasks: &Tasks) -> anyhow::Result<()> {
+        let rights = Arc::new(http_door::Declared(self.broker.access().clone()));
+        let state = atoll_events::http::State::new(
+            Arc::clone(&self.bus),
+            rights,
+            sql.clone(),
+            tasks.clone(),
+            atoll_events::http::Limits::default(),
+        );
+        http_door::open(state, traffic, tasks).await
     }
 
     /// Makes and sets up the topics of the manifests, and says who may do what.
@@ -110,12 +128,14 @@ impl Topics {
         &self,
         service: &ServiceName,
         file: &ServiceFile,
+        events: SocketAddr,
     ) -> Vec<(String, String)> {
         if published(file).chain(read(file)).next().is_none() {
             return Vec::new();
         }
         [
             ("KAFKA_BOOTSTRAP_SERVERS", self.addr.to_string()),
+            ("EVENTS_URL", format!("http://{events}")),
             ("KAFKA_SECURITY_PROTOCOL", "SASL_PLAINTEXT".to_owned()),
             ("KAFKA_SASL_MECHANISM", "SCRAM-SHA-256".to_owned()),
             ("KAFKA_SASL_USERNAME", service.to_string()),

@@ -32,7 +32,7 @@ impl MeshCourier {
         let client = Client::builder(TokioExecutor::new())
             .set_host(false)
             .build(connector);
-        let own = ServiceName::new("atoll").expect("a valid name");
+        let own = super::http_door::own_name();
         traffic.adopt(own.clone());
         Self {
             traffic,

@@ -90,7 +90,9 @@ impl NodeGround {
             }
         };
         if let Some(topics) = &self.topics {
-            resources.extend(topics.variables(id.service(), &file));
+            let own = super::http_door::own_name();
+            let events = self.traffic.mesh_address(id.service(), &own);
+            resources.extend(topics.variables(id.service(), &file, events));
         }
         let dependencies: Vec<DependencyUrl> = file
             .needs

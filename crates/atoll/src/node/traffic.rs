@@ -18,6 +18,9 @@ use tokio::sync::Notify;
 
 use crate::manifest::ServiceFile;
 
+/// Who reads a topic may wait for a minute.
+const OWN_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(90);
+
 /// The state behind the snapshot.
 pub struct Traffic {
     proxy: Handle,
@@ -37,6 +40,8 @@ struct Board {
     leaving: Vec<Arc<Endpoint>>,
     /// Services that have served, with the manifest of the revision that does.
     services: BTreeMap<ServiceName, Served>,
+    /// What the platform itself serves to services, by its name; and the token that proves the proxy.
+    own: Option<(ServiceName, Arc<Endpoint>, Arc<str>)>,
     /// The address of each dependency; never given to another while the node runs.
     mesh: BTreeMap<(ServiceName, ServiceName), Ipv4Addr>,
 }
@@ -171,6 +176,14 @@ impl Traffic {
         SocketAddr::from((address, self.proxy.mesh_port()))
     }
 
+    /// The platform itself answers at `addr`, as `service`, to those who are introduced by `token`.
+    pub fn serve_own(&self, service: ServiceName, addr: SocketAddr, token: Arc<str>) {
+        let id = InstanceId::new(service.clone(), atoll_base::RevisionNumber(0), 1);
+        let mut board = self.lock();
+        board.own = Some((service, Endpoint::new(id, addr), token));
+        self.publish(&mut board);
+    }
+
     /// Publishes what is, then takes out the endpoints that are no part of it any more.
     fn publish(&self, board: &mut Board) {
         let before = std::mem::take(&mut board.endpoints);
@@ -190,6 +203,14 @@ impl Traffic {
             }
             let cluster = cluster(service, &served.file, endpoints);
             clusters.insert(service.clone(), Arc::new(cluster));
+        }
+        if let Some((service, endpoint, token)) = &board.own {
+            let own = Cluster {
+                introduce: Some(Arc::clone(token)),
+                timeout: OWN_TIMEOUT,
+                ..Cluster::new(service.clone(), vec![Arc::clone(endpoint)])
+            };
+            clusters.insert(service.clone(), Arc::new(own));
         }
         let mesh = board.mesh.iter().map(|((caller, callee), address)| {
             (
