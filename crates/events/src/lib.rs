@@ -8,6 +8,7 @@ pub mod bus;
 pub mod cloudevents;
 pub mod http;
 pub mod record;
+pub mod schema;
 
 pub use bus::{Bus, BusError};
 pub use cloudevents::Event;
