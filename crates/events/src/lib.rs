@@ -12,6 +12,7 @@ pub mod delivery;
 pub mod http;
 pub mod push;
 pub mod record;
+pub mod schema;
 
 pub use bus::{Bus, BusError};
 pub use config::SubscribeConfig;
