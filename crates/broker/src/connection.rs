@@ -3,9 +3,12 @@
 //! Records that were put in line for the disk are waited for together: a client that sends on
 //! without waiting shares one `fsync` among its requests. Everything else waits for what came
 //! before, as Kafka does it. A client that leaves while it waits for records or for its group is
-//! noticed; what changes something is brought to its end all the same.
+//! noticed; what changes something is brought to its end all the same. One that vanishes without a
+//! word is found out by the kernel's probes, one that does not read its answers by their standing
+//! still: neither keeps its place, and neither keeps the node from stopping.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use atoll_base::Tasks;
 use bytes::Bytes;
@@ -13,7 +16,8 @@ use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesOrdered;
 use kafka_protocol::messages::ApiKey;
-use tokio::io::AsyncWriteExt as _;
+use socket2::{SockRef, TcpKeepalive};
+use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
@@ -37,6 +41,15 @@ pub(crate) struct Session {
 
 /// Requests whose records are waited for.
 const IN_FLIGHT_MAX: usize = 128;
+/// An idle client is asked by the kernel whether it is there after so long, then so often, and is
+/// gone after so many questions without an answer: two minutes in all.
+const PROBE_AFTER: Duration = Duration::from_secs(60);
+const PROBE_EVERY: Duration = Duration::from_secs(15);
+const PROBES: u32 = 4;
+/// A client that takes nothing of an answer for so long is left. Kafka's clients wait 30 s for one.
+const STANDSTILL_MAX: Duration = Duration::from_secs(60);
+/// What an answer gets to be sent when the node stops.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 type Answers = FuturesOrdered<BoxFuture<'static, Result<Option<Bytes>, BadRequest>>>;
 
@@ -47,6 +60,8 @@ pub(crate) async fn serve(stream: TcpStream, broker: Broker, tasks: Tasks) {
     };
     // Small requests are answered at once.
     let _ = stream.set_nodelay(true);
+    // Without it the node works all the same, but for those who vanish.
+    let _ = probe(&stream);
     let (read, write) = stream.into_split();
     let mut connection = Connection {
         session: Session {
@@ -91,7 +106,7 @@ impl Connection {
             tokio::select! {
                 biased;
                 Some(answer) = self.answers.next(), if waits => {
-                    send(&mut self.write, answer?).await?;
+                    self.send(answer?).await?;
                 }
                 frame = self.frames.next(), if room => {
                     let Some(frame) = frame? else { break };
@@ -113,7 +128,7 @@ impl Connection {
                 self.settle().await?;
                 // A client that is newer than we are asks first, and is told what is known.
                 let told = api::versions::not_known(&error)?;
-                send(&mut self.write, Some(told)).await?;
+                self.send(Some(told)).await?;
                 return Ok(true);
             }
         };
@@ -140,22 +155,94 @@ impl Connection {
         } else {
             answering.await?
         };
-        send(&mut self.write, Some(answer)).await?;
+        self.send(Some(answer)).await?;
         Ok(true)
     }
 
     /// Sends what is still to be answered.
     async fn settle(&mut self) -> Result<(), Left> {
         while let Some(answer) = self.answers.next().await {
-            send(&mut self.write, answer?).await?;
+            self.send(answer?).await?;
         }
         Ok(())
     }
+
+    async fn send(&mut self, answer: Option<Bytes>) -> std::io::Result<()> {
+        let Some(answer) = answer else {
+            return Ok(());
+        };
+        tokio::select! {
+            biased;
+            sent = write_out(&mut self.write, answer) => sent,
+            () = last_words(&self.tasks) => Err(std::io::ErrorKind::Interrupted.into()),
+        }
+    }
 }
 
-async fn send(write: &mut OwnedWriteHalf, answer: Option<Bytes>) -> std::io::Result<()> {
-    match answer {
-        Some(answer) => write.write_all(&answer).await,
-        None => Ok(()),
+/// Writes all of it, as long as the client takes some of it now and then.
+async fn write_out(
+    write: &mut (impl AsyncWrite + Unpin),
+    mut answer: Bytes,
+) -> std::io::Result<()> {
+    while !answer.is_empty() {
+        let written = tokio::time::timeout(STANDSTILL_MAX, write.write_buf(&mut answer)).await;
+        if written.map_err(|_| std::io::ErrorKind::TimedOut)?? == 0 {
+            return Err(std::io::ErrorKind::WriteZero.into());
+        }
+    }
+    Ok(())
+}
+
+async fn last_words(tasks: &Tasks) {
+    tasks.stopping().await;
+    tokio::time::sleep(LAST_WORDS).await;
+}
+
+/// Has the kernel ask an idle client whether it is still there.
+fn probe(stream: &TcpStream) -> std::io::Result<()> {
+    let probes = TcpKeepalive::new()
+        .with_time(PROBE_AFTER)
+        .with_interval(PROBE_EVERY)
+        .with_retries(PROBES);
+    SockRef::from(stream).set_tcp_keepalive(&probes)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt as _;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_takes_nothing_is_left_and_a_slow_one_is_not() {
+        let (mut near, mut far) = tokio::io::duplex(4);
+        let stalled = write_out(&mut near, Bytes::from_static(b"more than fits")).await;
+        assert_eq!(stalled.unwrap_err().kind(), std::io::ErrorKind::TimedOut);
+        let mut drop = [0; 4];
+        far.read_exact(&mut drop).await.unwrap();
+        let slow = async {
+            let mut all = [0; 40];
+            for byte in &mut all {
+                tokio::time::sleep(STANDSTILL_MAX / 2).await;
+                *byte = far.read_u8().await.unwrap();
+            }
+            all
+        };
+        let sending = write_out(&mut near, Bytes::from_static(&[7; 40]));
+        let (sent, read) = tokio::join!(sending, slow);
+        sent.unwrap();
+        assert_eq!(read, [7; 40]);
+    }
+
+    #[tokio::test]
+    async fn the_kernel_looks_after_idle_clients() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let (_client, accepted) = tokio::join!(TcpStream::connect(addr), listener.accept());
+        let (stream, _) = accepted.unwrap();
+        probe(&stream).unwrap();
+        let socket = SockRef::from(&stream);
+        assert!(socket.keepalive().unwrap());
+        assert_eq!(socket.tcp_keepalive_time().unwrap(), PROBE_AFTER);
     }
 }

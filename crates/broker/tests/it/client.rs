@@ -109,6 +109,16 @@ impl Client {
         Some(body.into())
     }
 
+    /// Nothing more will be sent.
+    pub(crate) async fn says_no_more(&mut self) {
+        self.0.shutdown().await.unwrap();
+    }
+
+    /// Gone without a farewell.
+    pub(crate) fn resets(self) {
+        self.0.set_zero_linger().unwrap();
+    }
+
     pub(crate) async fn is_closed(&mut self) -> bool {
         self.read().await.is_none()
     }
