@@ -15,6 +15,9 @@ use crate::record::{NewRecord, Place, Record};
 
 /// Topics, and how far they were read.
 pub trait Bus: Send + Sync + 'static {
+    /// The names of all topics, sorted.
+    fn topics(&self) -> BoxFuture<'_, Result<Vec<String>, BusError>>;
+
     /// How many partitions the topic has.
     fn partitions(&self, topic: &str) -> BoxFuture<'_, Result<i32, BusError>>;
 

@@ -8,6 +8,7 @@ pub mod bus;
 pub mod cloudevents;
 pub mod config;
 pub mod courier;
+pub mod dead;
 pub mod delivery;
 pub mod http;
 pub mod push;

@@ -17,11 +17,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use atoll_base::{ServiceName, Tasks, Timestamp};
+use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::bus::{Bus, BusError, Mark, Progress};
 use crate::config::{From, SubscribeConfig};
-use crate::courier::Courier;
+use crate::courier::{Courier, Ending};
+use crate::delivery::Outcome;
+use crate::record::Record;
+pub(crate) use grave::PREFIX as DEAD_PREFIX;
 pub use grave::dead_topic;
 use subscription::{Control, Subscription};
 
@@ -225,6 +229,38 @@ impl Pushes {
         Ok(count)
     }
 
+    /// Sends one record to the subscription of the service to its topic, beside all others, and
+    /// publishes the answer if the subscription does so.
+    ///
+    /// # Errors
+    /// When the service does not take it; for a person.
+    pub async fn send(
+        &self,
+        service: &ServiceName,
+        record: Record,
+        attempt: u32,
+    ) -> Result<(), String> {
+        let key = (service.clone(), record.place.topic.to_string());
+        let config = self.lock().get(&key).map(|own| own.config.clone());
+        let topic = &record.place.topic;
+        let config =
+            config.ok_or_else(|| format!("{service} does not subscribe to '{topic}' now"))?;
+        let records = [record];
+        let (request, facts) = letter::write(&config, service, &records, attempt, 1);
+        let ending = carry(&*self.0.courier, service, request, config.timeout.0).await;
+        if ending.outcome(service, &config.retry) != Outcome::Taken {
+            return Err(format!("{service} {}", ending.reason()));
+        }
+        let [record] = &records;
+        if let (Some(topic), Ending::Answer(answer)) = (&config.output, &ending)
+            && let Some(output) = letter::output(topic, record, answer, &facts)
+        {
+            let published = self.0.bus.publish(vec![output?]).await;
+            published.map_err(|error| format!("its answer cannot be published: {error}"))?;
+        }
+        Ok(())
+    }
+
     /// Ends all deliveries: those under way have so long to end. What was done is kept.
     pub async fn stop(&self, limit: Duration) {
         let running = std::mem::take(&mut *self.lock());
@@ -269,6 +305,20 @@ impl Pushes {
 impl std::fmt::Debug for Pushes {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Pushes").finish_non_exhaustive()
+    }
+}
+
+/// Sends a request, and waits so long for the answer.
+async fn carry(
+    courier: &dyn Courier,
+    service: &ServiceName,
+    request: http::Request<Bytes>,
+    limit: Duration,
+) -> Ending {
+    match tokio::time::timeout(limit, courier.send(service, request)).await {
+        Ok(Ok(answer)) => Ending::Answer(answer),
+        Ok(Err(error)) => Ending::Unsent(error),
+        Err(_) => Ending::Timeout(limit),
     }
 }
 

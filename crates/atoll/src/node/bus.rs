@@ -22,6 +22,12 @@ const DEAD_BATCH_MAX: u64 = 32 << 20;
 pub(super) struct BrokerBus(pub(super) Inside);
 
 impl Bus for BrokerBus {
+    fn topics(&self) -> BoxFuture<'_, Result<Vec<String>, BusError>> {
+        let topics = self.0.broker().catalog().topics();
+        let names = topics.iter().map(|topic| topic.name.to_string());
+        std::future::ready(Ok(names.collect())).boxed()
+    }
+
     fn partitions(&self, topic: &str) -> BoxFuture<'_, Result<i32, BusError>> {
         let found = self.0.topic(topic).map_err(|error| told(&error));
         let count = found.map(|topic| topic.config.partitions);

@@ -109,6 +109,14 @@ impl State {
 }
 
 impl Bus for Memory {
+    fn topics(&self) -> BoxFuture<'_, Result<Vec<String>, BusError>> {
+        self.answer(|state| {
+            let mut names: Vec<_> = state.topics.keys().map(|name| name.to_string()).collect();
+            names.sort_unstable();
+            Ok(names)
+        })
+    }
+
     fn partitions(&self, topic: &str) -> BoxFuture<'_, Result<i32, BusError>> {
         self.answer(|state| {
             let found = state.topics.get(topic);

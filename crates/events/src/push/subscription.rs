@@ -17,7 +17,7 @@ use ring::rand::{SecureRandom as _, SystemRandom};
 use tokio::sync::{mpsc, oneshot};
 
 use super::cache::Cache;
-use super::{View, grave, group, letter};
+use super::{View, carry, grave, group, letter};
 use crate::bus::{Bus, BusError, Chunk, Mark, Progress};
 use crate::config::SubscribeConfig;
 use crate::courier::{Courier, Ending};
@@ -350,15 +350,10 @@ impl Subscription {
                 }
             }
             let (request, facts) = letter::write(&config, &service, &records, attempt, dice);
-            let limit = config.timeout.0;
             let ending = if records.is_empty() {
                 Ending::Unsent("nothing is left to send".to_owned())
             } else {
-                match tokio::time::timeout(limit, courier.send(&service, request)).await {
-                    Ok(Ok(answer)) => Ending::Answer(answer),
-                    Ok(Err(error)) => Ending::Unsent(error),
-                    Err(_) => Ending::Timeout(limit),
-                }
+                carry(&*courier, &service, request, config.timeout.0).await
             };
             answered(flight, records, ending, facts, gone)
         }));

@@ -24,6 +24,10 @@ struct Failing {
 }
 
 impl Bus for Failing {
+    fn topics(&self) -> BoxFuture<'_, Result<Vec<String>, BusError>> {
+        self.bus.topics()
+    }
+
     fn check(&self, record: &NewRecord) -> Result<(), BusError> {
         self.bus.check(record)
     }
