@@ -6,6 +6,8 @@
 
 pub mod cache;
 pub mod client;
+pub mod dead;
+pub mod events;
 pub mod keys;
 mod logs;
 mod metrics;
@@ -43,6 +45,16 @@ pub use socket::{bind, connect, path};
         keys::list,
         keys::create,
         keys::revoke,
+        events::topics,
+        events::publish,
+        events::records,
+        events::readers,
+        events::replay,
+        dead::list,
+        dead::one,
+        dead::edit,
+        dead::drop,
+        dead::redrive,
         services::list,
         services::one,
         services::history,
@@ -69,6 +81,7 @@ pub fn router(node: Arc<Node>) -> Router {
         .route("/v1/cache/purge", post(cache::purge))
         .route("/v1/keys", get(keys::list).post(keys::create))
         .route("/v1/keys/{id}/revoke", post(keys::revoke))
+        .merge(event_routes())
         .route("/v1/services", get(services::list))
         .route("/v1/services/{service}", get(services::one))
         .route("/v1/services/{service}/history", get(services::history))
@@ -78,6 +91,22 @@ pub fn router(node: Arc<Node>) -> Router {
         .route("/v1/traces/{trace}", get(logs::trace))
         .fallback(problem::not_found)
         .with_state(node)
+}
+
+fn event_routes() -> Router<Arc<Node>> {
+    Router::new()
+        .route("/v1/topics", get(events::topics))
+        .route(
+            "/v1/topics/{topic}/records",
+            get(events::records).post(events::publish),
+        )
+        .route("/v1/readers", get(events::readers))
+        .route("/v1/readers/{service}/{topic}/replay", post(events::replay))
+        .route("/v1/dead", get(dead::list))
+        .route("/v1/dead/{service}/{topic}/{number}", get(dead::one))
+        .route("/v1/dead/{service}/{topic}/{number}/edit", post(dead::edit))
+        .route("/v1/dead/drop", post(dead::drop))
+        .route("/v1/dead/redrive", post(dead::redrive))
 }
 
 /// Serves the API until the node stops.

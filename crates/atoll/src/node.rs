@@ -40,6 +40,7 @@ use ground::{NodeGround, SharedGround};
 use traffic::Traffic;
 
 pub use api_keys::{KeyRing, KeyRingError};
+pub use broker::Topics;
 pub use sinks::OwnReady;
 pub use views::{NodeView, ResilienceView, ServiceState, ServiceView};
 
@@ -50,12 +51,13 @@ pub const STATE_FOLDER: &str = ".atoll";
 const DRAIN_MAX: Duration = Duration::from_secs(10);
 
 /// The tables of everyone who keeps something in the state.
-const MIGRATIONS: [Migration; 5] = [
+const MIGRATIONS: [Migration; 6] = [
     atoll_deploy::MIGRATION,
     database::MIGRATION,
     api_keys::MIGRATION,
     atoll_broker::journal::MIGRATION,
     atoll_events::http::MIGRATION,
+    atoll_events::dead::MIGRATION,
 ];
 
 /// Tasks that were asked to end are given this long.
@@ -159,6 +161,11 @@ impl Node {
     /// The API keys.
     pub fn api_keys(&self) -> &KeyRing {
         &self.parts.api_keys
+    }
+
+    /// Topics and all about them; none if the application has no `[events]`.
+    pub fn topics(&self) -> Option<&Arc<Topics>> {
+        self.parts.topics.as_ref()
     }
 
     /// Where each service's own folder is.

@@ -83,6 +83,22 @@ impl Access {
         accounts.get(name).map(|account| account.secret.clone())
     }
 
+    /// Whose accounts publish to the topic, and whose read it.
+    pub fn of_topic(&self, topic: &str) -> (Vec<String>, Vec<String>) {
+        let accounts = self.0.accounts.load();
+        let names = |may: fn(&Account, &str) -> bool| {
+            let its = accounts.iter().filter(|(_, account)| may(account, topic));
+            let mut names: Vec<_> = its.map(|(name, _)| name.clone()).collect();
+            names.sort_unstable();
+            names
+        };
+        let publish = names(|account, topic| account.publishes.contains(topic));
+        (
+            publish,
+            names(|account, topic| account.reads.contains(topic)),
+        )
+    }
+
     /// Whether `who` may do this with the topic.
     pub fn permits(&self, who: &Principal, right: Right, topic: &str) -> bool {
         let name = match who {

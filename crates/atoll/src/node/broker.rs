@@ -3,16 +3,17 @@
 //! Each service has an account of its own, whose password comes from a secret of the node: nothing
 //! has to be kept for it, and it is the same after a restart.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context as _;
 use atoll_base::{Code, Coded, ServiceName, Tasks};
-use atoll_broker::access::{Access, Account};
+use atoll_broker::access::{Access, Account, OWN_GROUPS};
 use atoll_broker::{Broker, Door, Inside};
-use atoll_events::{Bus, Pushes, SubscribeConfig};
+use atoll_events::dead::Letters;
+use atoll_events::{Bus, BusError, Pushes, SubscribeConfig};
 use atoll_store::log::{Finding, Log, RealDisk};
 use atoll_store::{Sql, StateDir};
 use atoll_telemetry::Level;
@@ -24,12 +25,14 @@ use super::courier::MeshCourier;
 use super::events::Events;
 use super::http_door;
 use super::traffic::Traffic;
+use crate::admin::events::{ReaderView, TopicView};
 use crate::manifest::{Application, ServiceFile};
 
 /// The broker of an application that has topics.
-pub(super) struct Topics {
+pub struct Topics {
     broker: Broker,
     bus: Arc<dyn Bus>,
+    letters: Letters,
     pushes: Pushes,
     addr: SocketAddr,
     secret: hmac::Key,
@@ -58,8 +61,10 @@ impl Topics {
         let broker = Broker::open(sql.clone(), log, access, config.auto_create, tasks).await?;
         let bus: Arc<dyn Bus> = Arc::new(BrokerBus(Inside::new(broker.clone())));
         let courier = Arc::new(MeshCourier::new(Arc::clone(traffic)));
+        let pushes = Pushes::new(Arc::clone(&bus), courier, tasks.clone());
         let own = Self {
-            pushes: Pushes::new(Arc::clone(&bus), courier, tasks.clone()),
+            letters: Letters::new(Arc::clone(&bus), pushes.clone(), sql.clone()),
+            pushes,
             bus,
             addr: door.addr(),
             secret: secret(state.path())?,
@@ -113,8 +118,70 @@ impl Topics {
         Ok(())
     }
 
+    /// Where records are.
+    pub fn bus(&self) -> &Arc<dyn Bus> {
+        &self.bus
+    }
+
+    /// The dead letters.
+    pub fn letters(&self) -> &Letters {
+        &self.letters
+    }
+
+    /// All topics, by name.
+    ///
+    /// # Errors
+    /// When one cannot be read.
+    pub async fn views(&self) -> Result<Vec<TopicView>, BusError> {
+        let topics = self.broker.catalog().topics();
+        let mut views = Vec::new();
+        for topic in topics.iter() {
+            let mut records = 0;
+            for partition in &topic.partitions {
+                let ends = self.bus.ends(&topic.name, partition.index).await?;
+                records += ends.end - ends.start;
+            }
+            let (publishers, readers) = self.broker.access().of_topic(&topic.name);
+            views.push(TopicView {
+                name: topic.name.to_string(),
+                partitions: topic.config.partitions,
+                records,
+                bytes: topic.partitions.iter().map(|own| own.bytes()).sum(),
+                publishers,
+                readers,
+            });
+        }
+        views.sort_by(|one, other| one.name.cmp(&other.name));
+        Ok(views)
+    }
+
+    /// The consumer groups that read topics, and how far behind they are.
+    ///
+    /// # Errors
+    /// When a topic cannot be read.
+    pub async fn groups(&self) -> Result<Vec<ReaderView>, BusError> {
+        let mut views = Vec::new();
+        for (group, ..) in self.broker.groups().list() {
+            if group.starts_with(OWN_GROUPS) {
+                continue;
+            }
+            let mut lags: BTreeMap<Arc<str>, i64> = BTreeMap::new();
+            for ((topic, partition), own) in self.broker.groups().offsets(&group) {
+                let ends = self.bus.ends(&topic, partition).await?;
+                *lags.entry(topic).or_default() += (ends.end - own.next.max(ends.start)).max(0);
+            }
+            views.extend(lags.into_iter().map(|(topic, lag)| ReaderView {
+                name: group.to_string(),
+                topic: topic.to_string(),
+                lag,
+                ..ReaderView::default()
+            }));
+        }
+        Ok(views)
+    }
+
     /// The records that are pushed to services.
-    pub(super) fn pushes(&self) -> &Pushes {
+    pub fn pushes(&self) -> &Pushes {
         &self.pushes
     }
 
