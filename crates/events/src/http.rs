@@ -1,6 +1,6 @@
 //! Topics over HTTP: what stands behind `EVENTS_URL`.
 //!
-//! `POST /topics/{topic}` publishes ([`publish`]), `GET /topics/{topic}` reads ([`read`]), once or as
+//! `POST /topics/{topic}` publishes, `GET /topics/{topic}` reads, once or as
 //! a stream. Who calls is known from outside: a layer around the [`router`] puts a [`Caller`] into
 //! the request. What a caller may do, and the schemas of topics, come in as [`Rights`].
 //!

@@ -1,6 +1,7 @@
 //! The API over a bus in memory, request by request.
 
 mod idempotency;
+mod odd;
 mod publish;
 mod read;
 
@@ -87,15 +88,14 @@ impl World {
     }
 
     fn router(&self) -> Router {
-        let bus = Arc::new(self.bus.clone());
-        let tasks = self.tasks.clone();
-        router(State::new(
-            bus,
-            Arc::new(Open),
-            self.sql.clone(),
-            tasks,
-            self.limits,
-        ))
+        self.over(self.bus.clone())
+    }
+
+    /// The same API over another bus.
+    fn over(&self, bus: impl Bus) -> Router {
+        let rights = Arc::new(Open);
+        let (sql, tasks) = (self.sql.clone(), self.tasks.clone());
+        router(State::new(Arc::new(bus), rights, sql, tasks, self.limits))
     }
 
     fn request(
