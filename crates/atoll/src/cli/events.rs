@@ -104,7 +104,7 @@ async fn topics(client: &Client, out: &Output) -> Result<(), Failure> {
         return Ok(());
     }
     if views.is_empty() {
-        out.say("There are no topics. `[publish] topics` in a service.toml makes them.");
+        out.say("There are no topics. `[events]` in atoll.toml and `[publish] topics` in a service.toml make them.");
         return Ok(());
     }
     let head = [
