@@ -23,14 +23,6 @@ pub struct EventsConfig {
     pub auto_create: bool,
 }
 
-/// `[publish]` of `service.toml`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct PublishConfig {
-    /// The topics that it publishes to. Others are refused.
-    pub topics: Vec<String>,
-}
-
 /// How one topic is kept: `[topics."NAME"]` of `atoll.toml`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -49,6 +41,10 @@ pub struct TopicConfig {
     pub durability: Durability,
     /// The largest batch of records that is taken, as it comes (compressed, if it is). Default "1MiB".
     pub max_batch: ByteCount,
+    /// A JSON Schema of the values, its path relative to `atoll.toml`: for topics that are filled from
+    /// outside. Services name theirs in `[publish.schemas]`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub schema: Option<String>,
     /// Files of a partition are this large; deletion goes by whole files. Default "64MiB".
     pub segment: ByteCount,
 }
@@ -100,6 +96,7 @@ impl Default for TopicConfig {
             retention_size: None,
             durability: Durability::Synced,
             max_batch: ByteCount(1 << 20),
+            schema: None,
             segment: ByteCount(64 << 20),
         }
     }

@@ -168,7 +168,9 @@ impl Inside {
             );
             return Err(Error::Refused(ResponseError::MessageTooLarge, reason));
         }
-        Ok(())
+        self.0
+            .broker
+            .check_value(&record.topic, record.value.as_deref())
     }
 
     /// Publishes records, and waits until they are on disk: partition and offset of each.

@@ -13,10 +13,12 @@ pub mod delivery;
 pub mod http;
 pub mod push;
 pub mod record;
+pub mod registry;
 pub mod schema;
 
 pub use bus::{Bus, BusError};
-pub use config::SubscribeConfig;
+pub use config::{PublishConfig, SubscribeConfig};
 pub use courier::Courier;
 pub use push::Pushes;
 pub use record::{NewRecord, Place, Record};
+pub use registry::Registry;

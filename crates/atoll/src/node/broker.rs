@@ -11,9 +11,10 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use atoll_base::{Code, Coded, ServiceName, Tasks};
 use atoll_broker::access::{Access, Account, OWN_GROUPS};
-use atoll_broker::{Broker, Door, Inside};
+use atoll_broker::{Broker, Door, Inside, Values};
 use atoll_events::dead::Letters;
-use atoll_events::{Bus, BusError, Pushes, SubscribeConfig};
+use atoll_events::registry::RegistryError;
+use atoll_events::{Bus, BusError, Pushes, Registry, SubscribeConfig};
 use atoll_store::log::{Finding, Log, RealDisk};
 use atoll_store::{Sql, StateDir};
 use atoll_telemetry::Level;
@@ -26,13 +27,14 @@ use super::events::Events;
 use super::http_door;
 use super::traffic::Traffic;
 use crate::admin::events::{ReaderView, TopicView};
-use crate::manifest::{Application, ServiceFile};
+use crate::manifest::{self, Application, ServiceFile};
 
 /// The broker of an application that has topics.
 pub struct Topics {
     broker: Broker,
     bus: Arc<dyn Bus>,
     letters: Letters,
+    schemas: Registry,
     pushes: Pushes,
     addr: SocketAddr,
     secret: hmac::Key,
@@ -63,6 +65,7 @@ impl Topics {
         let courier = Arc::new(MeshCourier::new(Arc::clone(traffic)));
         let pushes = Pushes::new(Arc::clone(&bus), courier, tasks.clone());
         let own = Self {
+            schemas: Registry::new(sql.clone()),
             letters: Letters::new(Arc::clone(&bus), pushes.clone(), sql.clone()),
             pushes,
             bus,
@@ -71,6 +74,7 @@ impl Topics {
             broker: broker.clone(),
         };
         own.declare(application).await?;
+        own.broker.guard(Arc::new(Schemas(own.schemas.clone())));
         own.serve_http(sql, traffic, tasks).await?;
         let stopping = tasks.clone();
         tasks.spawn("kafka", async move { door.run(broker, stopping).await });
@@ -79,7 +83,10 @@ impl Topics {
 
     /// Topics over HTTP, for services that reach it through the mesh.
     async fn serve_http(&self, sql: &Sql, traffic: &Traffic, tasks: &Tasks) -> anyhow::Result<()> {
-        let rights = Arc::new(http_door::Declared(self.broker.access().clone()));
+        let rights = Arc::new(http_door::Declared {
+            access: self.broker.access().clone(),
+            schemas: self.schemas.clone(),
+        });
         let state = atoll_events::http::State::new(
             Arc::clone(&self.bus),
             rights,
@@ -92,6 +99,8 @@ impl Topics {
 
     /// Makes and sets up the topics of the manifests, and says who may do what.
     pub(super) async fn declare(&self, application: &Application) -> Result<(), TopicsError> {
+        let (written, relying) = manifest::schemas::of(application);
+        self.schemas.accept(written, &relying).await?;
         let topics = &application.file.topics;
         let services = application.services.values();
         let declared = services.flat_map(|own| published(&own.file).chain(read(&own.file)));
@@ -222,6 +231,20 @@ impl Topics {
     }
 }
 
+/// The schemas, as the broker asks for them.
+#[derive(Debug)]
+struct Schemas(Registry);
+
+impl Values for Schemas {
+    fn cares(&self, topic: &str) -> bool {
+        self.0.of(topic).is_some()
+    }
+
+    fn check(&self, topic: &str, value: Option<&[u8]>) -> Result<(), String> {
+        self.0.check(topic, value)
+    }
+}
+
 /// Why topics or subscriptions cannot be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum TopicsError {
@@ -231,6 +254,9 @@ pub enum TopicsError {
     /// A subscription cannot begin.
     #[error(transparent)]
     Bus(#[from] atoll_events::BusError),
+    /// A schema breaks who reads.
+    #[error(transparent)]
+    Schema(#[from] RegistryError),
 }
 
 impl Coded for TopicsError {
@@ -238,6 +264,7 @@ impl Coded for TopicsError {
         match self {
             Self::Broker(error) => error.code(),
             Self::Bus(_) => Code("ATL0902"),
+            Self::Schema(_) => Code("ATL0114"),
         }
     }
 }

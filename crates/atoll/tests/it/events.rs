@@ -313,6 +313,76 @@ fn a_pipeline_gives_each_record_one_answer_although_the_node_is_killed() {
     up.ended();
 }
 
+const STRICT: &str =
+    r#"{"type":"object","required":["order"],"properties":{"order":{"type":"integer"}}}"#;
+const MORE: &str = r#"{"type":"object","required":["order"],"properties":{"order":{"type":"integer"},"note":{"type":"string"}}}"#;
+const LOOSE: &str = r#"{"type":"object","properties":{"order":{"type":"integer"}}}"#;
+
+/// `orders` says what it writes.
+fn with_schema(points: &str) -> App {
+    let app = orders_and_points(points);
+    let manifest = app.read("services/orders/service.toml");
+    let publish = "[publish.schemas]\nplaced = \"placed.json\"\n";
+    app.write(
+        "services/orders/service.toml",
+        &format!("{manifest}\n{publish}"),
+    );
+    app.write("services/orders/placed.json", STRICT);
+    app
+}
+
+#[test]
+fn what_does_not_match_the_schema_is_refused_at_every_door() {
+    let app = with_schema("");
+    app.up();
+    let json = "application/json";
+    publish(&app, "topics/placed", json, r#"{"order":1}"#).has(201);
+    let refused = publish(&app, "topics/placed", json, r#"{"order":"x"}"#)
+        .has(422)
+        .json();
+    holds(refused["detail"].as_str().unwrap(), "/order");
+    let said = app.cli(&["events", "publish", "placed", "{}"]).ended(1);
+    holds(&said.err, "does not match the schema of 'placed'");
+    assert_eq!(bodies(&wait_taken(&app, "points", 1)), [r#"{"order":1}"#]);
+}
+
+#[test]
+fn a_schema_that_breaks_a_reader_is_not_deployed() {
+    let app = with_schema("");
+    app.up();
+    app.write("services/orders/placed.json", LOOSE);
+    let said = app.cli(&["deploy", "orders"]).ended(1);
+    holds(&said.err, "placed.json would break who reads 'placed'");
+    holds(&said.err, "ATL0114");
+    // It is in nobody else's way, and the schema of before is in force.
+    app.cli(&["deploy", "points"]).succeeded();
+    publish(&app, "topics/placed", "application/json", "{}").has(422);
+    app.write("services/orders/placed.json", MORE);
+    app.cli(&["deploy", "orders"]).succeeded();
+    publish(
+        &app,
+        "topics/placed",
+        "application/json",
+        r#"{"order":1,"note":7}"#,
+    )
+    .has(422);
+}
+
+#[test]
+fn a_reader_may_say_what_it_relies_on() {
+    let app = with_schema("schema = \"relies.json\"");
+    app.write("services/points/relies.json", LOOSE);
+    app.up();
+    app.write("services/orders/placed.json", LOOSE);
+    app.cli(&["deploy", "orders"]).succeeded();
+    app.write("services/points/relies.json", STRICT);
+    let said = app.cli(&["deploy", "points"]).ended(3);
+    holds(&said.err, "ATL0114");
+    holds(&said.err, "breaks points");
+    app.write("services/points/relies.json", "{");
+    holds(&app.cli(&["check"]).ended(3).err, "relies.json");
+}
+
 #[test]
 fn mistakes_in_subscriptions_are_told() {
     let app = shop();
