@@ -6,6 +6,7 @@
 mod kill;
 mod memory;
 mod proxy;
+mod pushes;
 mod start;
 
 use anyhow::bail;
@@ -19,6 +20,7 @@ const BENCHES: &[(&str, Bench)] = &[
     ("start", start::run),
     ("memory", memory::run),
     ("kill", kill::run),
+    ("pushes", pushes::run),
 ];
 
 /// Runs the named benches, or all. `proxy:NAME` is one scenario of `proxy`.
