@@ -15,6 +15,7 @@ mod environment;
 mod events;
 mod ground;
 mod http_door;
+mod kafka;
 mod keys;
 mod sinks;
 mod traffic;
@@ -51,7 +52,7 @@ pub const STATE_FOLDER: &str = ".atoll";
 const DRAIN_MAX: Duration = Duration::from_secs(10);
 
 /// The tables of everyone who keeps something in the state.
-const MIGRATIONS: [Migration; 7] = [
+const MIGRATIONS: [Migration; 8] = [
     atoll_deploy::MIGRATION,
     database::MIGRATION,
     api_keys::MIGRATION,
@@ -59,6 +60,7 @@ const MIGRATIONS: [Migration; 7] = [
     atoll_events::http::MIGRATION,
     atoll_events::dead::MIGRATION,
     atoll_events::registry::MIGRATION,
+    atoll_events::kafka::MIGRATION,
 ];
 
 /// Tasks that were asked to end are given this long.

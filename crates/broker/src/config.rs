@@ -19,8 +19,55 @@ pub struct EventsConfig {
     /// Default true where `listen` is a loopback address, else false.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub open: Option<bool>,
+    /// A Kafka of your own instead of the embedded broker: some of its brokers, "HOST:PORT" with commas
+    /// between. `listen`, `open` and `auto_create` have no meaning then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kafka: Option<String>,
+    /// That Kafka is spoken to in TLS.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<KafkaTlsConfig>,
+    /// Who Atoll is to that Kafka.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sasl: Option<KafkaSaslConfig>,
     /// Whether an unknown topic is made when a client without an account asks for it. Default true.
     pub auto_create: bool,
+}
+
+/// `[events.tls]` of `atoll.toml`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct KafkaTlsConfig {
+    /// The certificates of those that are believed, as PEM, the path relative to `atoll.toml`.
+    /// Default: those that the system believes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca: Option<String>,
+}
+
+/// `[events.sasl]` of `atoll.toml`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct KafkaSaslConfig {
+    /// How the user is proved: "plain", "scram-sha-256" or "scram-sha-512".
+    pub mechanism: SaslMechanism,
+    /// The user.
+    pub user: String,
+    /// The file that holds the password, relative to `atoll.toml`. Spaces and lines at its end do not
+    /// count.
+    pub password_file: String,
+}
+
+/// How a user is proved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum SaslMechanism {
+    /// The password as it is.
+    #[serde(rename = "plain")]
+    Plain,
+    /// A proof of the password (RFC 7677).
+    #[serde(rename = "scram-sha-256")]
+    ScramSha256,
+    /// The same with SHA-512.
+    #[serde(rename = "scram-sha-512")]
+    ScramSha512,
 }
 
 /// How one topic is kept: `[topics."NAME"]` of `atoll.toml`.
@@ -82,6 +129,9 @@ impl Default for EventsConfig {
         Self {
             listen: "127.0.0.1:9092".to_owned(),
             open: None,
+            kafka: None,
+            tls: None,
+            sasl: None,
             auto_create: true,
         }
     }

@@ -11,6 +11,7 @@ pub mod courier;
 pub mod dead;
 pub mod delivery;
 pub mod http;
+pub mod kafka;
 pub mod push;
 pub mod record;
 pub mod registry;

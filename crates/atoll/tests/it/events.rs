@@ -3,7 +3,7 @@
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::testkit::{Answer, App, eventually, holds, kill, until};
+use crate::testkit::{Answer, App, eventually, free_port, holds, kill, until};
 
 /// An application with topics on a port of the system's choice.
 fn shop() -> App {
@@ -311,6 +311,83 @@ fn a_pipeline_gives_each_record_one_answer_although_the_node_is_killed() {
     assert!(seen <= RECORDS + 3 * 200, "{seen}");
     up.signal(Signal::TERM);
     up.ended();
+}
+
+/// Another application's broker is the Kafka of this one; it takes the account of `market` only.
+#[test]
+fn an_application_may_have_a_kafka_of_its_own() {
+    let home = App::new();
+    let port = free_port();
+    let text = home.read("atoll.toml");
+    let events = format!("[events]\nlisten = \"127.0.0.1:{port}\"\nopen = false\n");
+    home.write(
+        "atoll.toml",
+        &format!("{text}{events}[topics.placed]\npartitions = 2\n"),
+    );
+    let topics = r#"["placed", "credited", "dead.points.placed"]"#;
+    home.service("market")
+        .route("/market/**")
+        .table(&format!("[publish]\ntopics = {topics}"))
+        .table("[[subscribe]]\ntopic = \"placed\"\n[[subscribe]]\ntopic = \"credited\"\n[[subscribe]]\ntopic = \"dead.points.placed\"")
+        .write();
+    home.up();
+    let password = home.done_in("market", "echo $KAFKA_SASL_PASSWORD");
+
+    let app = orders_and_points(
+        "output = \"credited\"\n[subscribe.retry]\nattempts = 2\ndelay = \"10ms\"\n[publish]\ntopics = [\"credited\"]",
+    );
+    let text = app.read("atoll.toml");
+    let (before, _) = text.split_once("[events]").unwrap();
+    let kafka = format!(
+        "[events]\nkafka = \"127.0.0.1:{port}\"\n[events.sasl]\nmechanism = \"scram-sha-256\"\nuser = \"market\"\npassword_file = \"secret\"\n"
+    );
+    app.write("atoll.toml", &format!("{before}{kafka}"));
+    app.write("secret", "wrong\n");
+    holds(&app.try_up().ended(1).err, "Kafka cannot be reached");
+    app.write("secret", &password);
+    app.up();
+    app.write(".atoll/data/points/refused", "bad");
+    for body in ["1", "bad", "2"] {
+        publish(&app, "topics/placed?key=k", "text/plain", body).has(201);
+    }
+    let all = wait_taken(&app, "points", 4);
+    assert_eq!(bodies(&all), ["1", "bad", "bad", "2"]);
+    until("no lag", || lag(&app) == 0);
+    let dead = app
+        .cli(&["--json", "events", "dead", "list"])
+        .succeeded()
+        .json();
+    assert_eq!(dead[0]["value"], "bad");
+    app.write(".atoll/data/points/refused", "");
+    app.cli(&["events", "dead", "redrive", "--all"]).succeeded();
+
+    // What was done stays done.
+    app.down();
+    app.up();
+    publish(&app, "topics/placed?key=k", "text/plain", "3").has(201);
+    let all = wait_taken(&app, "points", 6);
+    assert_eq!(bodies(&all)[4..], ["bad", "3"]);
+    let answers = eventually("all answers", || {
+        let told = home
+            .cli(&["--json", "events", "tail", "credited", "-n", "100"])
+            .succeeded();
+        let all: Vec<Value> = told
+            .out
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect();
+        if all.len() >= 4 {
+            Ok(all)
+        } else {
+            Err(told.out)
+        }
+    });
+    let answers: Vec<_> = answers
+        .iter()
+        .map(|own| own["value"].as_str().unwrap())
+        .collect();
+    let expected = ["1", "2", "bad", "3"].map(|body| format!("{{\"taken\": \"{body}\"}}"));
+    assert_eq!(answers, expected);
 }
 
 const STRICT: &str =
