@@ -3,6 +3,7 @@
 //! Peers run in the same run, in turn, so that a slow moment of the machine is a slow moment of
 //! all. What counts is the ratio of medians; throughput on a shared machine wanders.
 
+mod events;
 mod kill;
 mod memory;
 mod proxy;
@@ -21,6 +22,7 @@ const BENCHES: &[(&str, Bench)] = &[
     ("memory", memory::run),
     ("kill", kill::run),
     ("pushes", pushes::run),
+    ("events", events::run),
 ];
 
 /// Runs the named benches, or all. `proxy:NAME` is one scenario of `proxy`.

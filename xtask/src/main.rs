@@ -25,7 +25,7 @@ const USAGE: &str = "usage: cargo xtask COMMAND
                        rdkafka, crash (default: all)
   fuzz [SECONDS]       feed each decoder what it does not expect (default: 60 s each)
   tour                 start examples/market and walk through it
-  bench [proxy|proxy:SCENARIO|start|kill|memory|pushes]...
+  bench [proxy|proxy:SCENARIO|start|kill|memory|events|pushes]...
                        measure; prints tables for BENCHMARKS.md (default: all)
                        SCENARIO: plain, auth, tls, body-100k, upload-1m, idle-5000, h2, grpc,
                        cache, latency, routes; BENCH_ROUNDS and BENCH_SECONDS change how long";
