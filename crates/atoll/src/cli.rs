@@ -178,7 +178,7 @@ struct DeployArgs {
 struct RollbackArgs {
     /// The service.
     service: ServiceName,
-    /// The number of the revision. Default: the newest before the current one that has served.
+    /// The number of the revision. Default: the one whose place the current one took.
     #[arg(value_parser = revision)]
     revision: Option<u32>,
     /// The reason, for the history.

@@ -219,8 +219,12 @@ fn show(letter: &LetterView, out: &Output) {
         ..
     } = letter;
     out.data(format!("{STRONG}{id}{STRONG:#}  group {}", letter.group));
+    let often = match attempts {
+        1 => "once".to_owned(),
+        many => format!("{many} times"),
+    };
     out.data(format!(
-        "  {service} was sent it at {path}, {attempts} times until {died}"
+        "  {service} was sent it at {path} {often} until {died}"
     ));
     out.data(format!("  {BAD}{reason}{BAD:#}"));
     if let Some(answer) = letter.answer.as_deref().filter(|answer| !answer.is_empty()) {

@@ -185,7 +185,7 @@ fn a_record_that_fails_is_a_dead_letter_that_can_be_repaired() {
     assert_eq!(one["group"], two["group"]);
     let (one, two) = (one["id"].as_str().unwrap(), two["id"].as_str().unwrap());
     let shown = app.cli(&["events", "dead", "show", one]).succeeded();
-    holds(&shown.out, "points was sent it at /take, 3 times");
+    holds(&shown.out, "points was sent it at /take 3 times");
     holds(&shown.out, r#"its answer: {"taken": "bad 1"}"#);
 
     // The fault is still there: it stops by itself.
