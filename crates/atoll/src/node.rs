@@ -51,13 +51,14 @@ pub const STATE_FOLDER: &str = ".atoll";
 const DRAIN_MAX: Duration = Duration::from_secs(10);
 
 /// The tables of everyone who keeps something in the state.
-const MIGRATIONS: [Migration; 6] = [
+const MIGRATIONS: [Migration; 7] = [
     atoll_deploy::MIGRATION,
     database::MIGRATION,
     api_keys::MIGRATION,
     atoll_broker::journal::MIGRATION,
     atoll_events::http::MIGRATION,
     atoll_events::dead::MIGRATION,
+    atoll_events::jobs::MIGRATION,
 ];
 
 /// Tasks that were asked to end are given this long.

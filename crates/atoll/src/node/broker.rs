@@ -13,7 +13,7 @@ use atoll_base::{Code, Coded, ServiceName, Tasks};
 use atoll_broker::access::{Access, Account, OWN_GROUPS};
 use atoll_broker::{Broker, Door, Inside};
 use atoll_events::dead::Letters;
-use atoll_events::{Bus, BusError, Pushes, SubscribeConfig};
+use atoll_events::{Bus, BusError, Jobs, Pushes, SubscribeConfig, jobs};
 use atoll_store::log::{Finding, Log, RealDisk};
 use atoll_store::{Sql, StateDir};
 use atoll_telemetry::Level;
@@ -33,6 +33,7 @@ pub struct Topics {
     broker: Broker,
     bus: Arc<dyn Bus>,
     letters: Letters,
+    jobs: Jobs,
     pushes: Pushes,
     addr: SocketAddr,
     secret: hmac::Key,
@@ -61,9 +62,13 @@ impl Topics {
         let broker = Broker::open(sql.clone(), log, access, config.auto_create, tasks).await?;
         let bus: Arc<dyn Bus> = Arc::new(BrokerBus(Inside::new(broker.clone())));
         let courier = Arc::new(MeshCourier::new(Arc::clone(traffic)));
-        let pushes = Pushes::new(Arc::clone(&bus), courier, tasks.clone());
+        let limits = jobs::Limits::default();
+        let jobs = Jobs::open(Arc::clone(&bus), sql.clone(), limits, tasks).await?;
+        let running = Some(jobs.clone());
+        let pushes = Pushes::with_jobs(Arc::clone(&bus), courier, running, tasks.clone());
         let own = Self {
             letters: Letters::new(Arc::clone(&bus), pushes.clone(), sql.clone()),
+            jobs,
             pushes,
             bus,
             addr: door.addr(),
@@ -87,6 +92,7 @@ impl Topics {
             tasks.clone(),
             atoll_events::http::Limits::default(),
         );
+        let state = state.with_jobs(self.jobs.clone());
         http_door::open(state, traffic, tasks).await
     }
 
@@ -115,12 +121,20 @@ impl Topics {
         for (name, own) in &application.services {
             self.pushes.declare(name, &own.file.subscribe).await?;
         }
+        let services = application.services.iter();
+        self.jobs
+            .declare(services.map(|(name, own)| (name, &own.file.subscribe[..])));
         Ok(())
     }
 
     /// Where records are.
     pub fn bus(&self) -> &Arc<dyn Bus> {
         &self.bus
+    }
+
+    /// The jobs of all queues.
+    pub fn jobs(&self) -> &Jobs {
+        &self.jobs
     }
 
     /// The dead letters.

@@ -1,6 +1,7 @@
 //! The API over a bus in memory, request by request.
 
 mod idempotency;
+mod jobs;
 mod publish;
 mod read;
 
