@@ -52,7 +52,7 @@ pub const STATE_FOLDER: &str = ".atoll";
 const DRAIN_MAX: Duration = Duration::from_secs(10);
 
 /// The tables of everyone who keeps something in the state.
-const MIGRATIONS: [Migration; 8] = [
+const MIGRATIONS: [Migration; 9] = [
     atoll_deploy::MIGRATION,
     database::MIGRATION,
     api_keys::MIGRATION,
@@ -61,6 +61,7 @@ const MIGRATIONS: [Migration; 8] = [
     atoll_events::dead::MIGRATION,
     atoll_events::registry::MIGRATION,
     atoll_events::kafka::MIGRATION,
+    atoll_events::jobs::MIGRATION,
 ];
 
 /// Tasks that were asked to end are given this long.

@@ -1,7 +1,7 @@
 //! Topics over HTTP: what stands behind `EVENTS_URL`.
 //!
-//! `POST /topics/{topic}` publishes, `GET /topics/{topic}` reads, once or as
-//! a stream. Who calls is known from outside: a layer around the [`router`] puts a [`Caller`] into
+//! `POST /topics/{topic}` publishes, `GET /topics/{topic}` reads, once or as a stream. `/jobs` takes
+//! work and tells of it. Who calls is known from outside: a layer around the [`router`] puts a [`Caller`] into
 //! the request. What a caller may do, and the schemas of topics, come in as [`Rights`].
 //!
 //! The life of a publication: who and where, read within bounds, look for its idempotency key, decode,
@@ -13,6 +13,7 @@
 mod cursor;
 mod idempotency;
 mod incoming;
+mod jobs;
 mod problem;
 mod publish;
 mod read;
@@ -26,11 +27,12 @@ use std::sync::Arc;
 use atoll_base::{ByteCount, ServiceName, Tasks};
 use atoll_store::Sql;
 use axum::Router;
-use axum::routing::get;
+use axum::routing::{get, post};
 use bytes::Bytes;
 use tokio::sync::Semaphore;
 
 use crate::bus::Bus;
+use crate::jobs::Jobs;
 
 pub use self::idempotency::MIGRATION;
 pub use self::problem::Problem;
@@ -83,6 +85,7 @@ pub struct State {
     bus: Arc<dyn Bus>,
     rights: Arc<dyn Rights>,
     idempotency: idempotency::Keys,
+    jobs: Option<Jobs>,
     tasks: Tasks,
     limits: Limits,
     readers: Arc<Semaphore>,
@@ -101,10 +104,17 @@ impl State {
             bus,
             rights,
             idempotency: idempotency::Keys::new(sql),
+            jobs: None,
             tasks,
             limits,
             readers: Arc::new(Semaphore::new(limits.readers_max)),
         }
+    }
+
+    /// With `/jobs`.
+    pub fn with_jobs(mut self, jobs: Jobs) -> Self {
+        self.jobs = Some(jobs);
+        self
     }
 }
 
@@ -112,6 +122,13 @@ impl State {
 pub fn router(state: State) -> Router {
     Router::new()
         .route("/topics/{topic}", get(read::read).post(publish::publish))
+        .route("/jobs", get(jobs::list))
+        .route(
+            "/jobs/{name}",
+            get(jobs::one).post(jobs::submit).delete(jobs::cancel),
+        )
+        .route("/jobs/{name}/cancel", post(jobs::cancel))
+        .route("/jobs/{name}/retry", post(jobs::retry))
         .method_not_allowed_fallback(problem::wrong_method)
         .fallback(problem::no_path)
         .with_state(state)

@@ -6,6 +6,7 @@
 //! rollback takes it up again.
 
 mod cache;
+mod flight;
 mod grave;
 mod letter;
 mod subscription;
@@ -24,6 +25,7 @@ use crate::bus::{Bus, BusError, Mark, Progress};
 use crate::config::{From, SubscribeConfig};
 use crate::courier::{Courier, Ending};
 use crate::delivery::Outcome;
+use crate::jobs::{Jobs, Redrive};
 use crate::record::Record;
 pub(crate) use grave::PREFIX as DEAD_PREFIX;
 pub use grave::dead_topic;
@@ -36,6 +38,7 @@ pub struct Pushes(Arc<Shared>);
 struct Shared {
     bus: Arc<dyn Bus>,
     courier: Arc<dyn Courier>,
+    jobs: Option<Jobs>,
     tasks: Tasks,
     running: Mutex<BTreeMap<(ServiceName, String), Running>>,
 }
@@ -80,9 +83,20 @@ pub struct View {
 impl Pushes {
     /// Delivers what is on `bus` by `courier`.
     pub fn new(bus: Arc<dyn Bus>, courier: Arc<dyn Courier>, tasks: Tasks) -> Self {
+        Self::with_jobs(bus, courier, None, tasks)
+    }
+
+    /// Delivers what is on `bus` by `courier`; of records that are jobs, `jobs` is asked and told.
+    pub fn with_jobs(
+        bus: Arc<dyn Bus>,
+        courier: Arc<dyn Courier>,
+        jobs: Option<Jobs>,
+        tasks: Tasks,
+    ) -> Self {
         Self(Arc::new(Shared {
             bus,
             courier,
+            jobs,
             tasks,
             running: Mutex::default(),
         }))
@@ -245,10 +259,23 @@ impl Pushes {
         let topic = &record.place.topic;
         let config =
             config.ok_or_else(|| format!("{service} does not subscribe to '{topic}' now"))?;
+        let redrive = match &self.0.jobs {
+            Some(jobs) => jobs.redrive(service, &record).await?,
+            None => Redrive::NoJob,
+        };
+        if matches!(redrive, Redrive::Done) {
+            return Ok(());
+        }
         let records = [record];
         let (request, facts) = letter::write(&config, service, &records, attempt, 1);
         let ending = carry(&*self.0.courier, service, request, config.timeout.0).await;
-        if ending.outcome(service, &config.retry) != Outcome::Taken {
+        let outcome = ending.outcome(service, &config.retry);
+        if let (Some(jobs), Redrive::Go(pass)) = (&self.0.jobs, redrive) {
+            let ended = jobs.ended(outcome, true, &ending, &ending.reason());
+            let kept = jobs.keep(&[pass.end(ended)]).await;
+            kept.map_err(|error| format!("how the job ended cannot be kept: {error}"))?;
+        }
+        if outcome != Outcome::Taken {
             return Err(format!("{service} {}", ending.reason()));
         }
         let [record] = &records;
@@ -279,7 +306,11 @@ impl Pushes {
         let subscription = Subscription::new(
             service.clone(),
             config.clone(),
-            (Arc::clone(&self.0.bus), Arc::clone(&self.0.courier)),
+            (
+                Arc::clone(&self.0.bus),
+                Arc::clone(&self.0.courier),
+                self.0.jobs.clone(),
+            ),
         );
         let stopping = self.0.tasks.clone();
         self.0.tasks.spawn("subscription", async move {

@@ -16,7 +16,7 @@ use atoll_broker::{Broker, Door, Inside, Values};
 use atoll_events::dead::Letters;
 use atoll_events::kafka::KafkaBus;
 use atoll_events::registry::RegistryError;
-use atoll_events::{Bus, BusError, Pushes, Registry, SubscribeConfig};
+use atoll_events::{Bus, BusError, Jobs, Pushes, Registry, SubscribeConfig, jobs};
 use atoll_store::log::{Finding, Log, RealDisk};
 use atoll_store::{Sql, StateDir};
 use atoll_telemetry::Level;
@@ -38,6 +38,7 @@ pub struct Topics {
     bus: Arc<dyn Bus>,
     letters: Letters,
     schemas: Registry,
+    jobs: Jobs,
     pushes: Pushes,
     secret: hmac::Key,
 }
@@ -80,12 +81,16 @@ impl Topics {
             }
         };
         let courier = Arc::new(MeshCourier::new(Arc::clone(traffic)));
-        let pushes = Pushes::new(Arc::clone(&bus), courier, tasks.clone());
+        let limits = jobs::Limits::default();
+        let jobs = Jobs::open(Arc::clone(&bus), sql.clone(), limits, tasks).await?;
+        let running = Some(jobs.clone());
+        let pushes = Pushes::with_jobs(Arc::clone(&bus), courier, running, tasks.clone());
         let own = Self {
             home,
             access,
             schemas,
             letters: Letters::new(Arc::clone(&bus), pushes.clone(), sql.clone()),
+            jobs,
             pushes,
             bus,
             secret: secret(state.path())?,
@@ -108,6 +113,7 @@ impl Topics {
             tasks.clone(),
             atoll_events::http::Limits::default(),
         );
+        let state = state.with_jobs(self.jobs.clone());
         http_door::open(state, traffic, tasks).await
     }
 
@@ -141,12 +147,20 @@ impl Topics {
         for (name, own) in &application.services {
             self.pushes.declare(name, &own.file.subscribe).await?;
         }
+        let services = application.services.iter();
+        self.jobs
+            .declare(services.map(|(name, own)| (name, &own.file.subscribe[..])));
         Ok(())
     }
 
     /// Where records are.
     pub fn bus(&self) -> &Arc<dyn Bus> {
         &self.bus
+    }
+
+    /// The jobs of all queues.
+    pub fn jobs(&self) -> &Jobs {
+        &self.jobs
     }
 
     /// The dead letters.

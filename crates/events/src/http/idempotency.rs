@@ -69,7 +69,7 @@ const CHUNK_BYTES: usize = 1 << 20;
 pub(super) struct Key {
     caller: String,
     pub(super) topic: String,
-    key: String,
+    pub(super) key: String,
 }
 
 /// A key that was used before.

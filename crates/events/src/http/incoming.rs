@@ -70,20 +70,36 @@ fn plain(
     bounds: cloudevents::Limits,
 ) -> Result<Vec<Event>, Problem> {
     let kind = headers.get(header::CONTENT_TYPE);
-    let kind = kind.and_then(|kind| kind.to_str().ok()).map(str::to_owned);
-    let essence = kind.as_deref().and_then(|kind| kind.split(';').next());
+    let kind = kind.and_then(|kind| kind.to_str().ok());
+    let essence = kind.and_then(|kind| kind.split(';').next());
     if essence.is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/x-ndjson")) {
         return lines(body, about, bounds);
     }
-    let kind = kind.or_else(|| (!body.is_empty()).then(|| cloudevents::guess(body).to_owned()));
-    if kind.as_deref().is_some_and(cloudevents::is_json) {
+    let event = as_it_is(headers, body, about)?;
+    if event
+        .datacontenttype
+        .as_deref()
+        .is_some_and(cloudevents::is_json)
+    {
         json(body, bounds, "the body")?;
     }
+    Ok(vec![event])
+}
+
+/// The body as the data of one event, whatever it is.
+pub(super) fn as_it_is(
+    headers: &HeaderMap,
+    body: &Bytes,
+    about: About<'_>,
+) -> Result<Event, Problem> {
+    let kind = headers.get(header::CONTENT_TYPE);
+    let kind = kind.and_then(|kind| kind.to_str().ok()).map(str::to_owned);
     let mut event = fresh(0, about);
-    event.datacontenttype = kind;
+    event.datacontenttype =
+        kind.or_else(|| (!body.is_empty()).then(|| cloudevents::guess(body).to_owned()));
     event.data = (!body.is_empty()).then(|| body.clone());
     event.check()?;
-    Ok(vec![event])
+    Ok(event)
 }
 
 /// One value of JSON in each line; empty lines are none.

@@ -137,13 +137,13 @@ impl From<PathRejection> for Problem {
 
 pub(super) async fn no_path(uri: Uri) -> Problem {
     let detail = format!(
-        "there is no {}; publish and read at /topics/NAME",
+        "there is no {}; publish and read at /topics/NAME, and ask for work at /jobs/QUEUE",
         uri.path()
     );
     Problem::new(StatusCode::NOT_FOUND, detail)
 }
 
 pub(super) async fn wrong_method(method: Method) -> Problem {
-    let detail = format!("{method} does nothing here; POST publishes, GET reads");
+    let detail = format!("{method} does nothing here; POST publishes or asks for work, GET reads");
     Problem::new(StatusCode::METHOD_NOT_ALLOWED, detail)
 }

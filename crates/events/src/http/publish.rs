@@ -71,12 +71,12 @@ pub(super) async fn publish(
 }
 
 /// A request that is allowed and was read.
-struct Asked {
-    caller: Caller,
-    topic: String,
-    query: PublishQuery,
-    headers: HeaderMap,
-    body: Bytes,
+pub(super) struct Asked {
+    pub(super) caller: Caller,
+    pub(super) topic: String,
+    pub(super) query: PublishQuery,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Bytes,
 }
 
 /// Without a key: what is sent twice is there twice.
@@ -189,7 +189,7 @@ async fn publish_missing(
 }
 
 impl Asked {
-    fn events(&self, state: &State, mark: Uuid) -> Result<Vec<Event>, Problem> {
+    pub(super) fn events(&self, state: &State, mark: Uuid) -> Result<Vec<Event>, Problem> {
         let about = About {
             topic: &self.topic,
             caller: &self.caller.0,
@@ -200,7 +200,7 @@ impl Asked {
     }
 
     /// The schema of the topic, for all before any is published.
-    fn check(&self, state: &State, events: &[Event]) -> Result<(), Problem> {
+    pub(super) fn check(&self, state: &State, events: &[Event]) -> Result<(), Problem> {
         for (index, event) in events.iter().enumerate() {
             let kind = event.datacontenttype.as_deref();
             let checked = state.rights.check(&self.topic, event.data.as_ref(), kind);
@@ -219,14 +219,14 @@ impl Asked {
         Ok(())
     }
 
-    fn records(&self, events: &[Event]) -> Result<Vec<NewRecord>, Problem> {
+    pub(super) fn records(&self, events: &[Event]) -> Result<Vec<NewRecord>, Problem> {
         let added = incoming::added(&self.headers, &self.query, Timestamp::now())?;
         let key = self.query.key.as_deref().filter(|key| !key.is_empty());
         Ok(incoming::records(events, &self.topic, key, &added))
     }
 
     /// What makes two requests the same: all that says what is to be published.
-    fn digest(&self) -> Vec<u8> {
+    pub(super) fn digest(&self) -> Vec<u8> {
         let mut context = Context::new(&SHA256);
         let mut part = |bytes: &[u8]| {
             context.update(&bytes.len().to_be_bytes());
@@ -246,7 +246,7 @@ impl Asked {
     }
 }
 
-async fn read_body(body: Body, max: u64) -> Result<Bytes, Problem> {
+pub(super) async fn read_body(body: Body, max: u64) -> Result<Bytes, Problem> {
     let limit = usize::try_from(max).unwrap_or(usize::MAX);
     let read = Limited::new(body, limit).collect().await;
     read.map(http_body_util::Collected::to_bytes)
@@ -283,7 +283,7 @@ fn answer(events: &[Event], places: Vec<Place>, replayed: bool) -> Response {
 }
 
 /// A UUID of version 7: those of later requests are greater.
-fn fresh_mark() -> Result<Uuid, Problem> {
+pub(super) fn fresh_mark() -> Result<Uuid, Problem> {
     let mut random = [0; 10];
     SystemRandom::new().fill(&mut random).map_err(|_| {
         let detail = "the system gives no random numbers; try again";

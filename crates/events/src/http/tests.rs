@@ -1,6 +1,7 @@
 //! The API over a bus in memory, request by request.
 
 mod idempotency;
+mod jobs;
 mod odd;
 mod publish;
 mod read;

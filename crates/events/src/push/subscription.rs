@@ -17,11 +17,13 @@ use ring::rand::{SecureRandom as _, SystemRandom};
 use tokio::sync::{mpsc, oneshot};
 
 use super::cache::Cache;
-use super::{View, carry, grave, group, letter};
+use super::flight::{Answered, Started};
+use super::{View, grave, group, letter};
 use crate::bus::{Bus, BusError, Chunk, Mark, Progress};
 use crate::config::SubscribeConfig;
 use crate::courier::{Courier, Ending};
 use crate::delivery::{Action, Arrival, Command, Delivery, Flight, Outcome};
+use crate::jobs::{End, Jobs};
 use crate::record::{NewRecord, Record};
 
 /// Records are read in pieces of about this size.
@@ -55,18 +57,17 @@ pub(super) enum Control {
 enum Done {
     Read(i32, i64, Result<Chunk, BusError>),
     Answered(Box<Answered>),
-    Settled(Vec<Progress>, Vec<NewRecord>, Result<(), BusError>),
+    Settled(Unkept, Result<(), BusError>),
     /// A pause after an error is over.
     Rested(i32),
 }
 
-struct Answered {
-    flight: Flight,
-    records: Vec<Record>,
-    ending: Ending,
-    letter: letter::Facts,
-    /// Records that are not in the topic any more.
-    gone: bool,
+/// What was to be kept.
+struct Unkept {
+    progress: Vec<Progress>,
+    records: Vec<NewRecord>,
+    /// Those that are not kept by themselves already.
+    ends: Vec<End>,
 }
 
 /// A subscription that runs.
@@ -77,12 +78,15 @@ pub(super) struct Subscription {
     group: String,
     bus: Arc<dyn Bus>,
     courier: Arc<dyn Courier>,
+    jobs: Option<Jobs>,
     machine: Delivery,
     cache: Cache,
     work: FuturesUnordered<BoxFuture<'static, Done>>,
     reading: HashMap<i32, AbortHandle>,
     /// What came of records that are done, in order; not kept yet.
     unkept: Vec<NewRecord>,
+    /// How jobs ended; not kept yet.
+    ends: Vec<End>,
     settling: bool,
     settle_after: Instant,
     /// What is done could not be kept the last time.
@@ -99,7 +103,7 @@ impl Subscription {
     pub(super) fn new(
         service: ServiceName,
         config: SubscribeConfig,
-        (bus, courier): (Arc<dyn Bus>, Arc<dyn Courier>),
+        (bus, courier, jobs): (Arc<dyn Bus>, Arc<dyn Courier>, Option<Jobs>),
     ) -> Self {
         Self {
             group: group(&service, &config.topic),
@@ -109,10 +113,12 @@ impl Subscription {
             service,
             bus,
             courier,
+            jobs,
             cache: Cache::default(),
             work: FuturesUnordered::new(),
             reading: HashMap::new(),
             unkept: Vec::new(),
+            ends: Vec::new(),
             settling: false,
             settle_after: monotonic(),
             unkeepable: false,
@@ -281,7 +287,7 @@ impl Subscription {
             }
             Done::Rested(partition) => drop(self.reading.remove(&partition)),
             Done::Answered(answered) => self.answered(*answered),
-            Done::Settled(progress, records, result) => self.settled(progress, records, result),
+            Done::Settled(unkept, result) => self.settled(unkept, result),
         }
     }
 
@@ -324,39 +330,22 @@ impl Subscription {
     }
 
     fn deliver(&mut self, flight: Flight, partition: i32, offsets: &[i64], attempt: u32) {
-        let found = offsets
-            .iter()
-            .map(|offset| (*offset, self.cache.take(partition, *offset)));
-        let found: Vec<_> = found.collect();
-        let (bus, courier) = (Arc::clone(&self.bus), Arc::clone(&self.courier));
-        let (topic, service) = (Arc::clone(&self.topic), self.service.clone());
-        let config = Arc::clone(&self.config);
-        let dice = self.dice();
-        self.work.push(Box::pin(async move {
-            let mut records = Vec::with_capacity(found.len());
-            let mut gone = false;
-            for (offset, cached) in found {
-                let record = match cached {
-                    Some(record) => Ok(Some(record)),
-                    None => again(&*bus, &topic, partition, offset).await,
-                };
-                match record {
-                    Ok(Some(record)) => records.push(record),
-                    Ok(None) => gone = true,
-                    Err(error) => {
-                        let ending = Ending::Unsent(format!("the topic cannot be read: {error}"));
-                        return answered(flight, records, ending, letter::Facts::default(), false);
-                    }
-                }
-            }
-            let (request, facts) = letter::write(&config, &service, &records, attempt, dice);
-            let ending = if records.is_empty() {
-                Ending::Unsent("nothing is left to send".to_owned())
-            } else {
-                carry(&*courier, &service, request, config.timeout.0).await
-            };
-            answered(flight, records, ending, facts, gone)
-        }));
+        let cached = |offset: &i64| (*offset, self.cache.take(partition, *offset));
+        let started = Started {
+            flight,
+            partition,
+            records: offsets.iter().map(cached).collect(),
+            attempt,
+            dice: self.dice(),
+            service: self.service.clone(),
+            topic: Arc::clone(&self.topic),
+            config: Arc::clone(&self.config),
+            bus: Arc::clone(&self.bus),
+            courier: Arc::clone(&self.courier),
+            jobs: self.jobs.clone(),
+        };
+        let done = async move { Done::Answered(Box::new(started.carry().await)) };
+        self.work.push(done.boxed());
     }
 
     fn answered(&mut self, answered: Answered) {
@@ -366,10 +355,14 @@ impl Subscription {
             ending,
             letter,
             gone,
+            passes,
+            skipped,
         } = answered;
         let mut outcome = ending.outcome(&self.service, &self.config.retry);
         let mut reason = ending.reason();
-        if records.is_empty() && gone {
+        if skipped {
+            outcome = Outcome::Taken;
+        } else if records.is_empty() && gone {
             // What was deleted needs no delivery.
             outcome = Outcome::Taken;
             self.trouble(
@@ -385,7 +378,9 @@ impl Subscription {
                 after: None,
             };
         }
-        if outcome == Outcome::Taken {
+        if skipped {
+            // It was nobody's success and nobody's failure.
+        } else if outcome == Outcome::Taken {
             self.taken += records.len() as u64;
         } else {
             // Where nobody was reached, no attempt counts.
@@ -400,6 +395,14 @@ impl Subscription {
         };
         let actions = self.machine.apply(command, monotonic());
         self.bury(&actions, &records, &reason, &ending, &letter.trace);
+        if let (Some(jobs), false) = (&self.jobs, skipped) {
+            let buried = actions.iter().any(|own| matches!(own, Action::Bury { .. }));
+            let ends = passes.into_iter().map(|pass| {
+                let ended = jobs.ended(outcome, buried, &ending, &reason);
+                pass.end(ended)
+            });
+            self.ends.extend(ends);
+        }
         for record in records {
             if self
                 .machine
@@ -470,7 +473,7 @@ impl Subscription {
     }
 
     fn hold(&mut self) {
-        let full = self.unkept.len() > UNKEPT_MAX;
+        let full = self.unkept.len() + self.ends.len() > UNKEPT_MAX;
         if full != self.held {
             self.held = full;
             self.apply(Command::Hold(full));
@@ -480,9 +483,9 @@ impl Subscription {
     /// Keeps all that is done, if it is time.
     fn start_settle(&mut self) {
         let now = monotonic();
-        let patient = self.unkept.is_empty() || self.unkeepable;
+        let patient = (self.unkept.is_empty() && self.ends.is_empty()) || self.unkeepable;
         let early = patient && self.settle_after > now;
-        if self.settling || early || !self.machine.has_progress() {
+        if self.settling || early || !self.has_news() {
             return;
         }
         self.settle_after = now + KEEP_EVERY;
@@ -495,38 +498,54 @@ impl Subscription {
                 mark: Mark { offset, metadata },
             })
         });
-        let progress: Vec<Progress> = done.collect();
-        let records = std::mem::take(&mut self.unkept);
+        let mut unkept = Unkept {
+            progress: done.collect(),
+            records: std::mem::take(&mut self.unkept),
+            ends: std::mem::take(&mut self.ends),
+        };
         self.settling = true;
         let (bus, group) = (Arc::clone(&self.bus), self.group.clone());
+        let jobs = self.jobs.clone();
         self.work.push(Box::pin(async move {
-            let settled = bus.settle(&group, progress.clone(), records.clone()).await;
-            Done::Settled(progress, records, settled)
+            // Jobs first: what is known to be done does no harm when it is delivered again.
+            if let (Some(jobs), false) = (jobs, unkept.ends.is_empty()) {
+                if let Err(error) = jobs.keep(&unkept.ends).await {
+                    let error = BusError::Unavailable(error.to_string());
+                    return Done::Settled(unkept, Err(error));
+                }
+                unkept.ends.clear();
+            }
+            let (progress, records) = (unkept.progress.clone(), unkept.records.clone());
+            let settled = match progress.is_empty() {
+                true => Ok(()),
+                false => bus.settle(&group, progress, records).await,
+            };
+            Done::Settled(unkept, settled)
         }));
     }
 
-    fn settled(
-        &mut self,
-        progress: Vec<Progress>,
-        mut records: Vec<NewRecord>,
-        result: Result<(), BusError>,
-    ) {
+    fn has_news(&self) -> bool {
+        self.machine.has_progress() || !self.ends.is_empty()
+    }
+
+    fn settled(&mut self, mut unkept: Unkept, result: Result<(), BusError>) {
         self.settling = false;
         self.unkeepable = result.is_err();
         if let Err(error) = result {
             self.trouble(format!("what is done cannot be kept: {error}"));
-            for own in progress {
+            for own in unkept.progress {
                 self.machine.not_kept(own.partition);
             }
-            records.append(&mut self.unkept);
-            self.unkept = records;
+            unkept.records.append(&mut self.unkept);
+            unkept.ends.append(&mut self.ends);
+            (self.unkept, self.ends) = (unkept.records, unkept.ends);
             self.settle_after = monotonic() + TRY_AGAIN;
         }
         self.hold();
     }
 
     fn deadline(&self) -> Option<Instant> {
-        let keep = (!self.settling && self.machine.has_progress()).then_some(self.settle_after);
+        let keep = (!self.settling && self.has_news()).then_some(self.settle_after);
         let next = self.machine.next_deadline();
         [keep, next].into_iter().flatten().min()
     }
@@ -584,39 +603,6 @@ impl Subscription {
         // Without random numbers waits are not spread; nothing breaks.
         let _ = self.random.fill(&mut bytes);
         u64::from_ne_bytes(bytes)
-    }
-}
-
-fn answered(
-    flight: Flight,
-    records: Vec<Record>,
-    ending: Ending,
-    letter: letter::Facts,
-    gone: bool,
-) -> Done {
-    Done::Answered(Box::new(Answered {
-        flight,
-        records,
-        ending,
-        letter,
-        gone,
-    }))
-}
-
-/// A record that is not in memory any more; none if it is not in the topic either.
-async fn again(
-    bus: &dyn Bus,
-    topic: &str,
-    partition: i32,
-    offset: i64,
-) -> Result<Option<Record>, BusError> {
-    match bus.read(topic, partition, offset, 1).await {
-        Ok(chunk) => Ok(chunk
-            .records
-            .into_iter()
-            .find(|own| own.place.offset == offset)),
-        Err(BusError::Gone { .. }) => Ok(None),
-        Err(error) => Err(error),
     }
 }
 
