@@ -158,11 +158,6 @@ impl Topics {
         &self.bus
     }
 
-    /// The jobs of all queues.
-    pub fn jobs(&self) -> &Jobs {
-        &self.jobs
-    }
-
     /// The dead letters.
     pub fn letters(&self) -> &Letters {
         &self.letters
