@@ -87,12 +87,15 @@ pub struct KafkaBus {
     client: Client,
     sql: Sql,
     schemas: Registry,
-    partitions: Mutex<HashMap<(Arc<str>, i32), Arc<PartitionClient>>>,
+    partitions: Mutex<HashMap<At, Arc<PartitionClient>>>,
     /// How many partitions topics have, as was last seen.
     counts: Mutex<HashMap<String, i32>>,
     turn: AtomicU32,
     sending: tokio::sync::Mutex<()>,
 }
+
+/// A topic and one of its partitions.
+type At = (Arc<str>, i32);
 
 /// A record in the SQL state.
 #[derive(Debug, Serialize, Deserialize)]
@@ -316,7 +319,7 @@ impl KafkaBus {
         for record in &records {
             self.check(record)?;
         }
-        let mut sorted: BTreeMap<(Arc<str>, i32), Vec<(usize, NewRecord)>> = BTreeMap::new();
+        let mut sorted: BTreeMap<At, Vec<(usize, NewRecord)>> = BTreeMap::new();
         let total = records.len();
         for (number, record) in records.into_iter().enumerate() {
             let count = self.count(&record.topic).await?;
