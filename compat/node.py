@@ -27,6 +27,7 @@ class Node:
             manifest.write(f'[events]\nlisten = "{self.address}"\n')
         self.errors = self.folder / "up.err"
         self.process = None
+        self.edge = None
 
     def up(self):
         """Returns when it says where its edge is: all services are ready then."""
@@ -36,6 +37,7 @@ class Node:
             )
         line = self.process.stdout.readline()
         assert line.startswith(b"http"), f"atoll did not come up:\n{self.errors.read_text()}"
+        self.edge = line.decode().strip()
 
     def kill(self):
         """As a failing machine would; its services die with it."""

@@ -17,11 +17,12 @@ SUITES = {
     "kafka-python": [sys.executable, HERE / "suites/kafka_python.py"],
     "aiokafka": [sys.executable, HERE / "suites/aiokafka_client.py"],
     "kcat": [sys.executable, HERE / "suites/kcat.py"],
+    "cloudevents": [sys.executable, HERE / "suites/cloudevents_sdk.py"],
     "rdkafka": [os.environ.get("RDKAFKA", "")],
     "crash": [sys.executable, HERE / "crash.py"],
 }
 # They wait more than they work: most of the time is sessions of dead members that have to end.
-TOGETHER = ["librdkafka", "kafka-python", "aiokafka", "kcat", "rdkafka"]
+TOGETHER = ["librdkafka", "kafka-python", "aiokafka", "kcat", "cloudevents", "rdkafka"]
 
 
 def main():
@@ -33,7 +34,7 @@ def main():
         node = Node(os.environ["ATOLL"])
         try:
             node.up()
-            environment = {**os.environ, **node.account()}
+            environment = {**os.environ, **node.account(), "EDGE": node.edge}
             running = {name: start(SUITES[name] + [node.address], environment) for name in together}
             failed += [name for name, process in running.items() if not ended_well(name, process)]
             if failed:

@@ -22,7 +22,7 @@ use std::process::ExitCode;
 const USAGE: &str = "usage: cargo xtask COMMAND
   test                 install what the tests need, run all of them
   compat [SUITE...]    only the real clients of Kafka: librdkafka, kafka-python, aiokafka, kcat,
-                       rdkafka, crash (default: all)
+                       rdkafka, cloudevents, crash (default: all)
   fuzz [SECONDS]       feed each decoder what it does not expect (default: 60 s each)
   tour                 start examples/market and walk through it
   bench [proxy|proxy:SCENARIO|start|kill|memory|events|pushes]...
