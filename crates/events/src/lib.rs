@@ -12,13 +12,15 @@ pub mod dead;
 pub mod delivery;
 pub mod http;
 pub mod jobs;
+pub mod outbox;
 pub mod push;
 pub mod record;
 pub mod schema;
 
 pub use bus::{Bus, BusError};
-pub use config::SubscribeConfig;
+pub use config::{OutboxConfig, SubscribeConfig};
 pub use courier::Courier;
 pub use jobs::Jobs;
+pub use outbox::Outboxes;
 pub use push::Pushes;
 pub use record::{NewRecord, Place, Record};
