@@ -96,7 +96,7 @@ def members_die(address):
             given = "".join(f"{value}\n" for value in values[partition::6]).encode()
             kcat(address, "-P", "-t", own, "-p", str(partition), given=given)
 
-    suite.members_die(address, name("group"), own, send)
+    suite.members_die(address, name("group"), own, send, copies_max=3)
 
 
 @check

@@ -134,10 +134,11 @@ def tell(**what):
     print(json.dumps(what), flush=True)
 
 
-def members_die(address, group, topic, publish, *more, partitions=6):
+def members_die(address, group, topic, publish, *more, partitions=6, copies_max=2):
     """The check that all clients share: three members, one dies, another dies, one has it all and misses nothing.
 
-    `publish(values)` publishes to all partitions in turn and returns when all is acknowledged.
+    `publish(values)` publishes to all partitions in turn and returns when all is acknowledged. Members commit before
+    they tell; where they cannot, each of the three may read a record that those before had not committed.
     """
     with Members(address, group, topic, *more) as members:
         members.start(3)
@@ -152,8 +153,8 @@ def members_die(address, group, topic, publish, *more, partitions=6):
             publish(values)
             wanted |= set(values)
             members.read(wanted)
-        again = [record for record in members.records() if members.records().count(record) > 2]
-        assert not again, f"read three times or more: {again}"
+        again = [record for record in members.records() if members.records().count(record) > copies_max]
+        assert not again, f"read more than {copies_max} times: {again}"
 
 
 def main(member):

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# A walk through the shop: order something, break the bank, find out why from a trace, kill a
-# service, deploy a change and take it back. Every step says what it does and checks that it
+# A walk through the shop: order something, break the bank, find out why from a trace, let a service
+# fail, freeze and die while events wait for it, repair a dead letter, deploy a change and take it
+# back. Every step says what it does and checks that it
 # happened, so this is a test as well: it ends with 0 only if all of it was true.
 #
 #   atoll up examples/market          # in one terminal
@@ -14,7 +15,9 @@ dir=$(cd "$(dirname "$0")" && pwd)
 edge=${EDGE:-http://127.0.0.1:8080}
 tmp=$(mktemp -d)
 watcher=
+frozen=
 deployed=no
+began=$(date -u +%Y-%m-%dT%H:%M:%SZ)
 pause=no
 [ -t 0 ] && pause=yes
 [ "${1:-}" = --no-pause ] && pause=no
@@ -23,7 +26,10 @@ atoll() { "${ATOLL:-atoll}" -C "$dir" "$@"; }
 
 cleanup() {
     # Whatever happened: leave the shop in order.
-    curl -s -o "$tmp/ignored" --max-time 5 -X PUT -d '{}' "$edge/faults" || true
+    [ -z "$frozen" ] || kill -CONT "$frozen" 2>"$tmp/ignored" || true
+    for faults in /faults /faults/points; do
+        curl -s -o "$tmp/ignored" --max-time 5 -X PUT -d '{}' "$edge$faults" || true
+    done
     stop_watching
     [ "$deployed" = no ] || atoll rollback catalog >"$tmp/ignored" 2>&1 || true
     rm -rf "$tmp"
@@ -94,8 +100,33 @@ order() { # order PRODUCT QUANTITY
 
 order_succeeds() { order "$@" && [ "$status" = 201 ]; }
 
+is_paid() { # is_paid ORDER
+    request GET "/orders/$1" -H "Authorization: Bearer $token" &&
+        [ "$status" = 200 ] && [ "$(json 'd["state"]')" = paid ]
+}
+
+# order_is_placed: after an order, until it is paid. Sets id and, as they will be, the points: after.
+order_is_placed() {
+    id=$(json 'd["id"]')
+    after=$((after + $(json 'd["points"]')))
+    eventually 30 "order $id is paid" is_paid "$id"
+}
+
 points() { answers "/points/$user" && json 'd["points"]'; }
 has_points() { [ "$(points)" = "$1" ]; }
+
+# reader WHAT: of the way from orders.placed to points, as `atoll events lag` knows it.
+reader() {
+    atoll events lag --json >"$tmp/body" &&
+        json "next(r for r in d if (r['name'], r['topic']) == ('points', 'orders.placed'))['$1']"
+}
+reader_has() { [ "$(reader "$1")" "$2" "$3" ]; } # reader_has lag -ge 2
+
+dead_letter() { # dead_letter ORDER: its name, or nothing
+    atoll events dead list --service points --topic orders.placed --json >"$tmp/body" &&
+        json "next((l['id'] for l in d if '$1' in l['value']), '')"
+}
+is_dead() { [ -n "$(dead_letter "$1")" ]; }
 
 pid_of() { # the process of a service's first instance, or nothing
     atoll ps --json | python3 -c '
@@ -109,6 +140,8 @@ has_new_process() { # SERVICE OLD_PID
     pid=$(pid_of "$1") && [ -n "$pid" ] && [ "$pid" != "$2" ]
 }
 
+waits_or_is_replaced() { reader_has lag -ge 2 || has_new_process points "$frozen"; }
+
 log_says() { # SERVICE TRACE TEXT
     atoll logs "$1" --trace "$2" >"$tmp/logs" && grep -qF -- "$3" "$tmp/logs"
 }
@@ -119,7 +152,7 @@ for tool in curl python3 "${ATOLL:-atoll}"; do
     command -v "$tool" >/dev/null || fail "$tool is needed, and not to be found"
 done
 say "Waiting for the shop at $edge ..."
-for path in /catalog /legacy /.well-known/jwks.json /faults; do
+for path in /catalog /legacy /.well-known/jwks.json /faults /faults/points; do
     eventually 60 "$edge$path answers (is \`atoll up $dir\` running?)" answers "$path"
 done
 
@@ -161,11 +194,24 @@ step "Order three kilos of apples. orders (Python) asks accounts, catalog and pa
 before=$(points) || fail "the points cannot be read"
 order apples 3
 expect 201 "ordering"
-[ "$(json 'd["state"]')" = paid ] || fail "the order is $(json 'd["state"]') and not paid"
-say "Order $(json 'd["id"]') is $(json 'd["state"]'): $(json 'd["total_cents"]') cents, worth $(json 'd["points"]') points."
-after=$((before + $(json 'd["points"]')))
-eventually 20 "the points are $after" has_points "$after"
+order_trace=$trace
+say "Order $(json 'd["id"]') is placed: $(json 'd["total_cents"]') cents, worth $(json 'd["points"]') points."
+after=$before
+order_is_placed
+say "Payments has told that the charge is settled, and orders has heard it: the order is paid."
+eventually 30 "the points are $after" has_points "$after"
 say "Ada had $before points, and has $after now."
+
+step "How does points know? Nobody has called it: orders has published what happened."
+atoll events topics
+atoll events tail orders.placed >"$tmp/tail"
+grep "$id" "$tmp/tail" >"$tmp/record" || fail "order $id is not in orders.placed: $(cat "$tmp/tail")"
+say "Ada's order in it: atoll events tail orders.placed"
+sed 's/^/      /' "$tmp/record"
+eventually 20 "the log of points has the order's event" \
+    log_says points "$order_trace" "POST /events/order-placed"
+say "Two events later it is still one trace, that of Ada's click: atoll logs points --trace $order_trace"
+show_log
 
 step "Break the bank: from now on, every call to it fails."
 request PUT /faults -d '{"fail_rate": 1}'
@@ -191,25 +237,89 @@ expect 200 "repairing the bank"
 before=$(points) || fail "the points cannot be read"
 # Whoever stopped calling a failing service may take a moment to trust it again.
 eventually 60 "orders work again" order_succeeds coffee 1
-say "Order $(json 'd["id"]') is $(json 'd["state"]')."
-after=$((before + $(json 'd["points"]')))
-eventually 20 "the points are $after" has_points "$after"
+after=$before
+order_is_placed
+eventually 30 "the points are $after" has_points "$after"
+say "Order $id is paid, and Ada has $after points."
 
-step "Kill the points service with kill -9, and order in the same moment."
-victim=$(pid_of points)
-[ -n "$victim" ] || fail "atoll ps --json shows no process for points"
-kill -9 "$victim" || fail "process $victim could not be killed (as another user?)"
-order honey 2
-expect 201 "ordering while points is down"
-say "Process $victim is gone. The order is $(json 'd["state"]') all the same: points can wait, and are written down."
-after=$((after + $(json 'd["points"]')))
+step "Let points answer every event with 500, and order."
+before=$after
+request PUT /faults/points -d '{"failing": true}'
+expect 200 "breaking points"
+failed=$(reader failed)
+order honey 1
+expect 201 "ordering while points fails"
+order_is_placed
+say "The order is paid all the same: orders doesn't know that points exists."
+eventually 30 "points has failed twice" reader_has failed -ge $((failed + 2))
+[ "$(points)" = "$before" ] || fail "points has counted what it answered with 500"
+say "Points gets the event again and again, with longer and longer pauses: atoll events lag"
+atoll events lag
+request PUT /faults/points -d '{}'
+expect 200 "repairing points"
+eventually 60 "the points are $after" has_points "$after"
+say "Repaired, it takes the event when it comes the next time. Ada has $after points."
+
+step "Freeze the points service with kill -STOP, order twice, and kill it with kill -9."
+frozen=$(pid_of points)
+[ -n "$frozen" ] || fail "atoll ps --json shows no process for points"
+kill -STOP "$frozen" || fail "process $frozen could not be stopped (as another user?)"
+for product in honey coffee; do
+    order "$product" 2
+    expect 201 "ordering while points is frozen"
+    order_is_placed
+done
+# On a very slow machine the health checks come first, and the backlog is gone before we look.
+eventually 30 "two events wait for points" waits_or_is_replaced
+say "Both orders are paid. Their events wait, on disk: atoll events lag"
+atoll events lag
 request GET /catalog/apples
-expect 200 "the catalog, while points is down"
+expect 200 "the catalog, while points is frozen"
 say "The catalog doesn't even notice."
-eventually 60 "points has a new process" has_new_process points "$victim"
+kill -9 "$frozen" 2>"$tmp/ignored" || has_new_process points "$frozen" || fail "process $frozen could not be killed"
+eventually 60 "points has a new process" has_new_process points "$frozen"
+frozen=
 eventually 60 "points answers again" answers "/points/$user"
 eventually 60 "the points are $after" has_points "$after"
+eventually 30 "nothing waits for points" reader_has lag -eq 0
 say "Points is back as process $(pid_of points), and Ada has her $after points: none lost, none twice."
+
+step "Deliver everything once more: all that points has heard since this tour began."
+taken=$(reader taken)
+atoll events replay points orders.placed --from "$began" --json >"$tmp/body"
+records=$(json 'd["records"]')
+[ "$records" -ge 5 ] || fail "$records records are delivered again, and not at least 5"
+eventually 60 "points has taken them again" reader_has taken -ge $((taken + records))
+[ "$(points)" = "$after" ] || fail "Ada has $(points) points, and not $after: an event was counted twice"
+say "$records events came a second time, and Ada still has $after points: an order counts once."
+
+step "Publish an event by hand that points cannot read: its points are \"fifty\"."
+by_hand=$(new_key)
+bad="{\"order\": \"$by_hand\", \"customer\": \"$user\", \"points\": \"fifty\"}"
+atoll events publish orders.placed "$bad" --key "$user"
+eventually 30 "the event is a dead letter" is_dead "$by_hand"
+letter=$(dead_letter "$by_hand")
+say "Points refuses it for good, so it is put aside with the reason: atoll events dead list"
+atoll events dead list
+say "All about one of them: atoll events dead show $letter"
+atoll events dead show "$letter" >"$tmp/letter"
+sed 's/^/      /' "$tmp/letter"
+grep -q 'not "fifty"' "$tmp/letter" || fail "the dead letter doesn't say what is wrong with it"
+order apples 1
+expect 201 "ordering while there is a dead letter"
+order_is_placed
+eventually 30 "the points are $after" has_points "$after"
+say "It stops nobody: Ada's next order has brought her to $after points."
+
+step "Repair the dead letter, and send it again."
+printf '%s' "${bad/\"fifty\"/50}" | atoll events dead edit "$letter" --value -
+atoll events dead redrive "$letter"
+after=$((after + 50))
+eventually 30 "the points are $after" has_points "$after"
+! is_dead "$by_hand" || fail "$letter was taken, and is among the dead letters still"
+atoll events tail orders.placed >"$tmp/tail"
+grep "$by_hand" "$tmp/tail" | grep -qF '"fifty"' || fail "the record itself was changed"
+say "Fifty points more: $after. A copy was edited; the record in orders.placed is as it was."
 
 step "Deploy a change of the catalog while customers shop: apples get a new name."
 request GET /catalog/apples

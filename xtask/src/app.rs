@@ -74,6 +74,11 @@ impl App {
         serde_json::from_value(told["services"].take()).context("what ps printed")
     }
 
+    /// The processor time that the node has used, in seconds.
+    pub(crate) fn cpu(&self) -> anyhow::Result<f64> {
+        crate::run::cpu_seconds(self.pid()?)
+    }
+
     /// The process of the node.
     pub(crate) fn pid(&self) -> anyhow::Result<u32> {
         let text = std::fs::read_to_string(self.dir().join(".atoll/lock"))?;

@@ -3,9 +3,11 @@
 //! Peers run in the same run, in turn, so that a slow moment of the machine is a slow moment of
 //! all. What counts is the ratio of medians; throughput on a shared machine wanders.
 
+mod events;
 mod kill;
 mod memory;
 mod proxy;
+mod pushes;
 mod start;
 
 use anyhow::bail;
@@ -19,6 +21,8 @@ const BENCHES: &[(&str, Bench)] = &[
     ("start", start::run),
     ("memory", memory::run),
     ("kill", kill::run),
+    ("pushes", pushes::run),
+    ("events", events::run),
 ];
 
 /// Runs the named benches, or all. `proxy:NAME` is one scenario of `proxy`.

@@ -84,6 +84,22 @@ const BENCH_NEEDS: &[Need] = &[
     },
 ];
 
+/// The peers of the broker.
+const EVENT_BENCH_NEEDS: &[Need] = &[
+    Need {
+        present: || has("nats-server"),
+        package: "nats-server",
+    },
+    Need {
+        present: || has("redis-server"),
+        package: "redis-server",
+    },
+    Need {
+        present: || has("redis-benchmark"),
+        package: "redis-tools",
+    },
+];
+
 /// Some Python with the gRPC library.
 fn has_grpc() -> bool {
     ["python3", "/usr/bin/python3"].iter().any(|python| {
@@ -119,6 +135,11 @@ pub(crate) fn for_tests() -> anyhow::Result<()> {
 /// What `cargo xtask bench` needs.
 pub(crate) fn for_benches() -> anyhow::Result<()> {
     install(BENCH_NEEDS)
+}
+
+/// What `cargo xtask bench events` needs beside.
+pub(crate) fn for_event_benches() -> anyhow::Result<()> {
+    install(EVENT_BENCH_NEEDS)
 }
 
 fn install(needs: &[Need]) -> anyhow::Result<()> {

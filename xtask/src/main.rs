@@ -13,6 +13,7 @@ mod install;
 mod pace;
 mod run;
 mod sink;
+mod taker;
 mod test;
 mod trivial;
 
@@ -24,7 +25,7 @@ const USAGE: &str = "usage: cargo xtask COMMAND
                        rdkafka, crash (default: all)
   fuzz [SECONDS]       feed each decoder what it does not expect (default: 60 s each)
   tour                 start examples/market and walk through it
-  bench [proxy|proxy:SCENARIO|start|kill|memory]...
+  bench [proxy|proxy:SCENARIO|start|kill|memory|events|pushes]...
                        measure; prints tables for BENCHMARKS.md (default: all)
                        SCENARIO: plain, auth, tls, body-100k, upload-1m, idle-5000, h2, grpc,
                        cache, latency, routes; BENCH_ROUNDS and BENCH_SECONDS change how long";
@@ -43,6 +44,7 @@ fn main() -> ExitCode {
         ["bench", names @ ..] => bench::run(names),
         ["serve"] => trivial::serve(),
         ["sink"] => sink::serve(),
+        ["take"] => taker::serve(),
         ["grpc"] => grpc::serve(),
         ["pace", address, seconds] => pace::run(address, seconds),
         _ => {

@@ -91,3 +91,17 @@ fn shown(command: &Command) -> String {
         .collect::<Vec<_>>()
         .join(" ")
 }
+
+/// Clock ticks of `/proc` in a second, on every Linux there is.
+const TICKS_PER_SECOND: f64 = 100.0;
+
+/// The processor time of a process so far, user and system, in seconds.
+pub(crate) fn cpu_seconds(pid: u32) -> anyhow::Result<f64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    // The name in parentheses may hold spaces; utime and stime are fields 14 and 15.
+    let rest = stat.rsplit_once(')').context("odd stat")?.1;
+    let fields: Vec<&str> = rest.split_whitespace().collect();
+    let ticks = |at: usize| fields.get(at).and_then(|field| field.parse::<f64>().ok());
+    let sum = ticks(11).zip(ticks(12)).map(|(user, system)| user + system);
+    Ok(sum.context("odd stat")? / TICKS_PER_SECOND)
+}

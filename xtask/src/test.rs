@@ -64,7 +64,7 @@ fn walk(atoll: &Path) -> anyhow::Result<()> {
 }
 
 /// The same manifest, on ports that the system chooses.
-fn with_free_ports(text: &str) -> String {
+pub(crate) fn with_free_ports(text: &str) -> String {
     let lines = text.lines().map(|line| {
         if line.trim_start().starts_with("listen") {
             "listen = \"127.0.0.1:0\""

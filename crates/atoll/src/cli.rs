@@ -7,8 +7,10 @@
 mod cache;
 mod cert;
 mod check;
+mod dead;
 mod deploy;
 mod down;
+mod events;
 mod explain;
 mod key;
 mod live;
@@ -93,6 +95,8 @@ enum Command {
     Scale(ScaleArgs),
     /// Replace the instances of a service by new ones, without losing a request.
     Restart(RestartArgs),
+    /// Publish, look at topics and dead letters, deliver again.
+    Events(events::EventsArgs),
     /// Look for mistakes in all manifests.
     Check,
     /// Print the JSON Schema of a manifest, for editors.
@@ -174,7 +178,7 @@ struct DeployArgs {
 struct RollbackArgs {
     /// The service.
     service: ServiceName,
-    /// The number of the revision. Default: the newest before the current one that has served.
+    /// The number of the revision. Default: the one whose place the current one took.
     #[arg(value_parser = revision)]
     revision: Option<u32>,
     /// The reason, for the history.
@@ -417,6 +421,7 @@ fn talk_to_node(dir: &Path, command: Command, out: &Output) -> Result<(), Failur
                 deploy::history(&client, &args.service, args.limit, out).await
             }
             Command::Explain(_) => explain::breaker(&client, out).await,
+            Command::Events(events::EventsArgs { what }) => events::run(&client, what, out).await,
             Command::Cache(CacheArgs { what }) => cache::run(&client, what, out).await,
             Command::Key(KeyArgs { what }) => key::run(&client, what, out).await,
             other => deploy::run(&client, other, out).await,

@@ -22,9 +22,9 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use atoll_base::{HumanDuration, ServiceName};
-use atoll_broker::config::{EventsConfig, PublishConfig, TopicConfig};
+use atoll_broker::config::{EventsConfig, TopicConfig};
 use atoll_deploy::{DeployConfig, ScaleConfig};
-use atoll_events::SubscribeConfig;
+use atoll_events::{PublishConfig, SubscribeConfig};
 use atoll_proxy::auth::AuthConfig;
 use atoll_proxy::config::{EdgeConfig, MeshConfig, RouteConfig};
 use atoll_proxy::rate::RateLimitConfig;
@@ -36,6 +36,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use check::auth::service_of;
+pub use check::schemas;
 pub use finding::{Mistake, Report};
 pub use load::{load, load_with, parse_stored, reload};
 pub use preflight::preflight;
@@ -205,13 +206,21 @@ pub struct ServiceManifest {
     pub text: String,
     /// What the file says.
     pub file: ServiceFile,
+    /// The files that it names.
+    pub named: Named,
 }
+
+/// Files that a manifest names (schemas), by the path that it gives: the text, or why there is none.
+/// They are read with the manifest and stay as they were then.
+pub type Named = BTreeMap<String, Result<String, String>>;
 
 /// An application as it was read; all names in it exist and fit together.
 #[derive(Debug, Clone)]
 pub struct Application {
     /// Its folder, absolute.
     pub dir: PathBuf,
+    /// The files that `atoll.toml` names.
+    pub named: Named,
     /// What `atoll.toml` says.
     pub file: ApplicationFile,
     /// Its services, by name.

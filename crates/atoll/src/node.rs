@@ -15,6 +15,7 @@ mod environment;
 mod events;
 mod ground;
 mod http_door;
+mod kafka;
 mod keys;
 mod sinks;
 mod traffic;
@@ -51,13 +52,15 @@ pub const STATE_FOLDER: &str = ".atoll";
 const DRAIN_MAX: Duration = Duration::from_secs(10);
 
 /// The tables of everyone who keeps something in the state.
-const MIGRATIONS: [Migration; 7] = [
+const MIGRATIONS: [Migration; 9] = [
     atoll_deploy::MIGRATION,
     database::MIGRATION,
     api_keys::MIGRATION,
     atoll_broker::journal::MIGRATION,
     atoll_events::http::MIGRATION,
     atoll_events::dead::MIGRATION,
+    atoll_events::registry::MIGRATION,
+    atoll_events::kafka::MIGRATION,
     atoll_events::jobs::MIGRATION,
 ];
 
@@ -209,6 +212,7 @@ impl Node {
         who: &str,
         why: &str,
     ) -> Result<Begun, OrderError> {
+        let before = self.application().services.get(service).cloned();
         let request = match order {
             // A few small files are read.
             Order::Deploy(dir) => Request::Deploy(tokio::task::block_in_place(|| {
@@ -221,7 +225,12 @@ impl Node {
         // What a new manifest publishes and reads holds before its instances start.
         if let Some(topics) = &self.parts.topics {
             let application = self.application().clone();
-            topics.declare(&application).await?;
+            if let Err(error) = topics.declare(&application).await {
+                let known = &mut self.application().services;
+                known.remove(service);
+                known.extend(before.map(|own| (service.clone(), own)));
+                return Err(error.into());
+            }
         }
         Ok(self.parts.deploy.begin(service, request, who, why).await?)
     }

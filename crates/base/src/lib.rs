@@ -6,6 +6,7 @@
 
 pub mod clock;
 pub mod code;
+pub mod hash;
 pub mod id;
 pub mod quantity;
 pub mod task;

@@ -1,10 +1,12 @@
 //! The broker without its sockets: what all who speak to it share.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use atoll_base::{Tasks, Timestamp};
 use atoll_store::Sql;
-use atoll_store::log::Log;
+use atoll_store::log::{Header, Log};
+use bytes::Bytes;
+use kafka_protocol::error::ResponseError;
 
 use crate::access::Access;
 use crate::catalog::Catalog;
@@ -12,6 +14,8 @@ use crate::config::TopicConfig;
 use crate::group::Limits;
 use crate::groups::Groups;
 use crate::journal::Journal;
+use crate::partition::section;
+use crate::records;
 use crate::transactions::Transactions;
 use crate::{Error, catalog};
 
@@ -28,6 +32,19 @@ struct Parts {
     journal: Journal,
     log: Log,
     auto_create: bool,
+    values: OnceLock<Arc<dyn Values>>,
+}
+
+/// Looks at values before they are taken.
+pub trait Values: std::fmt::Debug + Send + Sync + 'static {
+    /// Whether it has anything to say about the topic.
+    fn cares(&self, topic: &str) -> bool;
+
+    /// Whether the topic takes this value.
+    ///
+    /// # Errors
+    /// Why not; for who publishes.
+    fn check(&self, topic: &str, value: Option<&[u8]>) -> Result<(), String>;
 }
 
 /// How often old records are looked for.
@@ -64,6 +81,7 @@ impl Broker {
             journal,
             log,
             auto_create,
+            values: OnceLock::new(),
         }));
         let (own, stopping) = (broker.clone(), tasks.clone());
         tasks.spawn("broker retention", async move {
@@ -73,6 +91,51 @@ impl Broker {
             }
         });
         Ok(broker)
+    }
+
+    /// All values are shown to `values` from now on. Only the first who asks gets that.
+    pub fn guard(&self, values: Arc<dyn Values>) {
+        let _ = self.0.values.set(values);
+    }
+
+    /// Whether a topic takes the records of a batch.
+    ///
+    /// # Errors
+    /// With the number of the first that it does not take, and why.
+    pub(crate) fn check_batch(&self, topic: &str, batch: &Bytes) -> Result<(), Error> {
+        let Some(values) = self.0.values.get().filter(|own| own.cares(topic)) else {
+            return Ok(());
+        };
+        let refuse = |reason| Err(Error::Refused(ResponseError::InvalidRecord, reason));
+        let Ok(header) = Header::parse(batch) else {
+            // What is wrong with it is told by who takes it.
+            return Ok(());
+        };
+        let limit = crate::partition::UNPACKED_BYTES_MAX;
+        let records = match records::read(&section(&header, batch), limit) {
+            Ok(records) => records,
+            Err(error) => return refuse(error.to_string()),
+        };
+        for (number, record) in records.enumerate() {
+            let checked = match record {
+                Ok(record) => values.check(topic, record.value.as_deref()),
+                Err(error) => Err(error.to_string()),
+            };
+            if let Err(reason) = checked {
+                return refuse(format!("record {number} of the batch: {reason}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a topic takes a value.
+    ///
+    /// # Errors
+    /// Why not.
+    pub(crate) fn check_value(&self, topic: &str, value: Option<&[u8]>) -> Result<(), Error> {
+        let values = self.0.values.get().filter(|own| own.cares(topic));
+        let checked = values.map_or(Ok(()), |own| own.check(topic, value));
+        checked.map_err(|reason| Error::Refused(ResponseError::InvalidRecord, reason))
     }
 
     /// The topics.

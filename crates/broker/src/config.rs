@@ -19,16 +19,55 @@ pub struct EventsConfig {
     /// Default true where `listen` is a loopback address, else false.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub open: Option<bool>,
+    /// A Kafka of your own instead of the embedded broker: some of its brokers, "HOST:PORT" with commas
+    /// between. `listen`, `open` and `auto_create` have no meaning then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kafka: Option<String>,
+    /// That Kafka is spoken to in TLS.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<KafkaTlsConfig>,
+    /// Who Atoll is to that Kafka.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sasl: Option<KafkaSaslConfig>,
     /// Whether an unknown topic is made when a client without an account asks for it. Default true.
     pub auto_create: bool,
 }
 
-/// `[publish]` of `service.toml`.
+/// `[events.tls]` of `atoll.toml`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-pub struct PublishConfig {
-    /// The topics that it publishes to. Others are refused.
-    pub topics: Vec<String>,
+pub struct KafkaTlsConfig {
+    /// The certificates of those that are believed, as PEM, the path relative to `atoll.toml`.
+    /// Default: those that the system believes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca: Option<String>,
+}
+
+/// `[events.sasl]` of `atoll.toml`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct KafkaSaslConfig {
+    /// How the user is proved: "plain", "scram-sha-256" or "scram-sha-512".
+    pub mechanism: SaslMechanism,
+    /// The user.
+    pub user: String,
+    /// The file that holds the password, relative to `atoll.toml`. Spaces and lines at its end do not
+    /// count.
+    pub password_file: String,
+}
+
+/// How a user is proved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum SaslMechanism {
+    /// The password as it is.
+    #[serde(rename = "plain")]
+    Plain,
+    /// A proof of the password (RFC 7677).
+    #[serde(rename = "scram-sha-256")]
+    ScramSha256,
+    /// The same with SHA-512.
+    #[serde(rename = "scram-sha-512")]
+    ScramSha512,
 }
 
 /// How one topic is kept: `[topics."NAME"]` of `atoll.toml`.
@@ -49,6 +88,10 @@ pub struct TopicConfig {
     pub durability: Durability,
     /// The largest batch of records that is taken, as it comes (compressed, if it is). Default "1MiB".
     pub max_batch: ByteCount,
+    /// A JSON Schema of the values, its path relative to `atoll.toml`: for topics that are filled from
+    /// outside. Services name theirs in `[publish.schemas]`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub schema: Option<String>,
     /// Files of a partition are this large; deletion goes by whole files. Default "64MiB".
     pub segment: ByteCount,
 }
@@ -86,6 +129,9 @@ impl Default for EventsConfig {
         Self {
             listen: "127.0.0.1:9092".to_owned(),
             open: None,
+            kafka: None,
+            tls: None,
+            sasl: None,
             auto_create: true,
         }
     }
@@ -100,6 +146,7 @@ impl Default for TopicConfig {
             retention_size: None,
             durability: Durability::Synced,
             max_batch: ByteCount(1 << 20),
+            schema: None,
             segment: ByteCount(64 << 20),
         }
     }

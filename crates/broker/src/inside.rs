@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use atoll_base::Timestamp;
+use atoll_base::hash::murmur2;
 use atoll_store::log::Header;
 use bytes::Bytes;
 use kafka_protocol::error::ResponseError;
@@ -168,7 +169,9 @@ impl Inside {
             );
             return Err(Error::Refused(ResponseError::MessageTooLarge, reason));
         }
-        Ok(())
+        self.0
+            .broker
+            .check_value(&record.topic, record.value.as_deref())
     }
 
     /// Publishes records, and waits until they are on disk: partition and offset of each.
@@ -477,29 +480,6 @@ pub fn committed(topic: Arc<str>, partition: i32, next: i64, metadata: String) -
         metadata,
         at: Timestamp::now().as_micros() / 1000,
     }
-}
-
-/// Austin Appleby's MurmurHash2 with the seed of Kafka's Java client, by which it spreads keys.
-fn murmur2(key: &[u8]) -> u32 {
-    const M: u32 = 0x5bd1_e995;
-    let length = u32::try_from(key.len()).unwrap_or(u32::MAX);
-    let mut hash = 0x9747_b28c ^ length;
-    let mut words = key.chunks_exact(4);
-    for word in &mut words {
-        let word = word.try_into().map_or(0, u32::from_le_bytes);
-        let mixed = word.wrapping_mul(M);
-        let mixed = (mixed ^ (mixed >> 24)).wrapping_mul(M);
-        hash = hash.wrapping_mul(M) ^ mixed;
-    }
-    let rest = words.remainder();
-    if !rest.is_empty() {
-        for (byte, shift) in rest.iter().zip([0, 8, 16]) {
-            hash ^= u32::from(*byte) << shift;
-        }
-        hash = hash.wrapping_mul(M);
-    }
-    hash = (hash ^ (hash >> 13)).wrapping_mul(M);
-    hash ^ (hash >> 15)
 }
 
 #[cfg(test)]

@@ -32,7 +32,7 @@ mod error;
 mod sealed;
 mod service;
 
-pub use broker::Broker;
+pub use broker::{Broker, Values};
 pub use error::Error;
 pub use inside::Inside;
 pub use service::Door;

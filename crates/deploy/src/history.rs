@@ -275,7 +275,8 @@ impl History {
         Ok(found)
     }
 
-    /// The newest revision before `current` that has served.
+    /// The revision whose place `current` took when it first served; if that is not known, the newest
+    /// before it that has served.
     pub async fn served_before(
         &self,
         service: &ServiceName,
@@ -286,14 +287,22 @@ impl History {
             .sql
             .call(move |t| {
                 t.query_row(
-                    // One that another has succeeded has served, even if it came up late and its own
-                    // deployment counts as failed.
-                    "SELECT max(number) FROM (
-                         SELECT revision AS number FROM deployments
+                    // The one whose place the current one took. If it came up late, its own
+                    // deployment counts as failed: then the newest before it that has served, which
+                    // is also one that another has succeeded.
+                    "SELECT coalesce((
+                         SELECT previous FROM deployments
                          WHERE service = ?1 AND outcome = 'succeeded'
-                         UNION SELECT previous FROM deployments
-                         WHERE service = ?1 AND outcome = 'succeeded'
-                     ) WHERE number < ?2",
+                             AND revision = ?2 AND previous < ?2
+                         ORDER BY id LIMIT 1
+                     ), (
+                         SELECT max(number) FROM (
+                             SELECT revision AS number FROM deployments
+                             WHERE service = ?1 AND outcome = 'succeeded'
+                             UNION SELECT previous FROM deployments
+                             WHERE service = ?1 AND outcome = 'succeeded'
+                         ) WHERE number < ?2
+                     ))",
                     (service.as_str(), current.0),
                     |row| row.get::<_, Option<u32>>(0),
                 )

@@ -113,7 +113,7 @@ pub enum Request {
     },
     /// Make a new revision of the folder and let it take over.
     Deploy(Source),
-    /// Bring an earlier revision back; none: the newest before the current one that has served.
+    /// Bring an earlier revision back; none: the one whose place the current one took.
     Rollback(Option<RevisionNumber>),
     /// New instances of the current revision.
     Restart,

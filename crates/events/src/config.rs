@@ -1,5 +1,6 @@
-//! What a service says about events: `[[subscribe]]` and `[outbox]` of `service.toml`.
+//! What a service says about events: `[publish]`, `[[subscribe]]` and `[outbox]` of `service.toml`.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use atoll_base::HumanDuration;
@@ -7,6 +8,18 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::delivery::{Pause, Policy, Settings};
+
+/// `[publish]` of `service.toml`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct PublishConfig {
+    /// The topics that it publishes to. Others are refused.
+    pub topics: Vec<String>,
+    /// What it writes there: a topic, and the path of a JSON Schema of the values, relative to this
+    /// file. What does not match is refused, whoever publishes it.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub schemas: BTreeMap<String, String>,
+}
 
 /// `[[subscribe]]` of `service.toml`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -18,6 +31,10 @@ pub struct SubscribeConfig {
     /// with a client of Kafka or at `EVENTS_URL`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
+    /// What it relies on: the path of a JSON Schema, relative to this file. A deployment of the
+    /// publisher that would break it is refused. Default: the schema that is in force.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schema: Option<String>,
     /// Where a subscription begins that is new: "latest", with records that come from then on, or
     /// "earliest", with the oldest that is kept. Default "latest".
     #[serde(default)]
@@ -127,6 +144,7 @@ impl SubscribeConfig {
         Self {
             topic: topic.into(),
             path,
+            schema: None,
             from: From::default(),
             concurrency: concurrency(),
             batch: one(),

@@ -76,10 +76,16 @@ impl Ending {
     /// What happened, in a few words.
     pub fn reason(&self) -> String {
         match self {
-            Self::Answer(answer) => match problem(answer).and_then(|problem| problem.detail) {
-                Some(detail) => format!("answered {}: {detail}", answer.status().as_u16()),
-                None => format!("answered {}", answer.status().as_u16()),
-            },
+            Self::Answer(answer) => {
+                let status = answer.status().as_u16();
+                let problem = problem(answer);
+                let of_mesh = problem.as_ref().is_some_and(Problem::is_of_the_mesh);
+                match problem.and_then(|problem| problem.detail) {
+                    Some(detail) if of_mesh => format!("was not reached: {detail}"),
+                    Some(detail) => format!("answered {status}: {detail}"),
+                    None => format!("answered {status}"),
+                }
+            }
             Self::Timeout(limit) => format!("did not answer within {limit:?}"),
             Self::Unsent(error) => format!("could not be reached: {error}"),
         }
@@ -94,6 +100,15 @@ struct Problem {
     service: Option<String>,
 }
 
+impl Problem {
+    /// Whether the mesh says that nobody has seen a request.
+    fn is_of_the_mesh(&self) -> bool {
+        let kind = self.r#type.as_deref();
+        let kind = kind.and_then(|kind| kind.strip_prefix("urn:atoll:problem:"));
+        kind.is_some_and(|kind| UNSEEN.contains(&kind))
+    }
+}
+
 fn problem(answer: &http::Response<Bytes>) -> Option<Problem> {
     let kind = answer.headers().get(http::header::CONTENT_TYPE)?;
     let is_problem = kind.as_bytes().starts_with(b"application/problem+json");
@@ -106,9 +121,7 @@ fn unseen(service: &ServiceName, answer: &http::Response<Bytes>) -> bool {
     let Some(problem) = problem(answer) else {
         return false;
     };
-    let kind = problem.r#type.as_deref();
-    let kind = kind.and_then(|kind| kind.strip_prefix("urn:atoll:problem:"));
-    kind.is_some_and(|kind| UNSEEN.contains(&kind))
+    problem.is_of_the_mesh()
         && problem
             .service
             .is_none_or(|named| named == service.as_str())

@@ -1,7 +1,7 @@
 //! Topics over HTTP: what stands behind `EVENTS_URL`.
 //!
-//! `POST /topics/{topic}` publishes ([`publish`]), `GET /topics/{topic}` reads ([`read`]), once or as
-//! a stream. `/jobs` takes work and tells of it ([`jobs`]). Who calls is known from outside: a layer around the [`router`] puts a [`Caller`] into
+//! `POST /topics/{topic}` publishes, `GET /topics/{topic}` reads, once or as a stream. `/jobs` takes
+//! work and tells of it. Who calls is known from outside: a layer around the [`router`] puts a [`Caller`] into
 //! the request. What a caller may do, and the schemas of topics, come in as [`Rights`].
 //!
 //! The life of a publication: who and where, read within bounds, look for its idempotency key, decode,

@@ -4,8 +4,8 @@
 //! SQL state. The row is written first, and that is the answer to the one who asks: from then on the
 //! job is not lost. Then its record is published, with a header that names it ([`JOB`]); what is not
 //! known to be published is published again. So a record may be there twice, and be delivered twice:
-//! the delivery asks here before it sends ([`Jobs::enter`]), and tells how it ended before its
-//! progress is kept ([`Jobs::keep`]). What is done is never run again.
+//! the delivery asks here before it sends (`Jobs::enter`), and tells how it ended before its
+//! progress is kept (`Jobs::keep`). What is done is never run again.
 //!
 //! What decides is pure (`machine`). That a job runs is known in memory only (`live`).
 

@@ -77,6 +77,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let cluster = Cluster {
         protocol,
         denials: None,
+        introduce: None,
         rate: None,
         resilience: Default::default(),
         dependencies: Default::default(),

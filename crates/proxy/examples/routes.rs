@@ -98,6 +98,7 @@ fn snapshot() -> Result<Snapshot, Box<dyn std::error::Error>> {
             endpoints: Vec::new(),
             protocol: Protocol::Http1,
             denials: None,
+            introduce: None,
             rate: None,
             resilience: Default::default(),
             dependencies: Default::default(),

@@ -17,8 +17,7 @@ pub(super) fn run() -> anyhow::Result<()> {
     )?;
     let manifest = app.dir().join("atoll.toml");
     let text = fs::read_to_string(&manifest)?;
-    let text = text.replace("127.0.0.1:8080", "127.0.0.1:0");
-    fs::write(&manifest, format!("{text}\n[mesh]\nport = 0\n"))?;
+    fs::write(&manifest, crate::test::with_free_ports(&text))?;
     app.up(&atoll)?;
     let status = fs::read_to_string(format!("/proc/{}/status", app.pid()?))?;
     let kib = |name: &str| -> f64 {

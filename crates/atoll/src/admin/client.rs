@@ -79,6 +79,22 @@ impl Client {
         self.call(Method::POST, path, Bytes::new()).await.map(drop)
     }
 
+    /// `POST` without an answer.
+    pub async fn order(&self, path: &str, body: &impl Serialize) -> Result<(), CallError> {
+        let body = serde_json::to_vec(body).map_err(|error| broken(&error))?;
+        self.call(Method::POST, path, body.into()).await.map(drop)
+    }
+
+    /// `POST`, and the answer line by line.
+    pub async fn post_lines(&self, path: &str, body: &impl Serialize) -> Result<Lines, CallError> {
+        let body = serde_json::to_vec(body).map_err(|error| broken(&error))?;
+        let response = self.call(Method::POST, path, body.into()).await?;
+        Ok(Lines {
+            body: response.into_body(),
+            buffer: Vec::new(),
+        })
+    }
+
     /// `GET`, line by line.
     pub async fn lines(&self, path: &str) -> Result<Lines, CallError> {
         let response = self.call(Method::GET, path, Bytes::new()).await?;

@@ -3,6 +3,7 @@
 pub(super) mod auth;
 mod events;
 mod mesh;
+pub mod schemas;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -14,7 +15,7 @@ use atoll_proxy::route;
 use super::finding::{Finding, Place, Report};
 use super::load::{Document, Step};
 use super::structure::{listed, nearest};
-use super::{ApplicationFile, ServiceFile};
+use super::{ApplicationFile, Named, ServiceFile};
 
 const DUPLICATE_NAME: Code = Code("ATL0106");
 const RESERVED: Code = Code("ATL0107");
@@ -34,6 +35,7 @@ pub(super) struct Member {
     pub(super) dir: PathBuf,
     pub(super) document: Document,
     pub(super) file: ServiceFile,
+    pub(super) named: Named,
 }
 
 impl Member {
@@ -45,8 +47,7 @@ impl Member {
 /// Checks everything that concerns more than one key. `unread` are the names of services whose own
 /// files have mistakes: they exist, but nothing else is known of them.
 pub(super) fn application(
-    document: &Document,
-    file: &ApplicationFile,
+    (document, file, named): (&Document, &ApplicationFile, &Named),
     members: &[Member],
     unread: &[String],
     report: &mut Report,
@@ -81,6 +82,7 @@ pub(super) fn application(
     }
     auth::application(document, file, members, unread, report);
     events::application(document, file, members, report);
+    schemas::application((document, file, named), members, report);
     cycles(members, report);
     routes(members, report);
 }

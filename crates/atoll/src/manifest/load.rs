@@ -16,8 +16,8 @@ use super::check::{self, Member};
 use super::finding::{Finding, Place, Report, SourceFile};
 use super::structure::Walk;
 use super::{
-    APPLICATION_FILE, Application, ApplicationFile, SERVICE_FILE, ServiceFile, ServiceManifest,
-    application_schema, service_schema,
+    APPLICATION_FILE, Application, ApplicationFile, Named, SERVICE_FILE, ServiceFile,
+    ServiceManifest, application_schema, service_schema,
 };
 
 const UNREADABLE: Code = Code("ATL0101");
@@ -96,6 +96,10 @@ pub fn load_with(dir: &Path, instead: Option<&Path>) -> Result<Application, Repo
     let Some((document, file)) = application else {
         return Err(report.sorted());
     };
+    let named = named(
+        &dir,
+        file.topics.values().filter_map(|own| own.schema.as_ref()),
+    );
     let folders = member_folders(&dir, &document, &file, &mut report);
     let mut members = Vec::new();
     let mut unread = Vec::new();
@@ -112,8 +116,9 @@ pub fn load_with(dir: &Path, instead: Option<&Path>) -> Result<Application, Repo
             members.push(replacement);
         }
     }
-    check::application(&document, &file, &members, &unread, &mut report);
-    finish(dir, file, members, report)
+    let own = (&document, &file, &named);
+    check::application(own, &members, &unread, &mut report);
+    finish(dir, (file, named), members, report)
 }
 
 /// Reads one service anew, from the folder `dir`, and checks it against the rest of `application`
@@ -143,16 +148,18 @@ pub fn reload(application: Application, dir: &Path) -> Result<Application, Repor
             ),
             dir: other.dir,
             file: other.file,
+            named: other.named,
         });
     let members: Vec<Member> = others.chain([new]).collect();
-    check::application(&document, &application.file, &members, &[], &mut report);
-    finish(home, application.file, members, report)
+    let own = (&document, &application.file, &application.named);
+    check::application(own, &members, &[], &mut report);
+    finish(home, (application.file, application.named), members, report)
 }
 
 /// The application, if nothing is wrong with it.
 fn finish(
     dir: PathBuf,
-    file: ApplicationFile,
+    (file, named): (ApplicationFile, Named),
     members: Vec<Member>,
     report: Report,
 ) -> Result<Application, Report> {
@@ -164,13 +171,20 @@ fn finish(
              dir,
              document,
              file,
+             named,
          }| {
-            let text = document.source.text.to_string();
-            (file.name.clone(), ServiceManifest { dir, text, file })
+            let manifest = ServiceManifest {
+                dir,
+                text: document.source.text.to_string(),
+                file,
+                named,
+            };
+            (manifest.file.name.clone(), manifest)
         },
     );
     Ok(Application {
         dir,
+        named,
         file,
         services: services.collect(),
     })
@@ -216,11 +230,21 @@ fn name_of_unread(folder: &Path) -> String {
 fn read_member(dir: &Path, folder: &Path, report: &mut Report) -> Option<Member> {
     let path = folder.join(SERVICE_FILE);
     let (document, file) = read::<ServiceFile>(dir, path, service_schema().as_value(), report)?;
+    let publish = file.publish.iter().flat_map(|own| own.schemas.values());
+    let read = file.subscribe.iter().filter_map(|own| own.schema.as_ref());
     Some(Member {
+        named: named(folder, publish.chain(read)),
         dir: folder.to_owned(),
         document,
         file,
     })
+}
+
+/// The files of these names in a folder.
+fn named<'a>(folder: &Path, names: impl Iterator<Item = &'a String>) -> Named {
+    let read =
+        |name: &String| fs::read_to_string(folder.join(name)).map_err(|error| error.to_string());
+    names.map(|name| (name.clone(), read(name))).collect()
 }
 
 /// Reads one file; what can be told of it alone is told.

@@ -1,4 +1,4 @@
-//! Topics: the broker, what services declare about it, and what they are told.
+//! Topics: where they live, what services declare about them, and what they are told.
 //!
 //! Each service has an account of its own, whose password comes from a secret of the node: nothing
 //! has to be kept for it, and it is the same after a restart.
@@ -11,9 +11,12 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use atoll_base::{Code, Coded, ServiceName, Tasks};
 use atoll_broker::access::{Access, Account, OWN_GROUPS};
-use atoll_broker::{Broker, Door, Inside};
+use atoll_broker::config::EventsConfig;
+use atoll_broker::{Broker, Door, Inside, Values};
 use atoll_events::dead::Letters;
-use atoll_events::{Bus, BusError, Jobs, Pushes, SubscribeConfig, jobs};
+use atoll_events::kafka::KafkaBus;
+use atoll_events::registry::RegistryError;
+use atoll_events::{Bus, BusError, Jobs, Pushes, Registry, SubscribeConfig, jobs};
 use atoll_store::log::{Finding, Log, RealDisk};
 use atoll_store::{Sql, StateDir};
 use atoll_telemetry::Level;
@@ -26,22 +29,31 @@ use super::events::Events;
 use super::http_door;
 use super::traffic::Traffic;
 use crate::admin::events::{ReaderView, TopicView};
-use crate::manifest::{Application, ServiceFile};
+use crate::manifest::{self, Application, ServiceFile};
 
-/// The broker of an application that has topics.
+/// The topics of an application, and all that is done with them.
 pub struct Topics {
-    broker: Broker,
+    home: Home,
+    access: Access,
     bus: Arc<dyn Bus>,
     letters: Letters,
+    schemas: Registry,
     jobs: Jobs,
     pushes: Pushes,
-    addr: SocketAddr,
     secret: hmac::Key,
 }
 
+/// Where topics live.
+enum Home {
+    /// In the embedded broker, which listens here.
+    Own(Broker, SocketAddr),
+    /// In a Kafka with these brokers.
+    Kafka(Arc<KafkaBus>, String),
+}
+
 impl Topics {
-    /// Opens the log, takes the port, and makes the topics that are declared. None if the
-    /// application has no `[events]`.
+    /// Opens the log and takes the port, or connects to a Kafka, and makes the topics that are
+    /// declared. None if the application has no `[events]`.
     pub(super) async fn open(
         application: &Application,
         state: &StateDir,
@@ -52,39 +64,48 @@ impl Topics {
         let Some(config) = &application.file.events else {
             return Ok(None);
         };
-        let door = Door::open(config).await?;
-        let folder = state.subdir("log")?;
-        let (log, findings) =
-            tokio::task::block_in_place(|| Log::open(&folder, Arc::new(RealDisk)))
-                .with_context(|| format!("the log in {} cannot be read", folder.display()))?;
-        findings.iter().for_each(|finding| tell(events, finding));
+        let schemas = Registry::new(sql.clone());
         let access = Access::new(config.is_open());
-        let broker = Broker::open(sql.clone(), log, access, config.auto_create, tasks).await?;
-        let bus: Arc<dyn Bus> = Arc::new(BrokerBus(Inside::new(broker.clone())));
+        let (home, bus): (Home, Arc<dyn Bus>) = match &config.kafka {
+            Some(brokers) => {
+                let with = (sql, &schemas);
+                let kafka = super::kafka::connect(brokers, config, &application.dir, with).await?;
+                let kafka = Arc::new(kafka);
+                (Home::Kafka(Arc::clone(&kafka), brokers.clone()), kafka)
+            }
+            None => {
+                let (broker, addr) = embedded(config, state, (sql, &access), events, tasks).await?;
+                broker.guard(Arc::new(Schemas(schemas.clone())));
+                let inside = BrokerBus(Inside::new(broker.clone()));
+                (Home::Own(broker, addr), Arc::new(inside))
+            }
+        };
         let courier = Arc::new(MeshCourier::new(Arc::clone(traffic)));
         let limits = jobs::Limits::default();
         let jobs = Jobs::open(Arc::clone(&bus), sql.clone(), limits, tasks).await?;
         let running = Some(jobs.clone());
         let pushes = Pushes::with_jobs(Arc::clone(&bus), courier, running, tasks.clone());
         let own = Self {
+            home,
+            access,
+            schemas,
             letters: Letters::new(Arc::clone(&bus), pushes.clone(), sql.clone()),
             jobs,
             pushes,
             bus,
-            addr: door.addr(),
             secret: secret(state.path())?,
-            broker: broker.clone(),
         };
         own.declare(application).await?;
         own.serve_http(sql, traffic, tasks).await?;
-        let stopping = tasks.clone();
-        tasks.spawn("kafka", async move { door.run(broker, stopping).await });
         Ok(Some(Arc::new(own)))
     }
 
     /// Topics over HTTP, for services that reach it through the mesh.
     async fn serve_http(&self, sql: &Sql, traffic: &Traffic, tasks: &Tasks) -> anyhow::Result<()> {
-        let rights = Arc::new(http_door::Declared(self.broker.access().clone()));
+        let rights = Arc::new(http_door::Declared {
+            access: self.access.clone(),
+            schemas: self.schemas.clone(),
+        });
         let state = atoll_events::http::State::new(
             Arc::clone(&self.bus),
             rights,
@@ -98,6 +119,8 @@ impl Topics {
 
     /// Makes and sets up the topics of the manifests, and says who may do what.
     pub(super) async fn declare(&self, application: &Application) -> Result<(), TopicsError> {
+        let (written, relying) = manifest::schemas::of(application);
+        self.schemas.accept(written, &relying).await?;
         let topics = &application.file.topics;
         let services = application.services.values();
         let declared = services.flat_map(|own| published(&own.file).chain(read(&own.file)));
@@ -106,7 +129,10 @@ impl Topics {
         names.dedup();
         for name in names {
             let config = topics.get(name).cloned().unwrap_or_default();
-            self.broker.catalog().declare(name, &config).await?;
+            match &self.home {
+                Home::Own(broker, _) => drop(broker.catalog().declare(name, &config).await?),
+                Home::Kafka(kafka, _) => kafka.declare(name, config.partitions).await?,
+            }
         }
         let accounts = application.services.iter().map(|(name, own)| {
             let account = Account {
@@ -117,7 +143,7 @@ impl Topics {
             (name.to_string(), account)
         });
         let accounts: HashMap<_, _> = accounts.collect();
-        self.broker.access().replace(accounts);
+        self.access.replace(accounts);
         for (name, own) in &application.services {
             self.pushes.declare(name, &own.file.subscribe).await?;
         }
@@ -132,11 +158,6 @@ impl Topics {
         &self.bus
     }
 
-    /// The jobs of all queues.
-    pub fn jobs(&self) -> &Jobs {
-        &self.jobs
-    }
-
     /// The dead letters.
     pub fn letters(&self) -> &Letters {
         &self.letters
@@ -147,20 +168,20 @@ impl Topics {
     /// # Errors
     /// When one cannot be read.
     pub async fn views(&self) -> Result<Vec<TopicView>, BusError> {
-        let topics = self.broker.catalog().topics();
         let mut views = Vec::new();
-        for topic in topics.iter() {
+        for name in self.bus.topics().await? {
+            let partitions = self.bus.partitions(&name).await?;
             let mut records = 0;
-            for partition in &topic.partitions {
-                let ends = self.bus.ends(&topic.name, partition.index).await?;
+            for partition in 0..partitions {
+                let ends = self.bus.ends(&name, partition).await?;
                 records += ends.end - ends.start;
             }
-            let (publishers, readers) = self.broker.access().of_topic(&topic.name);
+            let (publishers, readers) = self.access.of_topic(&name);
             views.push(TopicView {
-                name: topic.name.to_string(),
-                partitions: topic.config.partitions,
+                bytes: self.bytes(&name),
+                name,
+                partitions,
                 records,
-                bytes: topic.partitions.iter().map(|own| own.bytes()).sum(),
                 publishers,
                 readers,
             });
@@ -169,18 +190,33 @@ impl Topics {
         Ok(views)
     }
 
-    /// The consumer groups that read topics, and how far behind they are.
+    /// How much a topic takes on this machine's disk.
+    fn bytes(&self, topic: &str) -> u64 {
+        let Home::Own(broker, _) = &self.home else {
+            return 0;
+        };
+        let found = broker.catalog().get(topic);
+        found.map_or(0, |topic| {
+            topic.partitions.iter().map(|own| own.bytes()).sum()
+        })
+    }
+
+    /// The consumer groups that read topics, and how far behind they are. Those of a Kafka of one's
+    /// own are its affair.
     ///
     /// # Errors
     /// When a topic cannot be read.
     pub async fn groups(&self) -> Result<Vec<ReaderView>, BusError> {
         let mut views = Vec::new();
-        for (group, ..) in self.broker.groups().list() {
+        let Home::Own(broker, _) = &self.home else {
+            return Ok(views);
+        };
+        for (group, ..) in broker.groups().list() {
             if group.starts_with(OWN_GROUPS) {
                 continue;
             }
             let mut lags: BTreeMap<Arc<str>, i64> = BTreeMap::new();
-            for ((topic, partition), own) in self.broker.groups().offsets(&group) {
+            for ((topic, partition), own) in broker.groups().offsets(&group) {
                 let ends = self.bus.ends(&topic, partition).await?;
                 *lags.entry(topic).or_default() += (ends.end - own.next.max(ends.start)).max(0);
             }
@@ -214,25 +250,70 @@ impl Topics {
         if published(file).chain(read(file)).next().is_none() {
             return Vec::new();
         }
-        [
-            ("KAFKA_BOOTSTRAP_SERVERS", self.addr.to_string()),
-            ("EVENTS_URL", format!("http://{events}")),
-            ("KAFKA_SECURITY_PROTOCOL", "SASL_PLAINTEXT".to_owned()),
-            ("KAFKA_SASL_MECHANISM", "SCRAM-SHA-256".to_owned()),
-            ("KAFKA_SASL_USERNAME", service.to_string()),
-            ("KAFKA_SASL_PASSWORD", self.password(service)),
-        ]
-        .map(|(name, value)| (name.to_owned(), value))
-        .to_vec()
+        let events = ("EVENTS_URL", format!("http://{events}"));
+        let variables = match &self.home {
+            // How a service proves itself to that Kafka is between the two; `[env]` can say it.
+            Home::Kafka(_, brokers) => vec![events, ("KAFKA_BOOTSTRAP_SERVERS", brokers.clone())],
+            Home::Own(_, addr) => vec![
+                events,
+                ("KAFKA_BOOTSTRAP_SERVERS", addr.to_string()),
+                ("KAFKA_SECURITY_PROTOCOL", "SASL_PLAINTEXT".to_owned()),
+                ("KAFKA_SASL_MECHANISM", "SCRAM-SHA-256".to_owned()),
+                ("KAFKA_SASL_USERNAME", service.to_string()),
+                ("KAFKA_SASL_PASSWORD", self.password(service)),
+            ],
+        };
+        let named = variables.into_iter();
+        named
+            .map(|(name, value)| (name.to_owned(), value))
+            .collect()
     }
 
     /// Writes everything down.
     pub(super) async fn close(&self) {
-        self.broker.close().await;
+        if let Home::Own(broker, _) = &self.home {
+            broker.close().await;
+        }
     }
 
     fn password(&self, service: &ServiceName) -> String {
         hex(hmac::sign(&self.secret, service.as_str().as_bytes()).as_ref())
+    }
+}
+
+/// The embedded broker, and where it listens.
+async fn embedded(
+    config: &EventsConfig,
+    state: &StateDir,
+    (sql, access): (&Sql, &Access),
+    events: &Arc<Events>,
+    tasks: &Tasks,
+) -> anyhow::Result<(Broker, SocketAddr)> {
+    let door = Door::open(config).await?;
+    let folder = state.subdir("log")?;
+    let opened = tokio::task::block_in_place(|| Log::open(&folder, Arc::new(RealDisk)));
+    let (log, findings) =
+        opened.with_context(|| format!("the log in {} cannot be read", folder.display()))?;
+    findings.iter().for_each(|finding| tell(events, finding));
+    let access = access.clone();
+    let broker = Broker::open(sql.clone(), log, access, config.auto_create, tasks).await?;
+    let addr = door.addr();
+    let (own, stopping) = (broker.clone(), tasks.clone());
+    tasks.spawn("kafka", async move { door.run(own, stopping).await });
+    Ok((broker, addr))
+}
+
+/// The schemas, as the broker asks for them.
+#[derive(Debug)]
+struct Schemas(Registry);
+
+impl Values for Schemas {
+    fn cares(&self, topic: &str) -> bool {
+        self.0.of(topic).is_some()
+    }
+
+    fn check(&self, topic: &str, value: Option<&[u8]>) -> Result<(), String> {
+        self.0.check(topic, value)
     }
 }
 
@@ -245,6 +326,9 @@ pub enum TopicsError {
     /// A subscription cannot begin.
     #[error(transparent)]
     Bus(#[from] atoll_events::BusError),
+    /// A schema breaks who reads.
+    #[error(transparent)]
+    Schema(#[from] RegistryError),
 }
 
 impl Coded for TopicsError {
@@ -252,6 +336,7 @@ impl Coded for TopicsError {
         match self {
             Self::Broker(error) => error.code(),
             Self::Bus(_) => Code("ATL0902"),
+            Self::Schema(_) => Code("ATL0114"),
         }
     }
 }

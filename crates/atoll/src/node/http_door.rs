@@ -8,6 +8,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use atoll_base::{ServiceName, Tasks};
 use atoll_broker::access::{Access, Principal, Right};
+use atoll_events::Registry;
 use atoll_events::http::{Caller, Problem, Rights, State, router};
 use axum::extract::Request;
 use axum::middleware::{Next, from_fn};
@@ -19,21 +20,24 @@ use subtle::ConstantTimeEq as _;
 use super::traffic::Traffic;
 
 /// What services have declared.
-pub(super) struct Declared(pub(super) Access);
+pub(super) struct Declared {
+    pub(super) access: Access,
+    pub(super) schemas: Registry,
+}
 
 impl Rights for Declared {
     fn may_publish(&self, caller: &ServiceName, topic: &str) -> bool {
         let who = Principal::Account(caller.to_string());
-        self.0.permits(&who, Right::Publish, topic)
+        self.access.permits(&who, Right::Publish, topic)
     }
 
     fn may_read(&self, caller: &ServiceName, topic: &str) -> bool {
         let who = Principal::Account(caller.to_string());
-        self.0.permits(&who, Right::Read, topic)
+        self.access.permits(&who, Right::Read, topic)
     }
 
-    fn check(&self, _: &str, _: Option<&Bytes>, _: Option<&str>) -> Result<(), String> {
-        Ok(())
+    fn check(&self, topic: &str, value: Option<&Bytes>, _: Option<&str>) -> Result<(), String> {
+        self.schemas.check(topic, value.map(AsRef::as_ref))
     }
 }
 

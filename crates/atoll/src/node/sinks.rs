@@ -1,6 +1,7 @@
 //! What the supervisor and the proxy tell, brought to those who need to know.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use atoll_base::{Coded, InstanceId, ServiceName, Timestamp};
@@ -120,6 +121,13 @@ impl OwnReady {
 }
 
 impl InstanceWatch {
+    fn reachable(&self, id: &InstanceId, addr: SocketAddr) {
+        self.traffic.ready(id, addr);
+        if let Some(topics) = &self.topics {
+            topics.pushes().reachable(id.service());
+        }
+    }
+
     fn gone(&self, id: &InstanceId) {
         self.traffic.lost(id);
         self.own_ready.set(id, false);
@@ -148,10 +156,7 @@ impl Observer for InstanceWatch {
                     .instance(&id, Level::Info, format!("started as process {pid}"));
             }
             Event::Ready { id, addr, after } => {
-                self.traffic.ready(&id, addr);
-                if let Some(topics) = &self.topics {
-                    topics.pushes().reachable(id.service());
-                }
+                self.reachable(&id, addr);
                 self.own_ready.set(&id, true);
                 self.own_ready.set_trouble(&id, None);
                 let millis = after.as_millis();

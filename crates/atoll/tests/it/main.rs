@@ -11,6 +11,7 @@ mod bad_requests;
 mod databases;
 mod deploying;
 mod edge;
+mod events;
 mod faults;
 mod full_disk;
 mod house;

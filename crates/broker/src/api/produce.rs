@@ -79,6 +79,8 @@ async fn place(
         let reason = "there is no record in it".to_owned();
         return Err((ResponseError::InvalidRecord, reason));
     };
+    let checked = session.broker.check_batch(topic, &batch);
+    checked.map_err(refuse)?;
     let header = Header::parse(&batch).ok();
     let transactional = header.filter(Header::is_transactional);
     let produced = match (transaction, transactional) {

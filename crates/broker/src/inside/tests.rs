@@ -70,20 +70,6 @@ fn record(topic: &str, key: Option<&str>, value: &str) -> Outgoing {
     }
 }
 
-#[test]
-fn keys_go_where_kafkas_own_client_sends_them() {
-    let known = [
-        ("21", -973_932_308),
-        ("foobar", -790_332_482),
-        ("a-little-bit-long-string", -985_981_536),
-        ("a-little-bit-longer-string", -1_486_304_829),
-        ("abc", 479_470_107),
-    ];
-    for (key, hash) in known {
-        assert_eq!(murmur2(key.as_bytes()) as i32, hash, "{key}");
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_published_is_read_as_it_was() {
     let home = Home::new().await;

@@ -152,6 +152,17 @@ async fn rollbacks_go_further_back_each_time_and_skip_what_never_served() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_rollback_goes_to_what_served_before_not_to_what_was_taken_back() {
+    let world = World::new().await;
+    world.up().await.unwrap();
+    world.run(Request::Deploy(world.source())).await.unwrap();
+    world.run(Request::Rollback(None)).await.unwrap();
+    world.run(Request::Deploy(world.source())).await.unwrap();
+    let back = world.run(Request::Rollback(None)).await.unwrap();
+    assert_eq!(back.revision, Some(RevisionNumber(1)), "r2 was taken back");
+}
+
+#[tokio::test(start_paused = true)]
 async fn only_one_deployment_of_a_service_runs_at_a_time() {
     let world = World::new().await;
     world.up().await.unwrap();

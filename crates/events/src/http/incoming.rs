@@ -41,6 +41,8 @@ pub(super) struct About<'a> {
     pub(super) caller: &'a ServiceName,
     /// Tells it from all other requests.
     pub(super) mark: Uuid,
+    /// The time of events that come without any attribute.
+    pub(super) now: Timestamp,
 }
 
 /// The events of a request, in its order.
@@ -140,7 +142,9 @@ fn fresh(index: usize, about: About<'_>) -> Event {
         index => derived(about.mark, index),
     };
     let source = format!("/services/{}", about.caller);
-    Event::new(id.to_string(), source, about.topic)
+    let mut event = Event::new(id.to_string(), source, about.topic);
+    event.time = Some(about.now.to_string());
+    event
 }
 
 fn derived(mark: Uuid, index: usize) -> Uuid {

@@ -272,6 +272,7 @@ fn record(state: &State, asked: &Asked) -> Result<(Uuid, NewRecord), Problem> {
             topic: &asked.topic,
             caller: &asked.caller.0,
             mark: id,
+            now: atoll_base::Timestamp::now(),
         };
         incoming::as_it_is(&asked.headers, &asked.body, about)?
     };

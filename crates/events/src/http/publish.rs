@@ -194,6 +194,7 @@ impl Asked {
             topic: &self.topic,
             caller: &self.caller.0,
             mark,
+            now: Timestamp::now(),
         };
         incoming::events(&self.headers, &self.body, about, state.limits)
     }

@@ -21,7 +21,7 @@ use tokio::time::Instant;
 use super::cursor::Cursor;
 use super::publish::unknown_caller;
 use super::{Caller, Problem, State, stream};
-use crate::bus::{Bus, BusError};
+use crate::bus::{Bus, BusError, Chunk};
 use crate::cloudevents::{self, Event};
 use crate::record::Record;
 
@@ -253,19 +253,20 @@ impl Reading {
         Ok(records)
     }
 
-    /// The next records of one partition, and the cursor after them.
+    /// The next records of one partition, and the cursor after them. Marks of transactions and what
+    /// was never committed are passed over.
     async fn take(
         &mut self,
         partition: i32,
         room: usize,
         bytes: usize,
     ) -> Result<Vec<Record>, Problem> {
-        let from = self.cursor.0.get(&partition).copied().unwrap_or(0);
-        let read = self.bus.read(&self.topic, partition, from, bytes).await;
-        let mut chunk = match read {
-            Err(BusError::Gone { .. }) => return Err(self.expired().await?),
-            chunk => chunk?,
-        };
+        let mut from = self.cursor.0.get(&partition).copied().unwrap_or(0);
+        let mut chunk = self.chunk(partition, from, bytes).await?;
+        while chunk.records.is_empty() && chunk.next > from {
+            from = chunk.next;
+            chunk = self.chunk(partition, from, bytes).await?;
+        }
         let mut next = chunk.next.max(from);
         if chunk.records.len() > room {
             chunk.records.truncate(room);
@@ -276,6 +277,13 @@ impl Reading {
         }
         self.cursor.set(partition, next);
         Ok(chunk.records)
+    }
+
+    async fn chunk(&self, partition: i32, from: i64, bytes: usize) -> Result<Chunk, Problem> {
+        match self.bus.read(&self.topic, partition, from, bytes).await {
+            Err(BusError::Gone { .. }) => Err(self.expired().await?),
+            chunk => Ok(chunk?),
+        }
     }
 
     async fn expired(&self) -> Result<Problem, Problem> {

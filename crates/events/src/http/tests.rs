@@ -2,6 +2,7 @@
 
 mod idempotency;
 mod jobs;
+mod odd;
 mod publish;
 mod read;
 
@@ -88,15 +89,14 @@ impl World {
     }
 
     fn router(&self) -> Router {
-        let bus = Arc::new(self.bus.clone());
-        let tasks = self.tasks.clone();
-        router(State::new(
-            bus,
-            Arc::new(Open),
-            self.sql.clone(),
-            tasks,
-            self.limits,
-        ))
+        self.over(self.bus.clone())
+    }
+
+    /// The same API over another bus.
+    fn over(&self, bus: impl Bus) -> Router {
+        let rights = Arc::new(Open);
+        let (sql, tasks) = (self.sql.clone(), self.tasks.clone());
+        router(State::new(Arc::new(bus), rights, sql, tasks, self.limits))
     }
 
     fn request(

@@ -383,7 +383,8 @@ impl Subscription {
         } else if outcome == Outcome::Taken {
             self.taken += records.len() as u64;
         } else {
-            self.failed += 1;
+            // Where nobody was reached, no attempt counts.
+            self.failed += u64::from(matches!(outcome, Outcome::Refused { .. }));
             self.trouble(format!("{} {reason}", self.service));
         }
         let dice = self.dice();

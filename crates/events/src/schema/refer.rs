@@ -3,6 +3,8 @@
 //! Only `#` and `#/…` are taken, which is what generators write. Anchors, ids below the root and
 //! dynamic references are refused: whoever compares two schemas would have to guess what they mean.
 
+use std::collections::HashSet;
+
 use jsonschema::Draft;
 use serde_json::{Map, Value};
 
@@ -41,7 +43,12 @@ pub(super) fn replaces(schema: &Map<String, Value>, draft: Draft) -> bool {
 
 /// Checks that every reference leads to something in the schema, and that none runs in a circle.
 pub(super) fn check(root: &Value, draft: Draft, name: &str) -> Result<(), SchemaError> {
-    let walk = Walk { root, draft, name };
+    let mut walk = Walk {
+        root,
+        draft,
+        name,
+        sound: HashSet::new(),
+    };
     walk.schema(root, "", 0)
 }
 
@@ -49,10 +56,12 @@ struct Walk<'a> {
     root: &'a Value,
     draft: Draft,
     name: &'a str,
+    /// From which no circle can be reached: each is looked at once, however many refer to it.
+    sound: HashSet<*const Value>,
 }
 
 impl<'a> Walk<'a> {
-    fn schema(&self, value: &'a Value, pointer: &str, depth: usize) -> Result<(), SchemaError> {
+    fn schema(&mut self, value: &'a Value, pointer: &str, depth: usize) -> Result<(), SchemaError> {
         if depth > DEPTH_MAX {
             let why = format!("it is nested deeper than {DEPTH_MAX} levels");
             return Err(self.invalid(pointer, why));
@@ -85,7 +94,7 @@ impl<'a> Walk<'a> {
     }
 
     fn references(
-        &self,
+        &mut self,
         schema: &'a Value,
         members: &Map<String, Value>,
         pointer: &str,
@@ -112,7 +121,7 @@ impl<'a> Walk<'a> {
     }
 
     fn leads_on(
-        &self,
+        &mut self,
         schema: &'a Value,
         pointer: &str,
         way: &mut Vec<&'a Value>,
@@ -123,7 +132,8 @@ impl<'a> Walk<'a> {
                 pointer: place(pointer),
             });
         }
-        let Some(members) = schema.as_object() else {
+        let own = std::ptr::from_ref(schema);
+        let Some(members) = schema.as_object().filter(|_| !self.sound.contains(&own)) else {
             return Ok(());
         };
         way.push(schema);
@@ -142,6 +152,7 @@ impl<'a> Walk<'a> {
             self.leads_on(schema, pointer, way)?;
         }
         way.pop();
+        self.sound.insert(own);
         Ok(())
     }
 

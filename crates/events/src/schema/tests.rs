@@ -161,6 +161,16 @@ fn reasons_say_what_has_changed() {
 
 #[test]
 fn large_schemas_end() {
+    let twice = |next: usize| json!({"allOf": [{"$ref": format!("#/$defs/{next}")}, {"$ref": format!("#/$defs/{next}")}]});
+    let mut defs: serde_json::Map<_, _> = (0..20)
+        .map(|own| (own.to_string(), twice(own + 1)))
+        .collect();
+    defs.insert("20".to_owned(), json!({"type": "string"}));
+    let many = json!({"$ref": "#/$defs/0", "$defs": defs});
+    assert_eq!(
+        breaks(&schema(&many), &schema(&json!({"type": "string"}))),
+        []
+    );
     let branch = |depth: usize| {
         (0..depth).fold(json!({"type": ["string", "null"]}), |inner, _| {
             json!({"anyOf": [{"properties": {"a": inner, "b": inner}}, {"type": "array", "items": inner}]})

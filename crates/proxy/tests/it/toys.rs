@@ -182,6 +182,7 @@ impl Proxy {
             let mut cluster = Cluster {
                 protocol: Protocol::Http1,
                 denials: None,
+                introduce: None,
                 rate: None,
                 resilience: Default::default(),
                 dependencies: Default::default(),

@@ -3,7 +3,11 @@
 The interesting part is what happens when others don't answer:
 - accounts or catalog: nothing has happened yet, so the order is refused (503);
 - payments: the order fails (402 declined, 502 trouble), and money that may have moved is returned;
-- points: not the customer's problem. The order succeeds, the points come later.
+- whoever wants to know of orders, as points does: not the customer's problem, and not ours. We
+  publish what happened, and don't know who reads it.
+
+A good answer of payments doesn't make an order `paid`: the event `payments.settled` does. An answer
+is heard by one instance, if it still lives; the event comes, even if all of them have died.
 """
 import hashlib
 import json
@@ -11,18 +15,21 @@ import re
 import secrets
 import threading
 from dataclasses import asdict
+from urllib.parse import quote
 
 import store
 from order import Line, Order, Refused
 from web import Problem, Server, Unreachable, call, log
 
-wake = threading.Event()  # set when there is something new in the outbox
+wake = threading.Event()  # set when there is a new debt
 
 
 def route(request, method, path, body):
     if (method, path) == ("GET", "/healthz"):
         store.select("id = ''")  # we can read our database; the health of others is theirs
         return 200, {"status": "ok"}
+    if (method, path) == ("POST", "/events/payment-settled"):  # no route leads here from outside
+        return settled(request, body)
     match = re.fullmatch(r"/orders(?:/([0-9a-f]+)(/cancel)?)?", path)
     if not match:
         raise Problem(404, "there is nothing here")
@@ -117,10 +124,11 @@ def charge(request, order, card):
     except Unreachable as error:
         log("error", "no answer from payments", request.trace_id, order=order.id, error=str(error))
         status = 0
+    if status in (200, 201):
+        # The money is there, and the event that says so is on its way, or was quicker than we are.
+        return find(order.id, order.user)
     try:
-        if status in (200, 201):
-            store.move(order, "paid", debts=[points(request, order, +order.points)])
-        elif status == 402:
+        if status == 402:
             store.move(order, "failed", "declined")
         elif status == 409:
             raise store.Conflict
@@ -137,10 +145,26 @@ def charge(request, order, card):
     return order
 
 
+def settled(request, body):
+    """The event `payments.settled`: {"order", ...}. However often it comes, it counts once."""
+    event = request.headers.get("ce-source"), request.headers.get("ce-id")
+    match body:
+        case {"order": str(id)} if all(event):
+            pass
+        case _:
+            raise Problem(422, "needed: a CloudEvent with an `order`")
+    try:
+        order = store.settle(event, id, lambda order: [placed(request, order)])
+    except store.Unknown as error:  # a second try would find no other answer
+        raise Problem(422, f"there is no order {id}") from error
+    wake.set()
+    return 200, {"order": order.id, "state": order.state}
+
+
 def cancel(request, order):
     debts = [refund(request, order)]
     if order.state == "paid":
-        debts.append(points(request, order, -order.points))
+        debts.append(publish(request, "orders.cancelled", order))
     if order.state != "cancelled":  # cancelling twice is cancelling
         try:
             store.move(order, "cancelled", debts=debts)
@@ -150,10 +174,18 @@ def cancel(request, order):
     return 200, show(order)
 
 
-def points(request, order, delta):
-    key = f"{order.id}:{'paid' if delta >= 0 else 'cancelled'}"
-    body = {"delta": delta, "reason": f"order {order.id}", "key": key}
-    return key, "points", f"/points/{order.user}", body, request.traceparent
+def placed(request, order):
+    """Tells the world of an order, once it is paid: before that it may come to nothing."""
+    return publish(request, "orders.placed", order)
+
+
+def publish(request, topic, order):
+    """An event is a debt like others, to be paid at EVENTS_URL. The debt's key makes it one event
+    there, however often it is sent; the event's key is the customer."""
+    body = {"order": order.id, "customer": order.user, "total_cents": order.total_cents,
+            "points": order.points}
+    path = f"/topics/{topic}?key={quote(order.user)}"
+    return f"{order.id}:{topic}", "events", path, body, request.traceparent
 
 
 def refund(request, order):
@@ -161,7 +193,7 @@ def refund(request, order):
 
 
 def pay_debts():
-    """Works through the outbox for ever. Two instances may both pay a debt: it has a key."""
+    """Works through the debts for ever. Two instances may both pay a debt: it has a key."""
     while True:
         wake.wait(0.5)
         wake.clear()
@@ -169,14 +201,14 @@ def pay_debts():
             for debt in store.debts():
                 pay(debt)
         except Exception as error:  # this thread must outlive a bad day of the database
-            log("error", "the outbox waits", error=repr(error))
+            log("error", "the debts wait", error=repr(error))
 
 
 def pay(debt):
     trace_id = debt["traceparent"][3:35]
     try:
         status, _ = call(debt["dependency"], "POST", debt["path"], debt["traceparent"],
-                         json.loads(debt["body"]), timeout=3)
+                         json.loads(debt["body"]), timeout=3, Idempotency_Key=debt["key"])
     except Unreachable as error:
         status = str(error)
     if status in (200, 201):

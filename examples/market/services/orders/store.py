@@ -1,9 +1,12 @@
-"""Orders in SQLite, and an outbox: what this service still owes to others.
+"""Orders in SQLite, with what this service still owes to others, and what it has heard from them.
 
-The outbox is the answer to "the order is saved, and then the call to points fails": the debt is
-written in the same transaction as the order's state, so one can't exist without the other, and
-somebody pays it later, as often as it takes. Whoever is called must bear repetition; that is why
-every debt has a key.
+Debts are the answer to "the order is paid, and then nobody can be told": the debt is written in the
+same transaction as the order's state, so one can't exist without the other, and somebody pays it
+later, as often as it takes. Whoever is called must bear repetition; that is why every debt has a
+key.
+
+The inbox is the same for what comes in. An event may come twice: its id is written in the same
+transaction as what it causes, so it causes it once.
 
 Several instances share the file. Nothing is remembered in between: every request reads it afresh,
 and a change says which state it started from.
@@ -24,16 +27,25 @@ CREATE TABLE IF NOT EXISTS orders (
     key TEXT, request TEXT,             -- Idempotency-Key, and the body that came with it
     UNIQUE (user, key)
 );
-CREATE TABLE IF NOT EXISTS outbox (
+CREATE TABLE IF NOT EXISTS debts (
     key TEXT PRIMARY KEY, dependency TEXT NOT NULL, path TEXT NOT NULL, body TEXT NOT NULL,
     traceparent TEXT NOT NULL,          -- so that even a late call belongs to its trace
     tries INTEGER NOT NULL DEFAULT 0, due REAL NOT NULL DEFAULT 0
 );
+CREATE TABLE IF NOT EXISTS inbox (
+    source TEXT NOT NULL, id TEXT NOT NULL,     -- only together they are unique, says CloudEvents
+    received_at REAL NOT NULL,
+    PRIMARY KEY (source, id)
+) WITHOUT ROWID;
 """
 
 
 class Conflict(Exception):
     """Somebody else was quicker."""
+
+
+class Unknown(Exception):
+    """There is no such order."""
 
 
 def connect():
@@ -93,29 +105,53 @@ def add(order, key, request):
 
 def move(order, state, failure="", debts=()):
     """Changes the order's state and writes down what follows from it, together or not at all."""
+    with transaction() as db:
+        change(db, order, state, failure, debts)
+
+
+def settle(event, id, debts):
+    """Makes the order `paid`, with the debts that `debts(order)` gives, because an event says so.
+
+    Once for each event. An order that has failed or was cancelled meanwhile stays so: whoever did
+    that has asked for the money back already.
+    """
+    with transaction() as db:
+        row = db.execute("SELECT * FROM orders WHERE id = ?", (id,)).fetchone()
+        if row is None:
+            raise Unknown
+        order = read(row)
+        sql = "INSERT OR IGNORE INTO inbox VALUES (?, ?, ?)"
+        is_new = db.execute(sql, (*event, time.time())).rowcount == 1
+        if is_new and order.state == "placed":
+            change(db, order, "paid", debts=debts(order))
+        return order
+
+
+def change(db, order, state, failure="", debts=()):
     before = order.state
     order.move(state, failure)
-    with transaction() as db:
-        sql = "UPDATE orders SET state = ?, failure = ? WHERE id = ? AND state = ?"
-        if db.execute(sql, (state, failure, order.id, before)).rowcount == 0:
-            raise Conflict  # two requests about one order: the first one won
-        for key, dependency, path, body, traceparent in debts:
-            sql = "INSERT INTO outbox (key, dependency, path, body, traceparent) VALUES (?,?,?,?,?)"
-            db.execute(sql, (key, dependency, path, json.dumps(body), traceparent))
+    sql = "UPDATE orders SET state = ?, failure = ? WHERE id = ? AND state = ?"
+    if db.execute(sql, (state, failure, order.id, before)).rowcount == 0:
+        raise Conflict  # two requests about one order: the first one won
+    for key, dependency, path, body, traceparent in debts:
+        sql = "INSERT INTO debts (key, dependency, path, body, traceparent) VALUES (?, ?, ?, ?, ?)"
+        db.execute(sql, (key, dependency, path, json.dumps(body), traceparent))
 
 
 def debts():
+    """Those that are due, the oldest first."""
     with closing(connect()) as db:
-        return db.execute("SELECT * FROM outbox WHERE due <= ?", (time.time(),)).fetchall()
+        sql = "SELECT * FROM debts WHERE due <= ? ORDER BY rowid"
+        return db.execute(sql, (time.time(),)).fetchall()
 
 
 def paid(key):
     with transaction() as db:
-        db.execute("DELETE FROM outbox WHERE key = ?", (key,))
+        db.execute("DELETE FROM debts WHERE key = ?", (key,))
 
 
 def postpone(key, tries):
     with transaction() as db:  # 1, 2, 4, 8, then every 10 seconds
         wait = min(2**tries, 10)
-        sql = "UPDATE outbox SET tries = tries + 1, due = ? WHERE key = ?"
+        sql = "UPDATE debts SET tries = tries + 1, due = ? WHERE key = ?"
         db.execute(sql, (time.time() + wait, key))

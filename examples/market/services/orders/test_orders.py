@@ -7,12 +7,14 @@ import json
 import os
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 import tempfile
 import threading
 import time
 import unittest
+from contextlib import closing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -63,10 +65,10 @@ class Rules(unittest.TestCase):
 
 
 class Neighbours:
-    """accounts, catalog, payments and points in one server. Remembers what it was asked."""
+    """accounts, catalog, payments and the broker in one server. Remembers what it was asked."""
 
     def __init__(self):
-        self.asked, self.charge_answer, self.points_down = [], 201, False
+        self.asked, self.charge_answer, self.broker_down = [], 201, False
         self.charging, self.go_on = threading.Event(), threading.Event()
         self.go_on.set()
         fakes = self
@@ -76,7 +78,8 @@ class Neighbours:
                 body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
                 body = json.loads(body or b"null")
                 status, answer = fakes.answer(self.command, self.path, self.headers, body)
-                fakes.asked.append((self.command, self.path, self.headers["traceparent"], body))
+                fakes.asked.append((self.command, self.path, self.headers["traceparent"], body,
+                                    self.headers["Idempotency-Key"]))
                 text = json.dumps(answer).encode()
                 self.send_response(status)
                 self.send_header("Content-Length", str(len(text)))
@@ -104,12 +107,15 @@ class Neighbours:
             self.charging.set()
             self.go_on.wait(DEADLINE)
             return self.charge_answer, {}
-        if path.startswith("/points/") and self.points_down:
+        if path.startswith("/topics/") and self.broker_down:
             return 503, {}
-        return 200, {}
+        return 201 if path.startswith("/topics/") else 200, {}
 
     def calls(self, pattern):
         return [call for call in self.asked if re.fullmatch(pattern, f"{call[0]} {call[1]}")]
+
+    def published(self, topic):
+        return self.calls(rf"POST /topics/{topic}\?key=ada")
 
 
 class Service(unittest.TestCase):
@@ -125,7 +131,7 @@ class Service(unittest.TestCase):
         self.neighbours.server.server_close()
 
     def start(self):
-        names = ["ACCOUNTS", "CATALOG", "PAYMENTS", "POINTS"]
+        names = ["ACCOUNTS", "CATALOG", "PAYMENTS", "EVENTS"]
         env = os.environ | {f"{name}_URL": self.neighbours.url for name in names}
         env |= {"HOST": "127.0.0.1", "PORT": "0", "DATABASE_URL": self.database}
         process = subprocess.Popen([sys.executable, "main.py"], cwd=Path(__file__).parent, env=env,
@@ -156,27 +162,66 @@ class Service(unittest.TestCase):
                           {"product": "cheese", "quantity": 1}], "token": "tok_visa"}
         return self.call("POST", "/orders", body, user, **headers)
 
+    def settle(self, order, event="e1", **options):
+        """Payments' event, as the platform posts it."""
+        return self.call("POST", "/events/payment-settled", {"order": order["id"]},
+                         ce_id=event, ce_source="/payments", **options)
+
     def until(self, condition, what):
         deadline = time.monotonic() + DEADLINE
         while not condition():
             self.assertLess(time.monotonic(), deadline, what)
             time.sleep(0.01)
 
-    def test_an_order_is_paid_and_gives_points(self):
+    def test_an_order_is_paid_when_payments_says_so_and_then_it_is_told(self):
         status, order = self.order()
-        self.assertEqual((status, order["state"], order["total_cents"]), (201, "paid", 1530))
+        self.assertEqual((status, order["state"], order["total_cents"]), (201, "placed", 1530))
         charge = {"order": order["id"], "amount_cents": 1530, "token": "tok_visa"}
         self.assertEqual(self.neighbours.calls("POST /charges")[0][3], charge)
-        self.until(lambda: self.neighbours.calls("POST /points/ada"), "points were never given")
-        self.assertEqual(self.neighbours.calls("POST /points/ada")[0][3]["delta"], 15)
+        self.assertEqual(self.neighbours.published("orders.placed"), [], "it is not paid yet")
+
+        self.assertEqual(self.settle(order), (200, {"order": order["id"], "state": "paid"}))
+        self.until(lambda: self.neighbours.published("orders.placed"), "nobody was told")
+        event = {"order": order["id"], "customer": "ada", "total_cents": 1530, "points": 15}
+        self.assertEqual(self.neighbours.published("orders.placed")[0][3], event)
         traces = {call[2] for call in self.neighbours.asked}
         self.assertEqual(traces, {TRACEPARENT}, "every call belongs to the trace")
 
+        order["state"] = "paid"
         self.assertEqual(self.call("GET", f"/orders/{order['id']}")[1], order)
         self.assertEqual(self.call("GET", "/orders")[1], {"orders": [order]})
         self.assertEqual(self.call("GET", f"/orders/{order['id']}", user="bob")[0], 404)
         self.assertEqual(self.call("GET", "/orders", user="bob")[1], {"orders": []})
         self.assertEqual(self.call("GET", "/orders", user="nobody")[0], 401)
+
+    def test_an_event_counts_once(self):
+        _, order = self.order()
+        answers = []
+        deliver = lambda port: answers.append(self.settle(order, port=port))
+        ports = [self.port, self.start()[1]] * 4
+        deliveries = [threading.Thread(target=deliver, args=(port,)) for port in ports]
+        for thread in deliveries:
+            thread.start()
+        for thread in deliveries:
+            thread.join()
+        self.assertEqual(answers, [(200, {"order": order["id"], "state": "paid"})] * 8)
+        self.call("POST", f"/orders/{order['id']}/cancel")
+        self.assertEqual(self.settle(order)[1]["state"], "cancelled")
+        self.until(lambda: self.neighbours.published("orders.cancelled"), "nobody was told")
+        # Debts are paid in their order: one that was there twice would be paid by now.
+        keys = {call[4] for call in self.neighbours.published("orders.placed")}
+        self.assertEqual(keys, {f"{order['id']}:orders.placed"})
+        with closing(sqlite3.connect(self.database.removeprefix("sqlite:///"))) as db:
+            events = db.execute("SELECT source, id FROM inbox").fetchall()
+        self.assertEqual(events, [("/payments", "e1")])
+
+    def test_refuses_events_that_it_cannot_read(self):
+        for body, event in (({"order": "none"}, "e"), ({"order": 7}, "e"), ({}, "e"), (None, "e"),
+                            ({"order": "none"}, "")):
+            with self.subTest(body=body, event=event):
+                answer = self.call("POST", "/events/payment-settled", body, ce_id=event,
+                                   ce_source="/payments")
+                self.assertEqual(answer[0], 422)
 
     def test_refuses_what_makes_no_sense(self):
         line = {"product": "apples", "quantity": 1}
@@ -192,9 +237,13 @@ class Service(unittest.TestCase):
     def test_an_idempotency_key_orders_once(self):
         first = self.order(Idempotency_Key="k")
         self.assertEqual(self.order(Idempotency_Key="k"), first)
-        self.assertEqual(len(self.neighbours.calls("POST /charges")), 1)
+        self.settle(first[1])
+        paid = self.order(Idempotency_Key="k")
+        self.assertEqual(paid, (201, first[1] | {"state": "paid"}))
+        keys = {call[4] for call in self.neighbours.calls("POST /charges")}
+        self.assertEqual(keys, {first[1]["id"]}, "payments charges a key once")
         self.assertEqual(self.order(Idempotency_Key="k", quantity=9)[0], 422)
-        self.assertNotEqual(self.order(Idempotency_Key="k", user="bob"), first)
+        self.assertNotEqual(self.order(Idempotency_Key="k", user="bob")[1]["id"], first[1]["id"])
 
     def test_an_order_left_by_a_crash_is_finished_by_repeating_it(self):
         self.neighbours.go_on.clear()
@@ -209,7 +258,20 @@ class Service(unittest.TestCase):
         orders = self.call("GET", "/orders", port=port)[1]["orders"]
         self.assertEqual([order["state"] for order in orders], ["placed"])
         status, order = self.order(Idempotency_Key="k", port=port)
-        self.assertEqual((status, order["state"], order["id"]), (201, "paid", orders[0]["id"]))
+        self.assertEqual((status, order["id"]), (201, orders[0]["id"]))
+
+    def test_an_order_left_by_a_crash_is_finished_by_the_event(self):
+        self.neighbours.go_on.clear()
+        place = lambda: self.assertRaises(http.client.HTTPException, self.order)
+        lost = threading.Thread(target=place)
+        lost.start()
+        self.assertTrue(self.neighbours.charging.wait(DEADLINE))
+        self.process.kill()
+        lost.join()
+        self.neighbours.go_on.set()
+        _, port, _ = self.start()
+        order = self.call("GET", "/orders", port=port)[1]["orders"][0]
+        self.assertEqual(self.settle(order, port=port)[1]["state"], "paid")
 
     def test_a_declined_card_fails_the_order(self):
         self.neighbours.charge_answer = 402
@@ -228,24 +290,27 @@ class Service(unittest.TestCase):
         errors = [line for line in self.logs if line["message"] == "payment failed"]
         self.assertEqual([(e["level"], e["trace_id"]) for e in errors], [("error", TRACE)])
 
-    def test_broken_points_are_not_the_customers_problem(self):
-        self.neighbours.points_down = True
-        self.assertEqual(self.order()[0], 201)
-        self.until(lambda: any(line["level"] == "warn" for line in self.logs), "no warning")
-        self.neighbours.points_down = False
-        self.until(lambda: len(self.neighbours.calls("POST /points/ada")) == 2, "never caught up")
-        bodies = [json.dumps(call[3]) for call in self.neighbours.calls("POST /points/ada")]
-        self.assertEqual(bodies[0], bodies[1], "the same key: however often, it counts once")
-
-    def test_cancelling_returns_money_and_points(self):
+    def test_a_broken_broker_is_not_the_customers_problem(self):
+        self.neighbours.broker_down = True
         _, order = self.order()
+        self.assertEqual(self.settle(order)[1]["state"], "paid")
+        self.until(lambda: any(line["level"] == "warn" for line in self.logs), "no warning")
+        self.neighbours.broker_down = False
+        self.until(lambda: len(self.neighbours.published("orders.placed")) == 2, "never caught up")
+        first, second = self.neighbours.published("orders.placed")
+        self.assertEqual(first[3:], second[3:], "the same key and body: it is published once")
+
+    def test_cancelling_returns_the_money_and_is_told(self):
+        _, order = self.order()
+        self.settle(order)
         status, cancelled = self.call("POST", f"/orders/{order['id']}/cancel")
         self.assertEqual((status, cancelled["state"]), (200, "cancelled"))
         self.assertEqual(self.call("POST", f"/orders/{order['id']}/cancel")[0], 200)
-        self.until(lambda: len(self.neighbours.calls("POST /points/ada")) == 2, "points")
-        self.until(lambda: self.neighbours.calls("POST /charges/.*/refund"), "refund")
-        deltas = sorted(call[3]["delta"] for call in self.neighbours.calls("POST /points/ada"))
-        self.assertEqual(deltas, [-15, 15])
+        self.until(lambda: self.neighbours.published("orders.cancelled"), "nobody was told")
+        self.until(lambda: self.neighbours.calls("POST /charges/.*/refund"), "no refund")
+        placed, = self.neighbours.published("orders.placed")
+        cancelled, = self.neighbours.published("orders.cancelled")
+        self.assertEqual(placed[3], cancelled[3], "so that what was given can be taken back")
 
     def test_an_order_cancelled_while_it_is_being_paid_stays_cancelled(self):
         self.neighbours.go_on.clear()
@@ -259,7 +324,8 @@ class Service(unittest.TestCase):
         paying.join()
         self.assertEqual(answers[0][1]["state"], "cancelled")
         self.until(lambda: self.neighbours.calls(f"POST /charges/{id}/refund"), "no refund")
-        self.assertEqual(self.neighbours.calls("POST /points/ada"), [])
+        self.assertEqual(self.settle({"id": id})[1]["state"], "cancelled", "money came too late")
+        self.assertEqual(self.neighbours.calls("POST /topics/.*"), [])
 
     def test_instances_share_the_orders(self):
         _, order = self.order()

@@ -8,9 +8,6 @@ use anyhow::{Context, bail};
 
 use crate::run::output;
 
-/// Ticks of `/proc/PID/stat` in a second; fixed on Linux for user space.
-const TICKS_PER_SECOND: f64 = 100.0;
-
 /// A proxy that runs.
 pub(super) struct Peer {
     pub(super) name: &'static str,
@@ -77,15 +74,11 @@ impl Peer {
 
     /// Processor time of all its processes so far, user and system.
     pub(super) fn cpu_seconds(&self) -> anyhow::Result<f64> {
-        let mut ticks = 0.0;
+        let mut seconds = 0.0;
         for pid in &self.pids {
-            let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-            // The name in parentheses may hold spaces; utime and stime are fields 14 and 15.
-            let rest = stat.rsplit_once(')').context("odd stat")?.1;
-            let fields: Vec<&str> = rest.split_whitespace().collect();
-            ticks += fields[11].parse::<f64>()? + fields[12].parse::<f64>()?;
+            seconds += crate::run::cpu_seconds(*pid)?;
         }
-        Ok(ticks / TICKS_PER_SECOND)
+        Ok(seconds)
     }
 
     /// Memory of all its processes (VmRSS), in KiB.

@@ -1,117 +1,21 @@
 //! One key, one publication: twice, at once, after crashes at every step.
 
-use std::collections::BTreeMap;
-
 use atoll_base::Timestamp;
 use futures_util::FutureExt as _;
-use futures_util::future::BoxFuture;
 use tokio::sync::Notify;
 
+use super::odd::Odd;
 use super::*;
-use crate::bus::{BusError, Chunk, Ends, Mark, Progress};
-use crate::record::{NewRecord, Place};
 
 const KEY: [(&str, &str); 2] = [
     ("idempotency-key", "\"k-1\""),
     ("content-type", "application/x-ndjson"),
 ];
 
-/// A bus that stops in the middle of publishing: before it, after some records, or after all.
-struct Failing {
-    bus: Memory,
-    after: usize,
-    go: Option<Arc<Notify>>,
-}
-
-impl Bus for Failing {
-    fn topics(&self) -> BoxFuture<'_, Result<Vec<String>, BusError>> {
-        self.bus.topics()
-    }
-
-    fn check(&self, record: &NewRecord) -> Result<(), BusError> {
-        self.bus.check(record)
-    }
-
-    fn publish(&self, mut records: Vec<NewRecord>) -> BoxFuture<'_, Result<Vec<Place>, BusError>> {
-        async move {
-            if let Some(go) = &self.go {
-                go.notified().await;
-                return self.bus.publish(records).await;
-            }
-            records.truncate(self.after);
-            self.bus.publish(records).await?;
-            Err(BusError::Unavailable("the node is gone".to_owned()))
-        }
-        .boxed()
-    }
-
-    fn partitions(&self, topic: &str) -> BoxFuture<'_, Result<i32, BusError>> {
-        self.bus.partitions(topic)
-    }
-
-    fn ensure(&self, topic: &str) -> BoxFuture<'_, Result<(), BusError>> {
-        self.bus.ensure(topic)
-    }
-
-    fn read(
-        &self,
-        topic: &str,
-        partition: i32,
-        from: i64,
-        bytes_max: usize,
-    ) -> BoxFuture<'_, Result<Chunk, BusError>> {
-        self.bus.read(topic, partition, from, bytes_max)
-    }
-
-    fn wait(&self, topic: &str, partition: i32, from: i64) -> BoxFuture<'_, ()> {
-        self.bus.wait(topic, partition, from)
-    }
-
-    fn ends(&self, topic: &str, partition: i32) -> BoxFuture<'_, Result<Ends, BusError>> {
-        self.bus.ends(topic, partition)
-    }
-
-    fn offset_at(
-        &self,
-        topic: &str,
-        partition: i32,
-        time: i64,
-    ) -> BoxFuture<'_, Result<Option<i64>, BusError>> {
-        self.bus.offset_at(topic, partition, time)
-    }
-
-    fn progress(
-        &self,
-        group: &str,
-    ) -> BoxFuture<'_, Result<BTreeMap<(Arc<str>, i32), Mark>, BusError>> {
-        self.bus.progress(group)
-    }
-
-    fn settle(
-        &self,
-        group: &str,
-        progress: Vec<Progress>,
-        records: Vec<NewRecord>,
-    ) -> BoxFuture<'_, Result<(), BusError>> {
-        self.bus.settle(group, progress, records)
-    }
-}
-
 fn world() -> World {
     let world = World::new();
     world.bus.set_now(Timestamp::now().as_micros() / 1000);
     world
-}
-
-fn over(world: &World, bus: Failing) -> Router {
-    let state = State::new(
-        Arc::new(bus),
-        Arc::new(Open),
-        world.sql.clone(),
-        world.tasks.clone(),
-        world.limits,
-    );
-    router(state)
 }
 
 #[tokio::test]
@@ -178,12 +82,11 @@ async fn what_is_refused_leaves_the_key_free() {
 async fn while_the_first_is_under_way_the_second_is_told_to_wait() {
     let world = world();
     let go = Arc::new(Notify::new());
-    let bus = Failing {
-        bus: world.bus.clone(),
-        after: 0,
+    let bus = Odd {
         go: Some(Arc::clone(&go)),
+        ..Odd::over(&world.bus)
     };
-    let router = over(&world, bus);
+    let router = world.over(bus);
     let ask = || world.request("POST", "/topics/orders", &KEY, Body::from("1"));
     let mut first = router.clone().oneshot(ask());
     // Until it waits for the bus: nothing else makes the second one busy.
@@ -217,13 +120,12 @@ async fn while_the_first_is_under_way_the_second_is_told_to_wait() {
 async fn after_a_crash_only_what_is_missing_is_published() {
     for after in 0..=3 {
         let world = world();
-        let bus = Failing {
-            bus: world.bus.clone(),
-            after,
-            go: None,
+        let bus = Odd {
+            after: Some(after),
+            ..Odd::over(&world.bus)
         };
         let ask = world.request("POST", "/topics/wide?key=x", &KEY, Body::from("1\n2\n3"));
-        let crashed = Answer::of(over(&world, bus).oneshot(ask).await.unwrap()).await;
+        let crashed = Answer::of(world.over(bus).oneshot(ask).await.unwrap()).await;
         crashed.is_problem(503, "the node is gone");
         assert_eq!(world.bus.records("wide").len(), after);
         // Records of others, with and without keys of their own.

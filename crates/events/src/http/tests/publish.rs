@@ -58,6 +58,8 @@ async fn a_plain_body_becomes_an_event_of_the_caller() {
     let event = Event::from_record(&records[0]).unwrap();
     assert_eq!(event.source, "/services/shop");
     assert_eq!(event.kind, "orders");
+    let time: Timestamp = event.time.unwrap().parse().unwrap();
+    assert!(Timestamp::now().since(time).as_secs() < 60);
     assert_eq!(event.datacontenttype.as_deref(), Some("image/png"));
     let id: uuid::Uuid = event.id.parse().unwrap();
     assert_eq!(id.get_version_num(), 7);

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use http_body_util::BodyExt as _;
 
+use super::odd::Odd;
 use super::*;
 use crate::bus::BusError;
 use crate::record::NewRecord;
@@ -114,6 +115,22 @@ async fn reading_begins_where_it_is_asked_to() {
     // A topic that has got more partitions.
     let answer = world.get("/topics/wide?cursor=1:0").await;
     assert_eq!(next(&answer), "0:0,1:0,2:0");
+}
+
+#[tokio::test]
+async fn marks_of_transactions_are_passed_over() {
+    let world = World::new();
+    for value in 0..5 {
+        world.put("orders", 0, &value.to_string()).await;
+    }
+    let bus = Odd {
+        marks: 4,
+        ..Odd::over(&world.bus)
+    };
+    let request = world.request("GET", "/topics/orders", &[], Body::empty());
+    let answer = Answer::of(world.over(bus).oneshot(request).await.unwrap()).await;
+    assert_eq!(data(&answer), ["4"]);
+    assert_eq!(next(&answer), "0:5");
 }
 
 #[tokio::test]

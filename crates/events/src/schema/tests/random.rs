@@ -165,7 +165,7 @@ fn holds(written: &Schema, read: &Schema, documents: &[Value]) -> Result<bool, T
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(3_000))]
+    #![proptest_config(ProptestConfig::with_cases(1_000))]
 
     #[test]
     fn nothing_is_overlooked(

@@ -1,9 +1,11 @@
 //! payments: an adapter between the shop and a bank, so that no other service knows which bank.
 //!
 //! It turns an interface that is slow and fails into one that is safe to repeat: a charge has an
-//! id chosen by the caller, and any number of requests with that id charge once.
+//! id chosen by the caller, and any number of requests with that id charge once. Whoever asks gets
+//! an answer; whoever wants to know for sure gets the event `payments.settled` (`news.rs`).
 
 mod bank;
+mod news;
 mod store;
 mod web;
 
@@ -12,6 +14,7 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bank::{Faults, Request, Trouble, Verdict};
+use news::Publisher;
 use serde_json::{Value, json};
 use store::{Charge, Store, Turn};
 use web::{Answer, Call, Problem, WORKERS, serve};
@@ -22,6 +25,7 @@ const MOST_AT_BANK: usize = WORKERS - 4;
 
 struct Payments {
     store: Store,
+    publisher: Publisher,
     at_bank: AtomicUsize,
 }
 
@@ -38,7 +42,10 @@ fn main() -> ExitCode {
 impl Payments {
     fn open() -> Result<Self, String> {
         let url = env::var("DATABASE_URL").map_err(|_| "DATABASE_URL is not set")?;
-        Ok(Self { store: Store::open(&url)?, at_bank: AtomicUsize::new(0) })
+        let events_url = env::var("EVENTS_URL").map_err(|_| "EVENTS_URL is not set")?;
+        let store = Store::open(&url)?;
+        let publisher = Publisher::start(Store::open(&url)?, events_url);
+        Ok(Self { store, publisher, at_bank: AtomicUsize::new(0) })
     }
 
     fn answer(&self, call: &Call) -> Result<Answer, Problem> {
@@ -91,9 +98,13 @@ impl Payments {
         let request = Request::Charge { id: id.to_owned(), card: card.to_owned() };
         let verdict = self.bank(request, call);
         match &verdict {
-            Ok(Verdict::Done { reference }) => self.store.end(id, "settled", Some(reference))?,
-            Ok(Verdict::Declined) => self.store.end(id, "declined", None)?,
-            Err(_) => self.store.end(id, "unknown", None)?,
+            Ok(Verdict::Done { reference }) => {
+                let traceparent = call.trace().and(call.header("traceparent"));
+                self.store.settle(id, reference, traceparent)?;
+                self.publisher.wake();
+            }
+            Ok(Verdict::Declined) => self.store.end(id, "declined")?,
+            Err(_) => self.store.end(id, "unknown")?,
         }
         verdict?;
         outcome(&self.store.get(id)?.ok_or(Problem::internal("the charge is gone"))?, 201)

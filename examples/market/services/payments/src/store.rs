@@ -28,6 +28,10 @@ const SCHEMA: &str = "
         reference    TEXT,
         started      INTEGER NOT NULL DEFAULT (unixepoch())
     );
+    CREATE TABLE IF NOT EXISTS news (       -- charges that were settled, and nobody knows it yet
+        charge       TEXT PRIMARY KEY,
+        traceparent  TEXT                   -- so that the news belongs to the trace of the charge
+    );
     CREATE TABLE IF NOT EXISTS faults (
         one          INTEGER PRIMARY KEY CHECK (one = 1),
         latency_ms   INTEGER NOT NULL,
@@ -47,6 +51,14 @@ pub struct Charge {
     pub reference: Option<String>,
     /// Pending, but whoever made it is gone.
     pub abandoned: bool,
+}
+
+/// A settled charge that others must be told of.
+pub struct News {
+    pub charge: String,
+    pub order: String,
+    pub amount_cents: i64,
+    pub traceparent: Option<String>,
 }
 
 /// Whether to ask the bank.
@@ -113,10 +125,39 @@ impl Store {
         Ok(turn)
     }
 
+    /// pending → settled, and the news of it: both or neither.
+    pub fn settle(&self, id: &str, reference: &str, trace: Option<&str>) -> rusqlite::Result<()> {
+        let mut db = self.db();
+        let both = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let sql = "UPDATE charges SET state = 'settled', reference = ?
+            WHERE id = ? AND state = 'pending'";
+        if both.execute(sql, [reference, id])? == 1 {
+            both.execute("INSERT INTO news VALUES (?, ?)", params![id, trace])?;
+        }
+        both.commit()
+    }
+
+    /// What must be told, the oldest first.
+    pub fn news(&self) -> rusqlite::Result<Vec<News>> {
+        let sql = "SELECT charge, order_id, amount_cents, traceparent
+            FROM news JOIN charges ON charges.id = news.charge ORDER BY news.rowid";
+        let news = |row: &rusqlite::Row<'_>| {
+            let (charge, order) = (row.get(0)?, row.get(1)?);
+            let (amount_cents, traceparent) = (row.get(2)?, row.get(3)?);
+            Ok(News { charge, order, amount_cents, traceparent })
+        };
+        self.db().prepare(sql)?.query_map([], news)?.collect()
+    }
+
+    /// It has been told.
+    pub fn forget(&self, id: &str) -> rusqlite::Result<()> {
+        self.db().execute("DELETE FROM news WHERE charge = ?", [id]).map(drop)
+    }
+
     /// pending → `state`
-    pub fn end(&self, id: &str, state: &str, reference: Option<&str>) -> rusqlite::Result<()> {
-        let sql = "UPDATE charges SET state = ?, reference = ? WHERE id = ? AND state = 'pending'";
-        self.db().execute(sql, params![state, reference, id]).map(drop)
+    pub fn end(&self, id: &str, state: &str) -> rusqlite::Result<()> {
+        let sql = "UPDATE charges SET state = ? WHERE id = ? AND state = 'pending'";
+        self.db().execute(sql, [state, id]).map(drop)
     }
 
     /// settled | unknown | abandoned pending → refunded. False if it is in none of these.

@@ -3,7 +3,7 @@
 use std::env;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
@@ -23,11 +23,17 @@ struct Service {
 }
 
 impl Service {
+    /// Without a broker: port 9 is one where nobody answers.
     fn start(folder: &Folder) -> Self {
+        Self::start_with(folder, "http://127.0.0.1:9")
+    }
+
+    fn start_with(folder: &Folder, events_url: &str) -> Self {
         let mut process = Command::new(env!("CARGO_BIN_EXE_payments"))
             .env("HOST", "127.0.0.1")
             .env("PORT", "0")
             .env("DATABASE_URL", format!("sqlite:///{}/db.sqlite3", folder.0.display()))
+            .env("EVENTS_URL", events_url)
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
@@ -77,6 +83,51 @@ impl Drop for Service {
     }
 }
 
+/// A broker that answers what it is told to, and remembers what was published: head and body.
+struct Broker {
+    url: String,
+    requests: Receiver<(String, Value)>,
+}
+
+impl Broker {
+    /// The first requests get `statuses`, all others 201.
+    fn start(statuses: &'static [u16]) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let (sender, requests) = channel();
+        thread::spawn(move || {
+            for (number, stream) in listener.incoming().enumerate() {
+                let mut stream = BufReader::new(stream.unwrap());
+                let (mut head, mut length) = (String::new(), 0);
+                while !head.ends_with("\r\n\r\n") {
+                    let start = head.len();
+                    stream.read_line(&mut head).unwrap();
+                    let line = head[start..].to_ascii_lowercase();
+                    if let Some(value) = line.strip_prefix("content-length:") {
+                        length = value.trim().parse().unwrap();
+                    }
+                }
+                let mut body = vec![0; length];
+                stream.read_exact(&mut body).unwrap();
+                let status = statuses.get(number).unwrap_or(&201);
+                let answer = format!(
+                    "HTTP/1.1 {status} -\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+                );
+                stream.get_mut().write_all(answer.as_bytes()).unwrap();
+                let body = serde_json::from_slice(&body).unwrap();
+                if sender.send((head.to_ascii_lowercase(), body)).is_err() {
+                    return;
+                }
+            }
+        });
+        Self { url, requests }
+    }
+
+    fn next(&self) -> (String, Value) {
+        self.requests.recv_timeout(Duration::from_secs(10)).expect("something is published")
+    }
+}
+
 struct Folder(PathBuf);
 
 impl Folder {
@@ -107,6 +158,44 @@ fn a_charge_is_made_once_however_often_it_is_asked_for() {
     let mixed_up = one.call("POST", "/charges", "Idempotency-Key: c-1\r\n", other.clone());
     assert_eq!(mixed_up.0, 422);
     assert_eq!(one.call("POST", "/charges", "", other).0, 400, "without a key it isn't safe");
+}
+
+#[test]
+fn a_settled_charge_is_told_until_it_is_heard() {
+    let folder = Folder::new();
+    let broker = Broker::start(&[503]);
+    let service = Service::start_with(&folder, &broker.url);
+    assert_eq!(service.charge("c-0", "tok_declined", "").0, 402);
+    assert_eq!(service.charge("c-1", "tok_visa", "").0, 201, "a deaf broker is nobody's problem");
+    let (head, body) = broker.next();
+    assert_eq!(body, json!({ "charge": "c-1", "order": "o-1", "amount_cents": 1250 }));
+    assert!(head.starts_with("post /topics/payments.settled "), "{head}");
+    for line in [
+        "idempotency-key: c-1-settled",
+        "ce-id: c-1-settled",
+        "ce-source: /payments",
+        "ce-partitionkey: o-1",
+        &format!("traceparent: 00-{TRACE}-"),
+    ] {
+        assert!(head.contains(&format!("\n{line}")), "{line} is not in {head}");
+    }
+    assert_eq!(broker.next(), (head, body), "it is refused, and sent again as it was");
+
+    // What is told is told: the next is another.
+    assert_eq!(service.charge("c-1", "tok_visa", "").0, 200);
+    assert_eq!(service.charge("c-2", "tok_visa", "").0, 201);
+    assert_eq!(broker.next().1["charge"], "c-2");
+}
+
+#[test]
+fn what_a_dead_instance_did_not_tell_another_tells() {
+    let folder = Folder::new();
+    let service = Service::start(&folder);
+    assert_eq!(service.charge("c-1", "tok_visa", "").0, 201);
+    drop(service);
+    let broker = Broker::start(&[]);
+    let _other = Service::start_with(&folder, &broker.url);
+    assert_eq!(broker.next().1["charge"], "c-1");
 }
 
 #[test]
