@@ -1,6 +1,7 @@
-//! What a service says about events: `[publish]` and `[[subscribe]]` of `service.toml`.
+//! What a service says about events: `[publish]`, `[[subscribe]]` and `[outbox]` of `service.toml`.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use atoll_base::HumanDuration;
 use schemars::JsonSchema;
@@ -85,6 +86,56 @@ pub struct RetryConfig {
     /// Which answers are tried again: single statuses, and "4xx" or "5xx". After others there is no
     /// second attempt. Default ["5xx", "404", "408", "409", "425"]; 429 never counts as an attempt.
     pub statuses: Vec<String>,
+}
+
+/// `[outbox]` of `service.toml`: rows of a table in the service's own database (SQLite or PostgreSQL)
+/// are published.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct OutboxConfig {
+    /// The name of the table. Default "outbox".
+    pub table: String,
+    /// New rows are looked for this often. Default "100ms".
+    pub poll: HumanDuration,
+    /// Up to so many rows are published together. Default 100.
+    #[schemars(range(min = 1, max = 1000))]
+    pub batch: u32,
+}
+
+impl OutboxConfig {
+    /// What in it makes no sense: the key, and why.
+    pub fn mistakes(&self) -> Vec<(&'static str, String)> {
+        let mut found = Vec::new();
+        let mut wrong = |key, reason: &str| found.push((key, reason.to_owned()));
+        let mut letters = self.table.bytes();
+        let first = letters.next();
+        let begins = first.is_some_and(|own| own == b'_' || own.is_ascii_alphabetic());
+        let goes_on = letters.all(|own| own == b'_' || own.is_ascii_alphanumeric());
+        if !begins || !goes_on || self.table.len() > 63 {
+            wrong(
+                "table",
+                "it has letters, digits and '_', begins with no digit, and is 63 long at most",
+            );
+        }
+        let (shortest, longest) = (Duration::from_millis(10), Duration::from_secs(3600));
+        if !(shortest..=longest).contains(&self.poll.0) {
+            wrong("poll", "it is between 10ms and 1h");
+        }
+        if !(1..=1000).contains(&self.batch) {
+            wrong("batch", "it is between 1 and 1000");
+        }
+        found
+    }
+}
+
+impl Default for OutboxConfig {
+    fn default() -> Self {
+        Self {
+            table: "outbox".to_owned(),
+            poll: HumanDuration(Duration::from_millis(100)),
+            batch: 100,
+        }
+    }
 }
 
 impl SubscribeConfig {
@@ -204,7 +255,7 @@ fn one() -> u32 {
 }
 
 fn timeout() -> HumanDuration {
-    HumanDuration(std::time::Duration::from_secs(30))
+    HumanDuration(Duration::from_secs(30))
 }
 
 #[cfg(test)]
@@ -235,5 +286,18 @@ mod tests {
         config.retry.statuses.push("6xx".to_owned());
         let keys: Vec<_> = config.mistakes().iter().map(|(key, _)| *key).collect();
         assert_eq!(keys, ["path", "output", "concurrency", "retry", "retry"]);
+    }
+
+    #[test]
+    fn an_outbox_has_a_name_that_needs_no_quotes() {
+        let mut config = OutboxConfig::default();
+        assert_eq!(config.mistakes(), []);
+        config.poll = HumanDuration(Duration::ZERO);
+        config.batch = 0;
+        for bad in ["", "1a", "a b", "a;--", "a\"", "über", &"a".repeat(64)] {
+            config.table = bad.to_owned();
+            let keys: Vec<_> = config.mistakes().iter().map(|(key, _)| *key).collect();
+            assert_eq!(keys, ["table", "poll", "batch"], "{bad}");
+        }
     }
 }

@@ -13,15 +13,17 @@ pub mod delivery;
 pub mod http;
 pub mod jobs;
 pub mod kafka;
+pub mod outbox;
 pub mod push;
 pub mod record;
 pub mod registry;
 pub mod schema;
 
 pub use bus::{Bus, BusError};
-pub use config::{PublishConfig, SubscribeConfig};
+pub use config::{OutboxConfig, PublishConfig, SubscribeConfig};
 pub use courier::Courier;
 pub use jobs::Jobs;
+pub use outbox::Outboxes;
 pub use push::Pushes;
 pub use record::{NewRecord, Place, Record};
 pub use registry::Registry;
