@@ -132,8 +132,7 @@ impl Access {
     /// Whether `who` may use the consumer group. Those of the platform's own deliveries are nobody
     /// else's: a commit in their name would lose records.
     pub fn permits_group(&self, who: &Principal, group: &str) -> bool {
-        *who == Principal::Platform
-            || (self.knows(who) && (*who == Principal::Anonymous || !group.starts_with(OWN_GROUPS)))
+        *who == Principal::Platform || (self.knows(who) && !group.starts_with(OWN_GROUPS))
     }
 }
 

@@ -63,6 +63,17 @@ pub struct Outgoing {
     pub headers: Vec<(String, Option<Bytes>)>,
 }
 
+/// A part of a partition.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Part {
+    /// Its committed records.
+    pub records: Vec<Record>,
+    /// The offset to go on at.
+    pub next: i64,
+    /// A batch that is there and cannot be read; for a person.
+    pub trouble: Option<String>,
+}
+
 /// Records of one partition that go in one batch, and the place of each among all.
 type Batches = BTreeMap<(Arc<str>, i32), (Vec<usize>, Arc<Partition>)>;
 
@@ -118,13 +129,16 @@ impl Inside {
         partition: i32,
         from: i64,
         bytes_max: usize,
-    ) -> Result<(Vec<Record>, i64), Error> {
+    ) -> Result<Part, Error> {
         let partition = self.0.broker.catalog().partition(topic, partition)?;
         partition.ready().await?;
         // Nothing new costs nothing.
         let ends = partition.ends()?;
         if from == ends.last_stable {
-            return Ok((Vec::new(), from));
+            return Ok(Part {
+                next: from,
+                ..Part::default()
+            });
         }
         tokio::task::block_in_place(|| {
             let fetched = partition.fetch(from, bytes_max, true)?;
@@ -391,14 +405,11 @@ fn build(records: &[Outgoing], members: &[usize], options: Options) -> Result<By
 }
 
 /// The records in what was fetched, without those that were never committed.
-fn unpack(
-    partition: &Partition,
-    from: i64,
-    fetched: Fetched,
-    bytes_max: usize,
-) -> (Vec<Record>, i64) {
-    let mut next = from;
-    let mut found = Vec::new();
+fn unpack(partition: &Partition, from: i64, fetched: Fetched, bytes_max: usize) -> Part {
+    let mut part = Part {
+        next: from,
+        ..Part::default()
+    };
     let mut aborted = HashSet::new();
     let mut marks = fetched.aborted;
     marks.sort_by_key(|own| own.first_offset);
@@ -411,10 +422,10 @@ fn unpack(
             aborted.insert(own.producer_id);
         }
         let room = (bytes_max * UNPACKED_TIMES).saturating_sub(unpacked);
-        if room == 0 && !found.is_empty() {
+        if room == 0 && !part.records.is_empty() {
             break;
         }
-        next = header.next_offset();
+        part.next = header.next_offset();
         if header.is_control() {
             if is_abort(&header, &batch) {
                 aborted.remove(&header.producer_id);
@@ -430,16 +441,22 @@ fn unpack(
         match read {
             Ok(all) => {
                 unpacked += all.iter().map(weight).sum::<usize>();
-                found.extend(all.into_iter().filter(|record| record.offset >= from));
+                let wanted = all.into_iter().filter(|record| record.offset >= from);
+                part.records.extend(wanted);
             }
-            // No client could read it either.
-            Err(error) => tracing::error!(
-                topic = %partition.topic, partition = partition.index, offset = header.base_offset, %error,
-                "a batch cannot be read and is left out"
-            ),
+            // Waiting would not make it better, and holds up all that follows.
+            Err(error) => {
+                let (first, last) = (header.base_offset, header.last_offset());
+                let trouble = format!(
+                    "the records {first} to {last} of partition {} are left out: {error}",
+                    partition.index
+                );
+                tracing::error!(topic = %partition.topic, "{trouble}");
+                part.trouble = Some(trouble);
+            }
         }
     }
-    (found, next)
+    part
 }
 
 fn weight(record: &Record) -> usize {

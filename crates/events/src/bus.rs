@@ -82,6 +82,8 @@ pub struct Chunk {
     pub records: Vec<Record>,
     /// Where to go on.
     pub next: i64,
+    /// Records that are there and cannot be read; for a person.
+    pub trouble: Option<String>,
 }
 
 /// Where a partition begins and ends.

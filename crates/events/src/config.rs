@@ -174,10 +174,10 @@ impl SubscribeConfig {
         let mut found = Vec::new();
         let mut wrong = |key, reason: &str| found.push((key, reason.to_owned()));
         match &self.path {
-            Some(path) if !path.starts_with('/') || path.contains(['#', ' ']) => {
+            Some(path) if !is_path(path) => {
                 wrong(
                     "path",
-                    "a path begins with '/' and has no spaces and no '#'",
+                    "a path begins with '/'; what is not plain ASCII in it is percent-encoded",
                 );
             }
             None if self.output.is_some() => {
@@ -232,6 +232,11 @@ impl Default for RetryConfig {
             statuses: statuses.map(str::to_owned).to_vec(),
         }
     }
+}
+
+fn is_path(text: &str) -> bool {
+    let parsed = text.parse::<http::uri::PathAndQuery>();
+    text.starts_with('/') && parsed.is_ok_and(|parsed| parsed.as_str() == text)
 }
 
 fn class(text: &str) -> Option<std::ops::RangeInclusive<u16>> {

@@ -17,12 +17,21 @@ pub trait Courier: Send + Sync + 'static {
     /// Sends a request whose target is a path to an instance of the service, and reads the answer, of
     /// whose body a few megabytes at most.
     ///
-    /// The error is for a person: there was no answer.
+    /// An error says how far it came.
     fn send(
         &self,
         service: &ServiceName,
         request: http::Request<Bytes>,
-    ) -> BoxFuture<'static, Result<http::Response<Bytes>, String>>;
+    ) -> BoxFuture<'static, Result<http::Response<Bytes>, Failure>>;
+}
+
+/// Why there is no answer; for a person.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Failure {
+    /// Nobody has seen the request.
+    Unsent(String),
+    /// There was an answer, and it broke off or is too long.
+    Broken(String),
 }
 
 /// What became of a request.
@@ -34,6 +43,8 @@ pub enum Ending {
     Timeout(Duration),
     /// It could not be sent.
     Unsent(String),
+    /// The answer broke off, or is too long.
+    Broken(String),
 }
 
 /// What the mesh says when nobody has seen a request (`urn:atoll:problem:…`).
@@ -52,7 +63,7 @@ impl Ending {
     pub fn outcome(&self, service: &ServiceName, retry: &RetryConfig) -> Outcome {
         let answer = match self {
             Self::Answer(answer) => answer,
-            Self::Timeout(_) => {
+            Self::Timeout(_) | Self::Broken(_) => {
                 return Outcome::Refused {
                     final_word: false,
                     after: None,
@@ -88,6 +99,7 @@ impl Ending {
             }
             Self::Timeout(limit) => format!("did not answer within {limit:?}"),
             Self::Unsent(error) => format!("could not be reached: {error}"),
+            Self::Broken(error) => format!("gave no whole answer: {error}"),
         }
     }
 }

@@ -16,6 +16,7 @@ use atoll_store::{Migration, Sql};
 use bytes::Bytes;
 use ring::digest::{SHA256, digest};
 use tokio::sync::mpsc;
+use tokio::time::MissedTickBehavior;
 
 use crate::bus::{Bus, BusError};
 use crate::push::{DEAD_PREFIX, Pushes, dead_topic};
@@ -30,7 +31,7 @@ pub const MIGRATION: Migration = Migration {
     steps: &["
         CREATE TABLE events_dead (
             topic TEXT NOT NULL, offset INTEGER NOT NULL, state TEXT NOT NULL,
-            at INTEGER NOT NULL, value BLOB,
+            at INTEGER NOT NULL, value BLOB, died INTEGER NOT NULL,
             PRIMARY KEY (topic, offset)
         ) STRICT, WITHOUT ROWID;
     "],
@@ -38,6 +39,8 @@ pub const MIGRATION: Migration = Migration {
 
 /// More are not listed at once.
 pub const LISTED_MAX: usize = 10_000;
+/// Nor more bytes of them, about.
+const LISTED_BYTES_MAX: usize = 64 << 20;
 const READ_BYTES: usize = 1 << 20;
 
 /// All dead letters. A cheap handle.
@@ -143,6 +146,8 @@ pub enum DeadError {
 struct Done {
     state: String,
     value: Option<Vec<u8>>,
+    /// The time of the letter: a topic that was made anew has others under the same numbers.
+    died: i64,
 }
 
 impl Letters {
@@ -156,7 +161,7 @@ impl Letters {
     /// # Errors
     /// When topics or state cannot be read.
     pub async fn list(&self, filter: &Filter) -> Result<Vec<Letter>, DeadError> {
-        let mut found = Vec::new();
+        let (mut found, mut bytes) = (Vec::new(), 0);
         for topic in self.bus.topics().await? {
             if !topic.starts_with("dead.") {
                 continue;
@@ -164,14 +169,16 @@ impl Letters {
             let done = self.done(&topic).await?;
             let ends = self.bus.ends(&topic, 0).await?;
             let mut at = ends.start;
-            while at < ends.end && found.len() < LISTED_MAX {
+            while at < ends.end && found.len() < LISTED_MAX && bytes < LISTED_BYTES_MAX {
                 let chunk = self.bus.read(&topic, 0, at, READ_BYTES).await?;
                 if chunk.next <= at {
                     break;
                 }
                 at = chunk.next;
                 let letters = chunk.records.iter().filter_map(|own| read(own, &done));
-                found.extend(letters.filter(|letter| filter.fits(letter)));
+                let fitting: Vec<_> = letters.filter(|letter| filter.fits(letter)).collect();
+                bytes += fitting.iter().map(Letter::size).sum::<usize>();
+                found.extend(fitting);
             }
         }
         found.truncate(LISTED_MAX);
@@ -199,8 +206,8 @@ impl Letters {
     /// # Errors
     /// When there is no such letter or the state cannot be written.
     pub async fn edit(&self, id: &LetterId, value: Bytes) -> Result<(), DeadError> {
-        self.one(id).await?;
-        self.set(id, "edited", Some(value.to_vec())).await
+        let letter = self.one(id).await?;
+        self.set(&letter, "edited", Some(value.to_vec())).await
     }
 
     /// Puts letters aside for good, without another try.
@@ -209,8 +216,8 @@ impl Letters {
     /// When one of them is not there; those before it are dropped.
     pub async fn drop(&self, ids: &[LetterId]) -> Result<(), DeadError> {
         for id in ids {
-            self.one(id).await?;
-            self.set(id, "dropped", None).await?;
+            let letter = self.one(id).await?;
+            self.set(&letter, "dropped", None).await?;
         }
         Ok(())
     }
@@ -219,6 +226,7 @@ impl Letters {
     pub async fn redrive(&self, letters: Vec<Letter>, how: Redrive, told: mpsc::Sender<Step>) {
         let pause = Duration::from_secs_f64(1.0 / how.rate.clamp(0.01, 10_000.0));
         let mut ticks = tokio::time::interval(pause);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let total = letters.len();
         let mut failures = 0;
         for (tried, letter) in letters.into_iter().enumerate() {
@@ -251,7 +259,7 @@ impl Letters {
     async fn try_again(&self, letter: &Letter) -> Result<(), String> {
         let id = &letter.id;
         // Somebody else may have been faster.
-        self.one(id).await.map_err(|error| error.to_string())?;
+        let letter = self.one(id).await.map_err(|error| error.to_string())?;
         let record = Record {
             place: Place {
                 topic: id.topic.as_str().into(),
@@ -263,9 +271,11 @@ impl Letters {
             value: letter.value.clone(),
             headers: letter.headers.clone(),
         };
-        let sent = self.pushes.send(&id.service, record, letter.attempts + 1);
+        let sent = self
+            .pushes
+            .send(&id.service, record, letter.attempts.saturating_add(1));
         sent.await?;
-        let kept = self.set(id, "redriven", None).await;
+        let kept = self.set(&letter, "redriven", None).await;
         kept.map_err(|error| format!("taken, but that cannot be noted: {error}"))
     }
 
@@ -273,11 +283,12 @@ impl Letters {
         let topic = topic.to_owned();
         let read = self.sql.call(move |db| {
             let mut rows =
-                db.prepare("SELECT offset, state, value FROM events_dead WHERE topic = ?1")?;
+                db.prepare("SELECT offset, state, value, died FROM events_dead WHERE topic = ?1")?;
             let rows = rows.query_map([topic], |row| {
                 let done = Done {
                     state: row.get(1)?,
                     value: row.get(2)?,
+                    died: row.get(3)?,
                 };
                 Ok((row.get(0)?, done))
             })?;
@@ -288,16 +299,18 @@ impl Letters {
 
     async fn set(
         &self,
-        id: &LetterId,
+        letter: &Letter,
         state: &'static str,
         value: Option<Vec<u8>>,
     ) -> Result<(), DeadError> {
+        let id = &letter.id;
         let (topic, number) = (dead_topic(&id.service, &id.topic), id.number);
+        let died = letter.died.as_micros() / 1000;
         let now = Timestamp::now().as_micros();
         let written = self.sql.call(move |db| {
-            let sql = "INSERT INTO events_dead VALUES (?1, ?2, ?3, ?4, ?5)
-                ON CONFLICT DO UPDATE SET state = ?3, at = ?4, value = ?5";
-            db.execute(sql, (topic, number, state, now, value))
+            let sql = "INSERT INTO events_dead VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+                ON CONFLICT DO UPDATE SET state = ?3, at = ?4, value = ?5, died = ?6";
+            db.execute(sql, (topic, number, state, now, value, died))
                 .map(drop)
         });
         Ok(written.await?)
@@ -325,7 +338,7 @@ pub fn groups(letters: &[Letter]) -> Vec<(&Letter, usize)> {
 /// What a record of a dead-letter topic says; none if it is done with, or no dead letter at all.
 fn read(record: &Record, done: &HashMap<i64, Done>) -> Option<Letter> {
     let number = record.place.offset;
-    let done = done.get(&number);
+    let done = done.get(&number).filter(|done| done.died == record.time);
     if done.is_some_and(|done| done.state != "edited") {
         return None;
     }
@@ -334,6 +347,10 @@ fn read(record: &Record, done: &HashMap<i64, Done>) -> Option<Letter> {
     let number_of = |name: &str| said(name).and_then(|text| text.parse().ok());
     let service = ServiceName::new(said("service")?).ok()?;
     let topic = said("topic")?.to_owned();
+    if dead_topic(&service, &topic) != *record.place.topic {
+        // Whoever wrote it was no subscription.
+        return None;
+    }
     let reason = said("reason").unwrap_or_default().to_owned();
     let group = fingerprint(&service, &topic, &reason);
     let headers = record.headers.iter();
@@ -378,6 +395,12 @@ fn fingerprint(service: &ServiceName, topic: &str, reason: &str) -> String {
     let digest = digest(&SHA256, format!("{service}\n{topic}\n{shape}").as_bytes());
     let bytes = digest.as_ref().iter().take(4);
     bytes.map(|byte| format!("{byte:02x}")).collect()
+}
+
+impl Letter {
+    fn size(&self) -> usize {
+        self.value.as_ref().map_or(0, Bytes::len) + 1024
+    }
 }
 
 impl Filter {

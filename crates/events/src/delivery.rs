@@ -133,8 +133,16 @@ pub enum Command {
     Reachable,
     /// Nothing new is delivered until it is let go: what was answered is not kept yet.
     Hold(bool),
-    /// Reading of the partition begins anew at this offset.
+    /// Reading of the partition begins anew at this offset. What lies before it and is not done stays
+    /// to be done.
     Rewind {
+        /// Which partition.
+        partition: i32,
+        /// From where on.
+        offset: i64,
+    },
+    /// The partition is not the one that was known: all of it is new, from this offset on.
+    Restart {
         /// Which partition.
         partition: i32,
         /// From where on.
@@ -310,7 +318,12 @@ impl Delivery {
             } => self.answered(flight, outcome, dice, now, &mut actions),
             Command::Reachable => self.pause = None,
             Command::Hold(held) => self.held = held,
-            Command::Rewind { partition, offset } => self.rewind(partition, offset),
+            Command::Rewind { partition, offset } => {
+                self.begin_anew(partition, |lane| lane.rewind(offset));
+            }
+            Command::Restart { partition, offset } => {
+                self.begin_anew(partition, |lane| lane.restart(offset));
+            }
             Command::Tick => {}
         }
         self.wake(now);
@@ -562,11 +575,11 @@ impl Delivery {
         });
     }
 
-    fn rewind(&mut self, partition: i32, offset: i64) {
+    fn begin_anew(&mut self, partition: i32, how: impl FnOnce(&mut Lane)) {
         let Some(lane) = self.lanes.get_mut(&partition) else {
             return;
         };
-        lane.rewind(offset);
+        how(lane);
         let own = |key: &Key| {
             let (Key::Of(of, _) | Key::Alone(of, _)) = key;
             *of == partition

@@ -113,7 +113,9 @@ pub enum JobError {
         services: String,
     },
     /// Several at once have one answer.
-    #[error("'{0}' is no queue: its records are delivered several at once; take `batch = 1`")]
+    #[error(
+        "'{0}' is no queue: its subscription has `batch` or `output`, and a job is one record with one answer of its own"
+    )]
     Batches(String),
     /// The same key with something else.
     #[error(
@@ -187,7 +189,7 @@ impl Jobs {
             let pushed = subscriptions.iter().filter(|own| own.path.is_some());
             for own in pushed {
                 let queue = queues.entry(own.topic.clone()).or_default();
-                queue.push((service.clone(), own.batch > 1));
+                queue.push((service.clone(), own.batch > 1 || own.output.is_some()));
             }
         }
         *self.queues() = queues;

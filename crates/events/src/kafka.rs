@@ -284,6 +284,7 @@ impl KafkaBus {
         Ok(Chunk {
             records: records.collect(),
             next,
+            trouble: None,
         })
     }
 
@@ -308,7 +309,10 @@ impl KafkaBus {
             match client.fetch_records(from, 1..2, LONG_POLL_MILLIS).await {
                 Ok((records, _)) if !records.is_empty() => return,
                 // Marks of transactions are there at once, and again.
-                Ok((_, end)) if end > from => tokio::time::sleep(Duration::from_millis(50)).await,
+                // Who reads then gets what lies behind them.
+                Ok((_, end)) if end > from => {
+                    return tokio::time::sleep(Duration::from_millis(50)).await;
+                }
                 Ok(_) => {}
                 Err(_) => return,
             }

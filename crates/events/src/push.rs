@@ -23,7 +23,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::bus::{Bus, BusError, Mark, Progress};
 use crate::config::{From, SubscribeConfig};
-use crate::courier::{Courier, Ending};
+use crate::courier::{Courier, Ending, Failure};
 use crate::delivery::Outcome;
 use crate::jobs::{Jobs, Redrive};
 use crate::record::Record;
@@ -348,7 +348,8 @@ async fn carry(
 ) -> Ending {
     match tokio::time::timeout(limit, courier.send(service, request)).await {
         Ok(Ok(answer)) => Ending::Answer(answer),
-        Ok(Err(error)) => Ending::Unsent(error),
+        Ok(Err(Failure::Unsent(error))) => Ending::Unsent(error),
+        Ok(Err(Failure::Broken(error))) => Ending::Broken(error),
         Err(_) => Ending::Timeout(limit),
     }
 }

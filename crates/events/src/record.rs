@@ -74,6 +74,24 @@ impl Record {
     }
 }
 
+impl Record {
+    /// The same with memory of its own: what was read together is one piece of memory, and the last
+    /// record that holds it keeps all of it.
+    pub(crate) fn compact(mut self) -> Self {
+        let own = |bytes: &mut Option<Bytes>| {
+            if let Some(bytes) = bytes {
+                *bytes = Bytes::copy_from_slice(bytes);
+            }
+        };
+        own(&mut self.key);
+        own(&mut self.value);
+        for header in &mut self.headers {
+            own(&mut header.value);
+        }
+        self
+    }
+}
+
 impl NewRecord {
     /// A record with nothing but a topic.
     pub fn new(topic: impl Into<Arc<str>>) -> Self {

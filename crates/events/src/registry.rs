@@ -101,10 +101,17 @@ impl Registry {
             .iter()
             .map(|(topic, new)| (topic.clone(), new.text.clone()));
         let rows: Vec<_> = rows.collect();
+        // One that was taken away still binds: who reads has not changed its mind.
+        let gone = known
+            .into_keys()
+            .filter(|own| !written.contains_key(own) && !relying.contains(own));
+        let gone: Vec<String> = gone.collect();
         let changed = self.sql.call(move |db| {
-            db.execute("DELETE FROM events_schemas", ())?;
+            for topic in gone {
+                db.execute("DELETE FROM events_schemas WHERE topic = ?1", [topic])?;
+            }
             for row in rows {
-                db.execute("INSERT INTO events_schemas VALUES (?1, ?2)", row)?;
+                db.execute("INSERT OR REPLACE INTO events_schemas VALUES (?1, ?2)", row)?;
             }
             Ok(())
         });

@@ -88,6 +88,9 @@ pub struct RedriveOrder {
     /// Their names; if there are none, all that `which` describes.
     #[serde(default)]
     pub ids: Vec<String>,
+    /// Without `ids` and `which`: all.
+    #[serde(default)]
+    pub all: bool,
     /// Without `ids`: which.
     #[serde(default)]
     pub which: LettersQuery,
@@ -198,6 +201,10 @@ pub async fn redrive(
 ) -> Result<Response, Problem> {
     if !(order.rate > 0.0 && order.rate <= 10_000.0) {
         return Err(refused("`rate` is more than 0 and at most 10000"));
+    }
+    let named = [&order.which.service, &order.which.topic, &order.which.group];
+    if order.ids.is_empty() && !order.all && named.iter().all(|own| own.is_none()) {
+        return Err(refused("say which letters: `ids`, `which`, or `all`"));
     }
     let letters = desk(&node)?.letters().clone();
     let mut chosen = Vec::new();

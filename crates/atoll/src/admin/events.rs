@@ -183,7 +183,8 @@ impl Text {
 impl RecordView {
     fn of(record: &Record) -> Self {
         let text = |bytes: &Option<Bytes>| bytes.as_ref().map(Text::of);
-        let time = (record.time >= 0).then(|| Timestamp::from_micros(record.time * 1000));
+        let time =
+            (record.time >= 0).then(|| Timestamp::from_micros(record.time.saturating_mul(1000)));
         let headers = record.headers.iter();
         Self {
             partition: record.place.partition,

@@ -89,12 +89,13 @@ pub(super) async fn run(client: &Client, what: Dead, out: &Output) -> Result<(),
         Dead::Redrive {
             ids,
             which,
-            every: _,
+            every,
             rate,
             stop_after,
         } => {
             let order = RedriveOrder {
                 ids,
+                all: every,
                 which: which.query(),
                 rate,
                 stop_after,

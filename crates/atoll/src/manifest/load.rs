@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use atoll_base::Code;
@@ -23,6 +23,9 @@ use super::{
 const UNREADABLE: Code = Code("ATL0101");
 const WRONG_VALUE: Code = Code("ATL0104");
 const NO_MEMBERS: Code = Code("ATL0105");
+
+/// The largest file that a manifest may name.
+const NAMED_BYTES_MAX: u64 = 1 << 20;
 
 /// A sound file that can still tell where everything stands.
 pub(super) struct Document {
@@ -242,9 +245,26 @@ fn read_member(dir: &Path, folder: &Path, report: &mut Report) -> Option<Member>
 
 /// The files of these names in a folder.
 fn named<'a>(folder: &Path, names: impl Iterator<Item = &'a String>) -> Named {
-    let read =
-        |name: &String| fs::read_to_string(folder.join(name)).map_err(|error| error.to_string());
-    names.map(|name| (name.clone(), read(name))).collect()
+    names
+        .map(|name| (name.clone(), read_named(folder, name)))
+        .collect()
+}
+
+/// A file within the folder, and no more of it than a schema can have.
+fn read_named(folder: &Path, name: &str) -> Result<String, String> {
+    let path = Path::new(name);
+    let inside = path
+        .components()
+        .all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
+    if !inside {
+        return Err("it is not within the folder".to_owned());
+    }
+    let path = folder.join(path);
+    let about = fs::metadata(&path).map_err(|error| error.to_string())?;
+    if !about.is_file() || about.len() > NAMED_BYTES_MAX {
+        return Err("it is no file of at most 1 MiB".to_owned());
+    }
+    fs::read_to_string(&path).map_err(|error| error.to_string())
 }
 
 /// Reads one file; what can be told of it alone is told.

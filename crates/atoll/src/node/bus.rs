@@ -80,10 +80,14 @@ impl Bus for BrokerBus {
         let topic: Arc<str> = topic.into();
         async move {
             match self.0.read(&topic, partition, from, bytes_max).await {
-                Ok((records, next)) => {
-                    let records = records.into_iter();
+                Ok(part) => {
+                    let records = part.records.into_iter();
                     let records = records.map(|own| record(&topic, partition, own)).collect();
-                    Ok(Chunk { records, next })
+                    Ok(Chunk {
+                        records,
+                        next: part.next,
+                        trouble: part.trouble,
+                    })
                 }
                 Err(error) => Err(self.gone(&topic, partition, from, &error).await),
             }

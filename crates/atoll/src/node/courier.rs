@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use atoll_base::ServiceName;
 use atoll_events::Courier;
+use atoll_events::courier::Failure;
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
@@ -47,7 +48,7 @@ impl Courier for MeshCourier {
         &self,
         service: &ServiceName,
         mut request: http::Request<Bytes>,
-    ) -> BoxFuture<'static, Result<http::Response<Bytes>, String>> {
+    ) -> BoxFuture<'static, Result<http::Response<Bytes>, Failure>> {
         let address = self.traffic.mesh_address(&self.own, service);
         let target = request
             .uri()
@@ -57,15 +58,17 @@ impl Courier for MeshCourier {
             Ok(uri) => *request.uri_mut() = uri,
             Err(error) => {
                 let reason = format!("the path is none: {error}");
-                return std::future::ready(Err(reason)).boxed();
+                return std::future::ready(Err(Failure::Unsent(reason))).boxed();
             }
         }
         let answering = self.client.request(request.map(Full::new));
         async move {
-            let answer = answering.await.map_err(|error| chain(&error))?;
+            let answer = answering
+                .await
+                .map_err(|error| Failure::Unsent(chain(&error)))?;
             let (head, body) = answer.into_parts();
             let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await;
-            let body = body.map_err(|error| format!("the answer cannot be read: {error}"))?;
+            let body = body.map_err(|error| Failure::Broken(error.to_string()))?;
             Ok(http::Response::from_parts(head, body.to_bytes()))
         }
         .boxed()

@@ -163,6 +163,7 @@ impl Bus for Memory {
             let mut chunk = Chunk {
                 records: Vec::new(),
                 next: from,
+                trouble: None,
             };
             let mut bytes = 0;
             for record in records.iter().skip(usize::try_from(from).unwrap_or(0)) {

@@ -10,6 +10,7 @@ use super::*;
 use crate::bus::memory::Memory;
 use crate::config::SubscribeConfig;
 use crate::courier::Courier;
+use crate::courier::Failure;
 use crate::record::NewRecord;
 
 /// Refuses what has "bad" in it, until it is repaired.
@@ -21,7 +22,7 @@ impl Courier for Points {
         &self,
         _: &ServiceName,
         request: http::Request<Bytes>,
-    ) -> BoxFuture<'static, Result<http::Response<Bytes>, String>> {
+    ) -> BoxFuture<'static, Result<http::Response<Bytes>, Failure>> {
         let bad = request.body().windows(3).any(|part| part == b"bad");
         let status = if bad && !self.0.load(Ordering::SeqCst) {
             422
@@ -29,7 +30,7 @@ impl Courier for Points {
             204
         };
         let answer = http::Response::builder().status(status).body(Bytes::new());
-        async move { answer.map_err(|error| error.to_string()) }.boxed()
+        async move { answer.map_err(|error| Failure::Broken(error.to_string())) }.boxed()
     }
 }
 

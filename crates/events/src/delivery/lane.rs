@@ -65,11 +65,33 @@ impl Lane {
         self.changed |= self.outstanding.remove(&offset);
     }
 
+    /// Reading begins anew at `offset`. What lies before it and is not done stays to be done.
     pub(super) fn rewind(&mut self, offset: i64) {
-        self.generation += 1;
-        self.next = offset;
-        self.outstanding.clear();
+        let base = self.base();
+        self.ahead = if offset > base {
+            let done = runs::done(base, self.next, &self.outstanding);
+            let done = done.chain(self.ahead.iter().copied());
+            let before = done.filter(|(first, _)| *first < offset);
+            before
+                .map(|(first, end)| (first, end.min(offset)))
+                .collect()
+        } else {
+            Vec::new()
+        };
+        self.reset(base.min(offset));
+        self.skip();
+    }
+
+    /// All before `offset` is over, whatever was known.
+    pub(super) fn restart(&mut self, offset: i64) {
         self.ahead.clear();
+        self.reset(offset);
+    }
+
+    fn reset(&mut self, next: i64) {
+        self.generation += 1;
+        self.next = next;
+        self.outstanding.clear();
         self.changed = true;
     }
 

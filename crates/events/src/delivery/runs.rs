@@ -63,7 +63,7 @@ pub(super) fn decode(base: i64, metadata: &str) -> Vec<(i64, i64)> {
 }
 
 /// The gaps between what is outstanding.
-fn done(
+pub(super) fn done(
     base: i64,
     next: i64,
     outstanding: &BTreeSet<i64>,

@@ -311,6 +311,42 @@ fn a_replay_begins_anew_and_what_is_under_way_says_nothing() {
 }
 
 #[test]
+fn a_replay_of_later_records_leaves_nothing_out_that_was_not_done() {
+    let mut it = bench(8, 1);
+    it.arrive(0, &[Some(1), Some(1), None, None, None]);
+    for flight in [1, 2] {
+        it.answer(flight, Outcome::Taken);
+    }
+    // 0, 1 and 4 are not done; 2 and 3 are. Again from 3 on.
+    let command = Command::Rewind {
+        partition: 0,
+        offset: 3,
+    };
+    it.machine.apply(command, it.now);
+    assert_eq!(it.machine.wants(0), Some(0));
+    let sent = it.arrive(0, &[Some(1), Some(1), None, None, None]);
+    let sent: Vec<_> = sent.iter().map(|action| format!("{action:?}")).collect();
+    assert_eq!(
+        sent.len(),
+        3,
+        "0, 3 and 4; 1 waits for 0, 2 is done: {sent:?}"
+    );
+}
+
+#[test]
+fn a_partition_that_is_another_begins_from_its_start() {
+    let mut it = bench(8, 1);
+    it.arrive(0, &[None; 5]);
+    let command = Command::Restart {
+        partition: 0,
+        offset: 0,
+    };
+    it.machine.apply(command, it.now);
+    assert_eq!(it.machine.standing(0), Standing::default());
+    assert_eq!(it.arrive(0, &[None]).len(), 1);
+}
+
+#[test]
 fn an_answer_to_a_question_of_before_is_ignored() {
     let mut it = bench(8, 1);
     it.arrive(0, &[None]);

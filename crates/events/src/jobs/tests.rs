@@ -15,7 +15,7 @@ use crate::courier::Courier;
 use crate::dead::{Filter as Dead, Letters};
 use crate::push::Pushes;
 
-type Answered = Result<http::Response<Bytes>, String>;
+type Answered = Result<http::Response<Bytes>, crate::courier::Failure>;
 
 /// A request that a service has got, and the way to answer it.
 struct Call {
@@ -32,7 +32,9 @@ impl Courier for Service {
         async move {
             let (answer, answered) = oneshot::channel();
             let _ = calls.send(Call { request, answer }).await;
-            answered.await.unwrap_or_else(|_| Err("gone".to_owned()))
+            answered
+                .await
+                .unwrap_or_else(|_| Err(crate::courier::Failure::Unsent("gone".to_owned())))
         }
         .boxed()
     }

@@ -9,7 +9,7 @@ use atoll_base::{ServiceName, Timestamp};
 use crate::courier::Ending;
 use crate::record::{Header, NewRecord, Record};
 
-/// Of an answer, so many bytes are kept.
+/// Of an answer and of a reason, so many bytes are kept.
 const ANSWER_BYTES_MAX: usize = 1024;
 /// The beginning of all headers that say why a record died.
 pub(crate) const PREFIX: &str = "atoll-dead-";
@@ -49,7 +49,9 @@ pub(super) fn letter(record: &Record, death: &Death<'_>) -> NewRecord {
     say("published", record.time.to_string());
     say("path", death.path.to_owned());
     say("attempts", death.attempts.to_string());
-    say("reason", death.reason.to_owned());
+    let reason = death.reason.as_bytes();
+    let reason = reason.get(..ANSWER_BYTES_MAX).unwrap_or(reason);
+    say("reason", String::from_utf8_lossy(reason).into_owned());
     say("trace", death.trace.to_owned());
     if let Ending::Answer(answer) = death.ending {
         say("status", answer.status().as_u16().to_string());

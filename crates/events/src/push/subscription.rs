@@ -34,6 +34,8 @@ const KEEP_EVERY: Duration = Duration::from_millis(50);
 const TRY_AGAIN: Duration = Duration::from_secs(1);
 /// While more answers and dead letters than this are not kept, nothing new is delivered.
 const UNKEPT_MAX: usize = 1000;
+/// What is done when it ends is kept within this.
+const KEEP_WITHIN: Duration = Duration::from_secs(1);
 /// A subscription that nobody names any more ends within this.
 const LEAVE_WITHIN: Duration = Duration::from_secs(10);
 
@@ -92,6 +94,8 @@ pub(super) struct Subscription {
     /// What is done could not be kept the last time.
     unkeepable: bool,
     held: bool,
+    /// It ends: nothing new is delivered.
+    leaving: bool,
     random: SystemRandom,
     taken: u64,
     failed: u64,
@@ -123,6 +127,7 @@ impl Subscription {
             settle_after: monotonic(),
             unkeepable: false,
             held: false,
+            leaving: false,
             random: SystemRandom::new(),
             taken: 0,
             failed: 0,
@@ -276,8 +281,20 @@ impl Subscription {
                 let chunk = Chunk {
                     records: Vec::new(),
                     next: start,
+                    trouble: None,
                 };
                 self.arrived(partition, from, chunk);
+            }
+            Done::Read(partition, from, Err(BusError::Gone { start, end, .. })) if from > end => {
+                self.reading.remove(&partition);
+                let lost = format!(
+                    "partition {partition} ends at {end}, and {from} was read before: it is another one now, and begins anew"
+                );
+                tracing::error!(service = %self.service, topic = %self.topic, "{lost}");
+                self.trouble(lost);
+                self.cache.clear(partition);
+                let offset = start;
+                self.apply(Command::Restart { partition, offset });
             }
             Done::Read(partition, _, Err(error)) => {
                 self.trouble(format!("the topic cannot be read: {error}"));
@@ -298,7 +315,8 @@ impl Subscription {
             key: record.key.as_ref().map(|key| letter::hash(key)),
             due: letter::due(record, wall).map(|wait| now + wait),
         });
-        let arrivals = arrivals.collect();
+        let arrivals: Vec<_> = arrivals.collect();
+        let offsets: Vec<i64> = arrivals.iter().map(|own| own.offset).collect();
         for record in chunk.records {
             self.cache.put(record);
         }
@@ -308,6 +326,17 @@ impl Subscription {
             records: arrivals,
             next: chunk.next,
         });
+        // What goes at once is gone from there; what stays must not hold all that came with it.
+        for offset in offsets {
+            if let Some(record) = self.cache.take(partition, offset)
+                && self.machine.is_outstanding(partition, offset)
+            {
+                self.cache.put(record.compact());
+            }
+        }
+        if let Some(trouble) = chunk.trouble {
+            self.trouble(trouble);
+        }
     }
 
     fn apply(&mut self, command: Command) {
@@ -473,6 +502,9 @@ impl Subscription {
     }
 
     fn hold(&mut self) {
+        if self.leaving {
+            return;
+        }
         let full = self.unkept.len() + self.ends.len() > UNKEPT_MAX;
         if full != self.held {
             self.held = full;
@@ -516,9 +548,19 @@ impl Subscription {
                 unkept.ends.clear();
             }
             let (progress, records) = (unkept.progress.clone(), unkept.records.clone());
-            let settled = match progress.is_empty() {
-                true => Ok(()),
-                false => bus.settle(&group, progress, records).await,
+            if progress.is_empty() && records.is_empty() {
+                return Done::Settled(unkept, Ok(()));
+            }
+            let again = (progress.clone(), records.clone());
+            let settled = match bus.settle(&group, progress, records).await {
+                // Somebody has deleted the topic of the dead letters.
+                Err(BusError::NoTopic(topic)) if topic.starts_with("dead.") => {
+                    match bus.ensure(&topic).await {
+                        Ok(()) => bus.settle(&group, again.0, again.1).await,
+                        Err(error) => Err(error),
+                    }
+                }
+                settled => settled,
             };
             Done::Settled(unkept, settled)
         }));
@@ -536,12 +578,27 @@ impl Subscription {
             for own in unkept.progress {
                 self.machine.not_kept(own.partition);
             }
+            if let BusError::Refused(_) = error {
+                self.set_aside(&mut unkept.records);
+            }
             unkept.records.append(&mut self.unkept);
             unkept.ends.append(&mut self.ends);
             (self.unkept, self.ends) = (unkept.records, unkept.ends);
             self.settle_after = monotonic() + TRY_AGAIN;
         }
         self.hold();
+    }
+
+    /// What the bus will never take must not hold up all the rest.
+    fn set_aside(&mut self, records: &mut Vec<NewRecord>) {
+        records.retain(|record| match self.bus.check(record) {
+            Err(BusError::Refused(why)) => {
+                let key = record.key.as_deref().map(String::from_utf8_lossy);
+                tracing::error!(service = %self.service, topic = %record.topic, ?key, why, "a record is lost: it was checked before, and is refused now");
+                false
+            }
+            _ => true,
+        });
     }
 
     fn deadline(&self) -> Option<Instant> {
@@ -556,17 +613,19 @@ impl Subscription {
         for (_, reading) in self.reading.drain() {
             reading.abort();
         }
-        self.held = true;
+        self.leaving = true;
         self.apply(Command::Hold(true));
-        while self.machine.in_flight() > 0 || self.settling {
+        while self.machine.in_flight() > 0 {
+            self.start_settle();
             let Ok(Some(done)) = tokio::time::timeout_at(until, self.work.next()).await else {
                 break;
             };
             self.finish(done);
         }
-        self.settle_after = monotonic();
-        self.start_settle();
-        while self.settling {
+        let until = until + KEEP_WITHIN;
+        while self.settling || self.has_news() {
+            self.settle_after = monotonic();
+            self.start_settle();
             let Ok(Some(done)) = tokio::time::timeout_at(until, self.work.next()).await else {
                 tracing::warn!(service = %self.service, topic = %self.topic, "what was delivered last may be delivered again");
                 return;

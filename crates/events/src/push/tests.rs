@@ -13,7 +13,7 @@ use super::*;
 use crate::bus::memory::Memory;
 use crate::record::{DELIVER_AT, Header, NewRecord, Record};
 
-type Answers = dyn Fn(&Post) -> Result<http::Response<Bytes>, String> + Send + Sync;
+type Answers = dyn Fn(&Post) -> Result<http::Response<Bytes>, Failure> + Send + Sync;
 
 /// What the service was sent.
 #[derive(Debug, Clone)]
@@ -43,7 +43,7 @@ impl Courier for Arc<Service> {
         &self,
         _: &ServiceName,
         request: http::Request<Bytes>,
-    ) -> BoxFuture<'static, Result<http::Response<Bytes>, String>> {
+    ) -> BoxFuture<'static, Result<http::Response<Bytes>, Failure>> {
         let own = Arc::clone(self);
         async move {
             let (head, body) = request.into_parts();
@@ -106,7 +106,7 @@ impl Scene {
 
     fn answer(
         &self,
-        answers: impl Fn(&Post) -> Result<http::Response<Bytes>, String> + Send + Sync + 'static,
+        answers: impl Fn(&Post) -> Result<http::Response<Bytes>, Failure> + Send + Sync + 'static,
     ) {
         *self.service.answers.lock().unwrap() = Arc::new(answers);
     }
@@ -229,7 +229,7 @@ async fn what_was_taken_is_not_sent_again_after_a_restart() {
 #[tokio::test(start_paused = true)]
 async fn a_service_that_is_away_loses_nothing() {
     let scene = Scene::new();
-    scene.answer(|_| Err("nobody listens".to_owned()));
+    scene.answer(|_| Err(Failure::Unsent("nobody listens".to_owned())));
     scene.run(config()).await;
     for value in ["a", "b", "c"] {
         scene.publish("k", value).await;
@@ -296,7 +296,7 @@ async fn an_answer_in_time_counts_and_a_late_one_does_not() {
             &self,
             service: &ServiceName,
             request: http::Request<Bytes>,
-        ) -> BoxFuture<'static, Result<http::Response<Bytes>, String>> {
+        ) -> BoxFuture<'static, Result<http::Response<Bytes>, Failure>> {
             let sent = Arc::clone(&self.0).send(service, request);
             async move {
                 let answer = sent.await;
@@ -475,7 +475,9 @@ async fn what_was_dropped_from_memory_is_read_again() {
     let (open, count) = (Arc::clone(&gate), 40);
     scene.answer(move |_| {
         let passes = open.try_acquire();
-        passes.map(|_| status(200)).map_err(|_| "closed".to_owned())
+        passes
+            .map(|_| status(200))
+            .map_err(|_| Failure::Unsent("closed".to_owned()))
     });
     scene.run(config()).await;
     let big = "x".repeat(1 << 20);

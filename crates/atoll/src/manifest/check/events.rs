@@ -98,7 +98,11 @@ fn service(file: &ApplicationFile, members: &[Member], member: &Member, report: 
             (place, &own.topic, true)
         });
     for (place, topic, must_exist) in publishes.chain(reads) {
-        if file.events.is_none() {
+        if topic.starts_with("dead.") && !must_exist {
+            let message = format!("`{topic}`: topics that begin with `dead.` are for dead letters");
+            let help = "take another name".to_owned();
+            report.push(member.finding(WRONG_VALUE, &place, message, help));
+        } else if file.events.is_none() {
             let message = format!("`{topic}` is a topic, and this application has none");
             let help = "add `[events]` to atoll.toml".to_owned();
             report.push(member.finding(WRONG_VALUE, &place, message, help));

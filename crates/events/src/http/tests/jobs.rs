@@ -21,7 +21,10 @@ impl crate::Courier for Service {
         &self,
         _: &ServiceName,
         request: http::Request<Bytes>,
-    ) -> futures_util::future::BoxFuture<'static, Result<http::Response<Bytes>, String>> {
+    ) -> futures_util::future::BoxFuture<
+        'static,
+        Result<http::Response<Bytes>, crate::courier::Failure>,
+    > {
         let id = request.headers()["ce-id"].clone();
         let text = request.into_body();
         let answer = match text.starts_with(b"bad") {

@@ -75,7 +75,12 @@ impl Bus for Odd {
         if from < self.marks {
             let records = Vec::new();
             let next = from + 1;
-            return ready(Ok(Chunk { records, next })).boxed();
+            return ready(Ok(Chunk {
+                records,
+                next,
+                trouble: None,
+            }))
+            .boxed();
         }
         self.bus.read(topic, partition, from, bytes_max)
     }
