@@ -16,7 +16,7 @@ use atoll_broker::{Broker, Door, Inside, Values};
 use atoll_events::dead::Letters;
 use atoll_events::kafka::KafkaBus;
 use atoll_events::registry::RegistryError;
-use atoll_events::{Bus, BusError, Jobs, Pushes, Registry, SubscribeConfig, jobs};
+use atoll_events::{Bus, BusError, Jobs, Outboxes, Pushes, Registry, SubscribeConfig, jobs};
 use atoll_store::log::{Finding, Log, RealDisk};
 use atoll_store::{Sql, StateDir};
 use atoll_telemetry::Level;
@@ -40,6 +40,7 @@ pub struct Topics {
     schemas: Registry,
     jobs: Jobs,
     pushes: Pushes,
+    outboxes: Outboxes,
     secret: hmac::Key,
 }
 
@@ -85,10 +86,20 @@ impl Topics {
         let jobs = Jobs::open(Arc::clone(&bus), sql.clone(), limits, tasks).await?;
         let running = Some(jobs.clone());
         let pushes = Pushes::with_jobs(Arc::clone(&bus), courier, running, tasks.clone());
+        let outboxes = Outboxes::new(
+            Arc::clone(&bus),
+            Arc::new(http_door::Declared {
+                access: access.clone(),
+                schemas: schemas.clone(),
+            }),
+            Arc::new(super::outbox::Troubles(Arc::clone(events))),
+            tasks.clone(),
+        );
         let own = Self {
             home,
             access,
             schemas,
+            outboxes,
             letters: Letters::new(Arc::clone(&bus), pushes.clone(), sql.clone()),
             jobs,
             pushes,
@@ -228,6 +239,11 @@ impl Topics {
             }));
         }
         Ok(views)
+    }
+
+    /// The outboxes of services.
+    pub fn outboxes(&self) -> &Outboxes {
+        &self.outboxes
     }
 
     /// The records that are pushed to services.
