@@ -144,6 +144,21 @@ impl Databases {
         }
         Ok(variables)
     }
+
+    /// A connection to the service's own database in PostgreSQL, as the service has it.
+    ///
+    /// # Errors
+    /// When the server is not there or refuses; asking again is safe.
+    pub async fn enter_postgres(
+        &self,
+        service: &ServiceName,
+    ) -> Result<tokio_postgres::Client, Error> {
+        let url = {
+            let mut postgres = self.postgres.lock().await;
+            postgres.url(&self.context, service).await?
+        };
+        postgres::enter(&url).await
+    }
 }
 
 impl Context {

@@ -24,7 +24,7 @@ use std::path::PathBuf;
 use atoll_base::{HumanDuration, ServiceName};
 use atoll_broker::config::{EventsConfig, TopicConfig};
 use atoll_deploy::{DeployConfig, ScaleConfig};
-use atoll_events::{PublishConfig, SubscribeConfig};
+use atoll_events::{OutboxConfig, PublishConfig, SubscribeConfig};
 use atoll_proxy::auth::AuthConfig;
 use atoll_proxy::config::{EdgeConfig, MeshConfig, RouteConfig};
 use atoll_proxy::rate::RateLimitConfig;
@@ -159,6 +159,9 @@ pub struct ServiceFile {
     /// What it reads.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub subscribe: Vec<SubscribeConfig>,
+    /// Rows of its own database that are published.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outbox: Option<OutboxConfig>,
     /// What the gateway exposes of it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub route: Vec<RouteConfig>,

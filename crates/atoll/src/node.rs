@@ -17,6 +17,7 @@ mod ground;
 mod http_door;
 mod kafka;
 mod keys;
+mod outbox;
 mod sinks;
 mod traffic;
 mod views;
@@ -282,6 +283,10 @@ impl Node {
             topics.pushes().stop(DRAIN_MAX).await;
         }
         self.parts.deploy.stop_all(limit).await;
+        // A database waits for those who are connected.
+        if let Some(topics) = &self.parts.topics {
+            topics.outboxes().stop(DRAIN_MAX).await;
+        }
         self.parts.supervisor.stop_all().await;
         self.parts.proxy.stop(Duration::from_secs(1)).await;
         if let Some(log) = &self.parts.access_log {

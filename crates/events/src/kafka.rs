@@ -8,6 +8,8 @@
 //! The client ([`rskafka`]) is small: it takes no part in transactions, so records of a transaction
 //! that some other producer has aborted are seen, too; and of headers with one name it keeps the last.
 
+mod kept;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,19 +18,16 @@ use std::time::Duration;
 use atoll_base::Timestamp;
 use atoll_base::hash::murmur2;
 use atoll_store::{Migration, Sql};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use ring::rand::{SecureRandom as _, SystemRandom};
 use rskafka::BackoffConfig;
 use rskafka::chrono::DateTime;
 use rskafka::client::error::{Error as KafkaError, ProtocolError};
 use rskafka::client::partition::{Compression, OffsetAt, PartitionClient, UnknownTopicHandling};
 use rskafka::client::{Client, ClientBuilder, Credentials, SaslConfig};
-use serde::{Deserialize, Serialize};
 
+use self::kept::{Kept, SETTLED, fresh_mark, with_mark};
 use crate::bus::{Bus, BusError, Chunk, Ends, Mark, Marks, Progress};
 use crate::record::{Header, NewRecord, Place, Record};
 use crate::registry::Registry;
@@ -97,27 +96,16 @@ pub struct KafkaBus {
 /// A topic and one of its partitions.
 type At = (Arc<str>, i32);
 
-/// A record in the SQL state.
-#[derive(Debug, Serialize, Deserialize)]
-struct Kept {
-    topic: String,
-    partition: Option<i32>,
-    time: Option<i64>,
-    key: Option<String>,
-    value: Option<String>,
-    headers: Vec<(String, Option<String>)>,
-}
-
 /// What is not answered within this has failed; whoever asked tries again.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// So long may one request take, with all that the client tries by itself.
+const REQUEST_PATIENCE: Duration = Duration::from_secs(30);
 /// The largest record.
 const RECORD_BYTES_MAX: usize = 1 << 20;
 /// The records of one request take so many bytes, about.
 const REQUEST_BYTES_MAX: usize = 900 << 10;
 /// How far the clocks of this node and of Kafka may be apart, in milliseconds.
 const SKEW: i64 = 5 * 60 * 1000;
-/// The header by which records on their way are known again.
-const SETTLED: &str = "atoll-settled";
 const LONG_POLL_MILLIS: i32 = 500;
 
 impl KafkaBus {
@@ -187,11 +175,8 @@ impl KafkaBus {
     }
 
     async fn list(&self) -> Result<BTreeMap<String, i32>, BusError> {
-        let topics = self
-            .client
-            .list_topics()
-            .await
-            .map_err(|error| told("", &error))?;
+        let topics = within(self.client.list_topics()).await?;
+        let topics = topics.map_err(|error| told("", &error))?;
         let counts = topics.into_iter().map(|topic| {
             let count = i32::try_from(topic.partitions.len()).unwrap_or(i32::MAX);
             (topic.name, count)
@@ -250,7 +235,7 @@ impl KafkaBus {
     ) -> Result<Chunk, BusError> {
         let client = self.partition(topic, partition).await?;
         let most = i32::try_from(bytes_max).unwrap_or(i32::MAX - 1).max(1);
-        let fetched = client.fetch_records(from, 1..most + 1, 0).await;
+        let fetched = within(client.fetch_records(from, 1..most + 1, 0)).await?;
         let (records, _) = match fetched {
             Ok(fetched) => fetched,
             Err(KafkaError::ServerError {
@@ -290,13 +275,11 @@ impl KafkaBus {
 
     async fn reach(&self, topic: &str, partition: i32) -> Result<Ends, BusError> {
         let client = self.partition(topic, partition).await?;
-        let at = |at| client.get_offset(at);
-        let start = at(OffsetAt::Earliest)
-            .await
-            .map_err(|error| told(topic, &error))?;
-        let end = at(OffsetAt::Latest)
-            .await
-            .map_err(|error| told(topic, &error))?;
+        let at = |at| within(client.get_offset(at));
+        let start = at(OffsetAt::Earliest).await?;
+        let start = start.map_err(|error| told(topic, &error))?;
+        let end = at(OffsetAt::Latest).await?;
+        let end = end.map_err(|error| told(topic, &error))?;
         Ok(Ends { start, end })
     }
 
@@ -306,7 +289,9 @@ impl KafkaBus {
                 // Whoever reads then is told why not.
                 return;
             };
-            match client.fetch_records(from, 1..2, LONG_POLL_MILLIS).await {
+            let fetched = within(client.fetch_records(from, 1..2, LONG_POLL_MILLIS)).await;
+            let Ok(fetched) = fetched else { return };
+            match fetched {
                 Ok((records, _)) if !records.is_empty() => return,
                 // Marks of transactions are there at once, and again.
                 // Who reads then gets what lies behind them.
@@ -343,7 +328,7 @@ impl KafkaBus {
                     numbers.push(number);
                     batch.push(outgoing(record));
                 }
-                let sent = client.produce(batch, Compression::NoCompression).await;
+                let sent = within(client.produce(batch, Compression::NoCompression)).await?;
                 let offsets = sent.map_err(|error| told(&topic, &error))?;
                 for (number, offset) in numbers.into_iter().zip(offsets) {
                     let place = Place {
@@ -376,6 +361,7 @@ impl KafkaBus {
         progress: Vec<Progress>,
         records: Vec<NewRecord>,
     ) -> Result<(), BusError> {
+        records.iter().try_for_each(|record| self.check(record))?;
         // Earlier ones first: otherwise the order would be lost, and there could be ever more.
         self.send_kept(group).await?;
         let (group_name, at) = (group.to_owned(), Timestamp::now().as_micros() / 1000);
@@ -447,9 +433,24 @@ impl KafkaBus {
         }
         let missing = left.into_iter().filter(|(mark, _)| !sent.contains(mark));
         let missing = missing.map(|(mark, record)| with_mark(record, &mark));
-        self.send(missing.collect()).await?;
+        for record in missing {
+            self.send_or_set_aside(record).await?;
+        }
         self.forget(rows.into_iter().map(|(mark, ..)| mark).collect())
             .await
+    }
+
+    /// What Kafka will never take must not hold up all that follows.
+    async fn send_or_set_aside(&self, record: NewRecord) -> Result<(), BusError> {
+        let (topic, key) = (Arc::clone(&record.topic), record.key.clone());
+        match self.send(vec![record]).await {
+            Err(BusError::Refused(why)) => {
+                let key = key.as_deref().map(String::from_utf8_lossy);
+                tracing::error!(%topic, ?key, why, "a record is lost: Kafka refuses it");
+                Ok(())
+            }
+            sent => sent.map(drop),
+        }
     }
 
     /// The marks of the records of a topic since a time.
@@ -488,7 +489,7 @@ impl KafkaBus {
     ) -> Result<Option<i64>, BusError> {
         let client = self.partition(topic, partition).await?;
         let at = DateTime::from_timestamp_millis(time.max(0)).unwrap_or_default();
-        let offset = client.get_offset(OffsetAt::Timestamp(at)).await;
+        let offset = within(client.get_offset(OffsetAt::Timestamp(at))).await?;
         let offset = offset.map_err(|error| told(topic, &error))?;
         Ok((offset >= 0).then_some(offset))
     }
@@ -599,44 +600,6 @@ impl Bus for KafkaBus {
     }
 }
 
-impl Kept {
-    fn of(record: &NewRecord) -> Self {
-        let text = |bytes: &Option<Bytes>| bytes.as_ref().map(|own| STANDARD.encode(own));
-        let headers = record.headers.iter();
-        Self {
-            topic: record.topic.to_string(),
-            partition: record.partition,
-            time: record.time,
-            key: text(&record.key),
-            value: text(&record.value),
-            headers: headers
-                .map(|own| (own.name.clone(), text(&own.value)))
-                .collect(),
-        }
-    }
-
-    fn record(self) -> NewRecord {
-        let bytes = |text: Option<String>| {
-            text.and_then(|text| STANDARD.decode(text).ok())
-                .map(Bytes::from)
-        };
-        let headers = self.headers.into_iter();
-        NewRecord {
-            topic: self.topic.into(),
-            partition: self.partition,
-            time: self.time,
-            key: bytes(self.key),
-            value: bytes(self.value),
-            headers: headers
-                .map(|(name, value)| Header {
-                    name,
-                    value: bytes(value),
-                })
-                .collect(),
-        }
-    }
-}
-
 impl std::fmt::Debug for KafkaBus {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("KafkaBus").finish_non_exhaustive()
@@ -653,19 +616,10 @@ impl std::fmt::Debug for Login {
     }
 }
 
-/// A mark that no other record has.
-fn fresh_mark() -> String {
-    let mut random = [0; 10];
-    // Without random numbers, the time alone tells marks of one group apart well enough.
-    let _ = SystemRandom::new().fill(&mut random);
-    let millis = u64::try_from(Timestamp::now().as_micros() / 1000).unwrap_or(0);
-    let mark = uuid::Builder::from_unix_timestamp_millis(millis, &random);
-    mark.into_uuid().to_string()
-}
-
-fn with_mark(mut record: NewRecord, mark: &str) -> NewRecord {
-    record.headers.push(Header::text(SETTLED, mark));
-    record
+/// The client itself waits for ever.
+async fn within<T>(work: impl Future<Output = T>) -> Result<T, BusError> {
+    let done = tokio::time::timeout(REQUEST_PATIENCE, work).await;
+    done.map_err(|_| BusError::Unavailable("Kafka does not answer".to_owned()))
 }
 
 fn headers(map: BTreeMap<String, Vec<u8>>) -> Vec<Header> {

@@ -198,6 +198,25 @@ impl Outboxes {
         });
     }
 
+    /// Ends all, each after its round, and leaves the databases; waits so long for that.
+    pub async fn stop(&self, limit: Duration) {
+        let turns: Vec<_> = {
+            let mut running = self.lock();
+            let stopped = running.values_mut().map(|own| {
+                (own.config, own.stop) = (None, None);
+                Arc::clone(&own.turn)
+            });
+            stopped.collect()
+        };
+        let all = async {
+            for turn in turns {
+                drop(turn.lock().await);
+            }
+        };
+        // A round that takes longer ends with the node; what it has published is known to the bus.
+        let _ = tokio::time::timeout(limit, all).await;
+    }
+
     /// All outboxes that are published now.
     pub fn views(&self) -> Vec<View> {
         let running = self.lock();

@@ -99,6 +99,11 @@ impl Postgres {
     }
 }
 
+/// Connects as a service does, with what it is told.
+pub(super) async fn enter(url: &str) -> Result<Client, Error> {
+    Admin::named(url)?.connect().await
+}
+
 impl Admin {
     fn named(url: &str) -> Result<Self, Error> {
         let wrong = |reason| Error::Refused {

@@ -16,7 +16,7 @@ use atoll_broker::{Broker, Door, Inside, Values};
 use atoll_events::dead::Letters;
 use atoll_events::kafka::KafkaBus;
 use atoll_events::registry::RegistryError;
-use atoll_events::{Bus, BusError, Jobs, Pushes, Registry, SubscribeConfig, jobs};
+use atoll_events::{Bus, BusError, Jobs, Outboxes, Pushes, Registry, SubscribeConfig, jobs};
 use atoll_store::log::{Finding, Log, RealDisk};
 use atoll_store::{Sql, StateDir};
 use atoll_telemetry::Level;
@@ -40,6 +40,10 @@ pub struct Topics {
     schemas: Registry,
     jobs: Jobs,
     pushes: Pushes,
+    outboxes: Outboxes,
+    traffic: Arc<Traffic>,
+    /// One declaration at a time.
+    declaring: tokio::sync::Mutex<()>,
     secret: hmac::Key,
 }
 
@@ -85,14 +89,26 @@ impl Topics {
         let jobs = Jobs::open(Arc::clone(&bus), sql.clone(), limits, tasks).await?;
         let running = Some(jobs.clone());
         let pushes = Pushes::with_jobs(Arc::clone(&bus), courier, running, tasks.clone());
+        let outboxes = Outboxes::new(
+            Arc::clone(&bus),
+            Arc::new(http_door::Declared {
+                access: access.clone(),
+                schemas: schemas.clone(),
+            }),
+            Arc::new(super::outbox::Troubles(Arc::clone(events))),
+            tasks.clone(),
+        );
         let own = Self {
             home,
             access,
             schemas,
+            outboxes,
             letters: Letters::new(Arc::clone(&bus), pushes.clone(), sql.clone()),
             jobs,
             pushes,
             bus,
+            traffic: Arc::clone(traffic),
+            declaring: tokio::sync::Mutex::default(),
             secret: secret(state.path())?,
         };
         own.declare(application).await?;
@@ -119,8 +135,7 @@ impl Topics {
 
     /// Makes and sets up the topics of the manifests, and says who may do what.
     pub(super) async fn declare(&self, application: &Application) -> Result<(), TopicsError> {
-        let (written, relying) = manifest::schemas::of(application);
-        self.schemas.accept(written, &relying).await?;
+        let _one = self.declaring.lock().await;
         let topics = &application.file.topics;
         let services = application.services.values();
         let declared = services.flat_map(|own| published(&own.file).chain(read(&own.file)));
@@ -134,19 +149,25 @@ impl Topics {
                 Home::Kafka(kafka, _) => kafka.declare(name, config.partitions).await?,
             }
         }
+        for (name, own) in &application.services {
+            self.pushes.declare(name, &own.file.subscribe).await?;
+        }
+        // Nothing was refused so far; this is the last that may be.
+        let (written, relying) = manifest::schemas::of(application);
+        self.schemas.accept(written, &relying).await?;
         let accounts = application.services.iter().map(|(name, own)| {
+            // The revision that serves keeps its rights until the next has taken over.
+            let serving = self.traffic.file_of(name);
+            let files = || [Some(&own.file), serving.as_deref()].into_iter().flatten();
             let account = Account {
                 secret: self.password(name),
-                publishes: published(&own.file).cloned().collect(),
-                reads: read(&own.file).cloned().collect(),
+                publishes: files().flat_map(published).cloned().collect(),
+                reads: files().flat_map(read).cloned().collect(),
             };
             (name.to_string(), account)
         });
         let accounts: HashMap<_, _> = accounts.collect();
         self.access.replace(accounts);
-        for (name, own) in &application.services {
-            self.pushes.declare(name, &own.file.subscribe).await?;
-        }
         let services = application.services.iter();
         self.jobs
             .declare(services.map(|(name, own)| (name, &own.file.subscribe[..])));
@@ -230,6 +251,11 @@ impl Topics {
         Ok(views)
     }
 
+    /// The outboxes of services.
+    pub fn outboxes(&self) -> &Outboxes {
+        &self.outboxes
+    }
+
     /// The records that are pushed to services.
     pub fn pushes(&self) -> &Pushes {
         &self.pushes
@@ -250,6 +276,10 @@ impl Topics {
         if published(file).chain(read(file)).next().is_none() {
             return Vec::new();
         }
+        // An older revision that comes back may do what it declares, whatever the newest says.
+        let publishes: Vec<String> = published(file).cloned().collect();
+        let reads: Vec<String> = read(file).cloned().collect();
+        self.access.grant(service.as_str(), &publishes, &reads);
         let events = ("EVENTS_URL", format!("http://{events}"));
         let variables = match &self.home {
             // How a service proves itself to that Kafka is between the two; `[env]` can say it.

@@ -78,9 +78,14 @@ pub fn instance_spec(
     }
 }
 
+/// Where the database of a service is, if it is a file.
+pub fn sqlite_file(data: &Path) -> PathBuf {
+    data.join("db.sqlite3")
+}
+
 /// A SQLite address: four slashes, which SQLAlchemy needs for an absolute path and others accept.
 pub fn sqlite_url(data: &Path) -> String {
-    format!("sqlite:///{}", data.join("db.sqlite3").display())
+    format!("sqlite:///{}", sqlite_file(data).display())
 }
 
 fn own_variables(

@@ -8,12 +8,14 @@ use atoll_base::{Coded, InstanceId, ServiceName, Tasks};
 use atoll_deploy::{
     BoxFuture, DeployConfig, Ground, InstanceNews, Progress, Revision, ScaleConfig, Source,
 };
+use atoll_events::{OutboxConfig, outbox};
 use atoll_supervisor::{Handle as Supervisor, InstanceSpec};
 use atoll_telemetry::{Level, NewRecord, Stream};
 use tokio::sync::watch;
 
 use super::environment::{self, DependencyUrl, Folders};
 use super::events::Events;
+use super::outbox::OwnDatabase;
 use super::traffic::Traffic;
 use crate::database::Databases;
 use crate::manifest::{self, DatabaseKind, ServiceFile};
@@ -168,6 +170,26 @@ impl NodeGround {
         own.find_map(|(_, preparing)| preparing.trouble.clone())
     }
 
+    /// The outbox of the service, and the way to its database.
+    fn outbox<'a>(
+        &self,
+        service: &ServiceName,
+        file: &'a ServiceFile,
+    ) -> Option<(&'a OutboxConfig, outbox::Source)> {
+        let source = match file.database.as_ref()?.kind {
+            DatabaseKind::Sqlite => {
+                let data = self.folders.data(service);
+                outbox::Source::Sqlite(environment::sqlite_file(&data))
+            }
+            DatabaseKind::Postgres => {
+                let databases = Arc::clone(&self.databases);
+                outbox::Source::Postgres(Arc::new(OwnDatabase::new(service.clone(), databases)))
+            }
+            DatabaseKind::Redis => return None,
+        };
+        Some((file.outbox.as_ref()?, source))
+    }
+
     fn settings_of(&self, revision: &Revision) -> (ScaleConfig, DeployConfig) {
         match file_of(revision) {
             Ok(file) => (file.scale.clone(), file.deploy.clone()),
@@ -224,6 +246,8 @@ impl Ground for SharedGround {
             Ok(file) => {
                 if let Some(topics) = &self.0.topics {
                     topics.serve(&revision.service, &file.subscribe);
+                    let outbox = self.0.outbox(&revision.service, &file);
+                    topics.outboxes().serve(&revision.service, outbox);
                 }
                 self.0.traffic.serve(&revision.service, file, ids, standby);
             }

@@ -1,5 +1,7 @@
 //! Records on their way: published by a service or by hand, pushed to another, given up, sent again.
 
+mod outbox;
+
 use rustix::process::Signal;
 use serde_json::Value;
 

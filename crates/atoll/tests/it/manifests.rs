@@ -94,9 +94,9 @@ fn mistakes_of_all_files_are_told_at_once() {
      4 │ [scale]
        ╰────
       help: the keys here are `artifact`, `build`, `database`, `deny`, `dependency`, `deploy`,
-            `description`, `env`, `health`, `mesh_rate_limit`, `name`, `needs`, `owner`, `protocol`,
-            `publish`, `request_timeout`, `resilience`, `resources`, `route`, `run`, `scale`,
-            `stop_timeout`, `subscribe` and `wait_for`
+            `description`, `env`, `health`, `mesh_rate_limit`, `name`, `needs`, `outbox`, `owner`,
+            `protocol`, `publish`, `request_timeout`, `resilience`, `resources`, `route`, `run`,
+            `scale`, `stop_timeout`, `subscribe` and `wait_for`
 
     ATL0104
 

@@ -92,7 +92,7 @@ impl Scene {
     }
 
     async fn stop(self) -> Memory {
-        self.outboxes.serve(&orders(), None);
+        self.outboxes.stop(Duration::from_secs(10)).await;
         self.tasks.stop();
         assert!(self.tasks.join(Duration::from_secs(10)).await);
         self.bus

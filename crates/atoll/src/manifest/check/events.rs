@@ -3,10 +3,10 @@
 use atoll_base::Code;
 use atoll_broker::catalog;
 
-use super::super::ApplicationFile;
 use super::super::finding::Report;
 use super::super::load::{Document, Step};
 use super::super::structure::{listed, nearest};
+use super::super::{ApplicationFile, DatabaseKind};
 use super::{Member, WRONG_VALUE, found};
 
 const NO_SUCH_TOPIC: Code = Code("ATL0113");
@@ -73,8 +73,36 @@ fn subscriptions(member: &Member, report: &mut Report) {
     }
 }
 
+/// An outbox is a table of a database that Atoll knows, and its rows go where the service publishes.
+fn outbox(member: &Member, report: &mut Report) {
+    let Some(outbox) = &member.file.outbox else {
+        return;
+    };
+    for (key, reason) in outbox.mistakes() {
+        let place = [Step::Key("outbox"), Step::Key(key)];
+        let message = format!("`{key}` of the outbox: {reason}");
+        let help = "see docs/events-outbox.md".to_owned();
+        report.push(member.finding(WRONG_VALUE, &place, message, help));
+    }
+    let place = [Step::Key("outbox")];
+    let kind = member.file.database.as_ref().map(|own| own.kind);
+    if !matches!(kind, Some(DatabaseKind::Sqlite | DatabaseKind::Postgres)) {
+        let message =
+            "an outbox is a table, and the service has no database with tables".to_owned();
+        let help = "add `[database] kind = \"sqlite\"`, or \"postgres\"".to_owned();
+        report.push(member.finding(WRONG_VALUE, &place, message, help));
+    }
+    if member.file.publish.iter().all(|own| own.topics.is_empty()) {
+        let message =
+            "the service publishes to no topic, so its outbox has nowhere to go".to_owned();
+        let help = "add `[publish] topics = [\"…\"]`".to_owned();
+        report.push(member.finding(WRONG_VALUE, &place, message, help));
+    }
+}
+
 fn service(file: &ApplicationFile, members: &[Member], member: &Member, report: &mut Report) {
     subscriptions(member, report);
+    outbox(member, report);
     let publishes = member.file.publish.iter().flat_map(|own| &own.topics);
     let publishes = publishes.enumerate().map(|(index, topic)| {
         let place = vec![

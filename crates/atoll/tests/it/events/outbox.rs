@@ -1,0 +1,131 @@
+//! Outboxes and jobs, with services that have databases of their own.
+
+use super::*;
+
+const SQLITE: &str = "python3 -c \"import os, sqlite3; \
+    c = sqlite3.connect(os.environ['DATABASE_URL'].removeprefix('sqlite:///')); c.executescript('''";
+const SQLITE_END: &str = "''')\"";
+
+/// `orders` has an outbox and a database of this kind, `points` takes what it publishes.
+fn with_outbox(kind: &str) -> App {
+    let app = shop();
+    let table =
+        format!("[database]\nkind = \"{kind}\"\n[publish]\ntopics = [\"placed\"]\n[outbox]");
+    app.service("orders")
+        .route("/orders/**")
+        .table(&table)
+        .write();
+    app.service("points")
+        .route("/points/**")
+        .table("[[subscribe]]\ntopic = \"placed\"\npath = \"/take\"")
+        .write();
+    app
+}
+
+fn psql(statement: &str) -> String {
+    format!("psql -X -q -At -v ON_ERROR_STOP=1 \"$DATABASE_URL\" -c \"{statement}\"")
+}
+
+fn sqlite(statement: &str) -> String {
+    format!("{SQLITE}{statement}{SQLITE_END}")
+}
+
+/// Rows are published once, also over the end of the node.
+fn rows_come_once(kind: &str, table: &str, run: fn(&str) -> String) {
+    let app = with_outbox(kind);
+    app.up();
+    // That it is missing is told, and mended.
+    until("it is told", || {
+        app.messages("orders")
+            .iter()
+            .any(|own| own.starts_with("the outbox: "))
+    });
+    app.done_in("orders", &run(table));
+    let row = |value: &str| {
+        run(&format!(
+            "INSERT INTO outbox (topic, key, value) VALUES ('placed', 'ada', '{value}')"
+        ))
+    };
+    app.done_in("orders", &row("one"));
+    app.done_in("orders", &row("two"));
+    let all = wait_taken(&app, "points", 2);
+    assert_eq!(bodies(&all), ["one", "two"]);
+    let fields = &all[0]["fields"];
+    assert_eq!(fields["ce-source"], "/services/orders/outbox");
+    assert_eq!(fields["ce-partitionkey"], "ada");
+    app.done_in(
+        "orders",
+        &run("INSERT INTO outbox (topic, value) VALUES ('other', 'x')"),
+    );
+    until("the refusal is told", || {
+        let told = "the outbox: the row 3 is not published: orders does not publish to 'other'";
+        app.messages("orders")
+            .iter()
+            .any(|own| own.starts_with(told))
+    });
+    app.down();
+    app.up();
+    app.done_in("orders", &row("three"));
+    assert_eq!(
+        bodies(&wait_taken(&app, "points", 3)),
+        ["one", "two", "three"]
+    );
+}
+
+#[test]
+fn rows_of_an_outbox_in_sqlite_are_pushed_once() {
+    let table = "CREATE TABLE outbox (id INTEGER PRIMARY KEY AUTOINCREMENT, topic TEXT NOT NULL,
+        key TEXT, value BLOB, headers TEXT, published_at TEXT)";
+    rows_come_once("sqlite", table, sqlite);
+}
+
+#[test]
+fn rows_of_an_outbox_in_postgres_are_pushed_once() {
+    let table = "CREATE TABLE outbox (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+        topic text NOT NULL, key text, value bytea, headers jsonb, published_at timestamptz)";
+    rows_come_once("postgres", table, psql);
+}
+
+#[test]
+fn an_outbox_without_a_database_is_a_mistake() {
+    let app = shop();
+    app.service("orders")
+        .table("[outbox]\ntable = \"a b\"")
+        .write();
+    let said = app.cli(&["check"]).ended(3);
+    for part in [
+        "has no database with tables",
+        "publishes to no topic",
+        "`table` of the outbox",
+    ] {
+        holds(&said.err, part);
+    }
+}
+
+#[test]
+fn a_job_runs_once_and_tells_how_it_ended() {
+    let app = orders_and_points("");
+    app.up();
+    let ask = || {
+        app.exchange(
+            "POST /orders/events/jobs/placed HTTP/1.1\r\nHost: t\r\nIdempotency-Key: k\r\nContent-Length: 1\r\n\r\nx",
+        )
+        .has(202)
+        .json()
+    };
+    let job = ask();
+    let path = format!("/orders/events/jobs/{}", job["id"].as_str().unwrap());
+    let done = || app.get(&path).has(200).json();
+    until("it is done", || done()["state"] == "done");
+    assert_eq!(done()["attempts"], 1);
+    assert_eq!(ask()["id"], job["id"]);
+    app.down();
+    app.up();
+    assert_eq!(
+        (&ask()["id"], &done()["state"]),
+        (&job["id"], &"done".into())
+    );
+    let all = wait_taken(&app, "points", 1);
+    assert_eq!(bodies(&all), ["x"]);
+    assert_eq!(all[0]["fields"]["ce-id"], job["id"]);
+}
