@@ -315,38 +315,62 @@ fn a_pipeline_gives_each_record_one_answer_although_the_node_is_killed() {
     up.ended();
 }
 
-/// Another application's broker is the Kafka of this one; it takes the account of `market` only.
-#[test]
-fn an_application_may_have_a_kafka_of_its_own() {
+/// An application whose topics live at this port; `login` as TOML.
+fn elsewhere(app: &App, port: u16, login: &str) {
+    let text = app.read("atoll.toml");
+    let (before, _) = text.split_once("[events]").unwrap();
+    let kafka = format!("[events]\nkafka = \"127.0.0.1:{port}\"\n{login}");
+    app.write("atoll.toml", &format!("{before}{kafka}"));
+}
+
+/// An application whose broker the others take for their Kafka. `more`: of `[events]`.
+fn kafka(port: u16, more: &str) -> App {
     let home = App::new();
-    let port = free_port();
     let text = home.read("atoll.toml");
-    let events = format!("[events]\nlisten = \"127.0.0.1:{port}\"\nopen = false\n");
+    let events = format!("[events]\nlisten = \"127.0.0.1:{port}\"\n{more}\n");
     home.write(
         "atoll.toml",
         &format!("{text}{events}[topics.placed]\npartitions = 2\n"),
     );
-    let topics = r#"["placed", "credited", "dead.points.placed"]"#;
     home.service("market")
         .route("/market/**")
-        .table(&format!("[publish]\ntopics = {topics}"))
-        .table("[[subscribe]]\ntopic = \"placed\"\n[[subscribe]]\ntopic = \"credited\"\n[[subscribe]]\ntopic = \"dead.points.placed\"")
+        .table("[publish]\ntopics = [\"placed\"]")
         .write();
     home.up();
-    let password = home.done_in("market", "echo $KAFKA_SASL_PASSWORD");
+    home
+}
 
-    let app = orders_and_points(
-        "output = \"credited\"\n[subscribe.retry]\nattempts = 2\ndelay = \"10ms\"\n[publish]\ntopics = [\"credited\"]",
-    );
-    let text = app.read("atoll.toml");
-    let (before, _) = text.split_once("[events]").unwrap();
-    let kafka = format!(
-        "[events]\nkafka = \"127.0.0.1:{port}\"\n[events.sasl]\nmechanism = \"scram-sha-256\"\nuser = \"market\"\npassword_file = \"secret\"\n"
-    );
-    app.write("atoll.toml", &format!("{before}{kafka}"));
+#[test]
+fn a_kafka_of_ones_own_is_logged_in_to() {
+    let port = free_port();
+    let home = kafka(port, "open = false");
+    let password = home.done_in("market", "echo $KAFKA_SASL_PASSWORD");
+    let app = shop();
+    app.service("orders")
+        .route("/orders/**")
+        .table("[publish]\ntopics = [\"placed\"]")
+        .write();
+    let login = "[events.sasl]\nmechanism = \"scram-sha-256\"\nuser = \"market\"\npassword_file = \"secret\"\n";
+    elsewhere(&app, port, login);
     app.write("secret", "wrong\n");
     holds(&app.try_up().ended(1).err, "Kafka cannot be reached");
     app.write("secret", &password);
+    app.up();
+    publish(&app, "topics/placed", "text/plain", "1").has(201);
+    let told = home
+        .cli(&["--json", "events", "tail", "placed"])
+        .succeeded();
+    holds(&told.out, "\"value\":\"1\"");
+}
+
+#[test]
+fn an_application_may_have_a_kafka_of_its_own() {
+    let port = free_port();
+    let home = kafka(port, "");
+    let app = orders_and_points(
+        "output = \"credited\"\n[subscribe.retry]\nattempts = 2\ndelay = \"10ms\"\n[publish]\ntopics = [\"credited\"]",
+    );
+    elsewhere(&app, port, "");
     app.up();
     app.write(".atoll/data/points/refused", "bad");
     for body in ["1", "bad", "2"] {
