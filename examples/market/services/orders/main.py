@@ -15,7 +15,6 @@ import re
 import secrets
 import threading
 from dataclasses import asdict
-from urllib.parse import quote
 
 import store
 from order import Line, Order, Refused
@@ -157,17 +156,14 @@ def settled(request, body):
         order = store.settle(event, id, lambda order: [placed(request, order)])
     except store.Unknown as error:  # a second try would find no other answer
         raise Problem(422, f"there is no order {id}") from error
-    wake.set()
     return 200, {"order": order.id, "state": order.state}
 
 
 def cancel(request, order):
-    debts = [refund(request, order)]
-    if order.state == "paid":
-        debts.append(publish(request, "orders.cancelled", order))
+    news = [publish(request, "orders.cancelled", order)] if order.state == "paid" else []
     if order.state != "cancelled":  # cancelling twice is cancelling
         try:
-            store.move(order, "cancelled", debts=debts)
+            store.move(order, "cancelled", debts=[refund(request, order)], news=news)
         except (Refused, store.Conflict) as error:
             raise Problem(409, str(error) or "this order is being worked on") from error
         wake.set()
@@ -180,12 +176,10 @@ def placed(request, order):
 
 
 def publish(request, topic, order):
-    """An event is a debt like others, to be paid at EVENTS_URL. The debt's key makes it one event
-    there, however often it is sent; the event's key is the customer."""
+    """A row for the outbox. Its key is the customer: what happens to one of them stays in order."""
     body = {"order": order.id, "customer": order.user, "total_cents": order.total_cents,
             "points": order.points}
-    path = f"/topics/{topic}?key={quote(order.user)}"
-    return f"{order.id}:{topic}", "events", path, body, request.traceparent
+    return topic, order.user, body, request.traceparent
 
 
 def refund(request, order):

@@ -1,9 +1,9 @@
 """Orders in SQLite, with what this service still owes to others, and what it has heard from them.
 
-Debts are the answer to "the order is paid, and then nobody can be told": the debt is written in the
-same transaction as the order's state, so one can't exist without the other, and somebody pays it
-later, as often as it takes. Whoever is called must bear repetition; that is why every debt has a
-key.
+The outbox is the answer to "the order is paid, and then nobody can be told": what happened is
+written in the same transaction as the order's state, so one can't exist without the other, and the
+platform publishes it from here, once. Debts are the same for calls: somebody pays them later, as
+often as it takes. Whoever is called must bear repetition; that is why every debt has a key.
 
 The inbox is the same for what comes in. An event may come twice: its id is written in the same
 transaction as what it causes, so it causes it once.
@@ -32,6 +32,11 @@ CREATE TABLE IF NOT EXISTS debts (
     traceparent TEXT NOT NULL,          -- so that even a late call belongs to its trace
     tries INTEGER NOT NULL DEFAULT 0, due REAL NOT NULL DEFAULT 0
 );
+CREATE TABLE IF NOT EXISTS outbox (      -- as docs/events-outbox.md has it; [outbox] in service.toml
+    id INTEGER PRIMARY KEY AUTOINCREMENT, topic TEXT NOT NULL, key TEXT, value BLOB, headers TEXT,
+    created TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now')), published_at TEXT
+);
+CREATE INDEX IF NOT EXISTS outbox_unpublished ON outbox (id) WHERE published_at IS NULL;
 CREATE TABLE IF NOT EXISTS inbox (
     source TEXT NOT NULL, id TEXT NOT NULL,     -- only together they are unique, says CloudEvents
     received_at REAL NOT NULL,
@@ -103,14 +108,14 @@ def add(order, key, request):
         raise Conflict from error
 
 
-def move(order, state, failure="", debts=()):
+def move(order, state, failure="", debts=(), news=()):
     """Changes the order's state and writes down what follows from it, together or not at all."""
     with transaction() as db:
-        change(db, order, state, failure, debts)
+        change(db, order, state, failure, debts, news)
 
 
-def settle(event, id, debts):
-    """Makes the order `paid`, with the debts that `debts(order)` gives, because an event says so.
+def settle(event, id, news):
+    """Makes the order `paid`, and tells the news that `news(order)` gives, because an event says so.
 
     Once for each event. An order that has failed or was cancelled meanwhile stays so: whoever did
     that has asked for the money back already.
@@ -123,11 +128,11 @@ def settle(event, id, debts):
         sql = "INSERT OR IGNORE INTO inbox VALUES (?, ?, ?)"
         is_new = db.execute(sql, (*event, time.time())).rowcount == 1
         if is_new and order.state == "placed":
-            change(db, order, "paid", debts=debts(order))
+            change(db, order, "paid", news=news(order))
         return order
 
 
-def change(db, order, state, failure="", debts=()):
+def change(db, order, state, failure="", debts=(), news=()):
     before = order.state
     order.move(state, failure)
     sql = "UPDATE orders SET state = ?, failure = ? WHERE id = ? AND state = ?"
@@ -136,6 +141,10 @@ def change(db, order, state, failure="", debts=()):
     for key, dependency, path, body, traceparent in debts:
         sql = "INSERT INTO debts (key, dependency, path, body, traceparent) VALUES (?, ?, ?, ?, ?)"
         db.execute(sql, (key, dependency, path, json.dumps(body), traceparent))
+    for topic, key, body, traceparent in news:
+        headers = {"content-type": "application/json", "traceparent": traceparent}
+        sql = "INSERT INTO outbox (topic, key, value, headers) VALUES (?, ?, ?, ?)"
+        db.execute(sql, (topic, key, json.dumps(body), json.dumps(headers)))
 
 
 def debts():
