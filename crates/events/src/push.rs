@@ -48,6 +48,9 @@ struct Running {
     control: mpsc::Sender<Control>,
 }
 
+/// Up to so many records are counted one by one.
+const COUNTED_MAX: i64 = 100_000;
+const COUNTED_BYTES: usize = 1 << 20;
 /// Questions and orders to one subscription wait here.
 const CONTROLS_MAX: usize = 64;
 
@@ -235,11 +238,35 @@ impl Pushes {
             let ends = bus.ends(topic, partition).await?;
             let from = bus.offset_at(topic, partition, time).await?;
             let from = from.unwrap_or(ends.end).max(ends.start);
-            count += u64::try_from(ends.end - from).unwrap_or(0);
+            count += self.count(topic, partition, from, ends.end).await?;
             offsets.push((partition, from));
         }
         let sent = control.send(Control::Rewind(offsets)).await;
         sent.map_err(|_| none())?;
+        Ok(count)
+    }
+
+    /// How many records lie between two offsets. Marks of transactions are none; of very many, nobody
+    /// wants to know the number so well that all of them should be read.
+    async fn count(
+        &self,
+        topic: &str,
+        partition: i32,
+        from: i64,
+        end: i64,
+    ) -> Result<u64, BusError> {
+        if end - from > COUNTED_MAX {
+            return Ok(u64::try_from(end - from).unwrap_or(0));
+        }
+        let (mut at, mut count) = (from, 0);
+        while at < end {
+            let chunk = self.0.bus.read(topic, partition, at, COUNTED_BYTES).await?;
+            if chunk.next <= at {
+                break;
+            }
+            at = chunk.next;
+            count += chunk.records.len() as u64;
+        }
         Ok(count)
     }
 
