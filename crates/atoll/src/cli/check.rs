@@ -2,9 +2,11 @@
 
 use std::path::Path;
 
-use super::output::{GOOD, Output};
+use atoll_broker::config::Durability;
+
+use super::output::{GOOD, Output, WARN};
 use super::{Client, Failure, SchemaFile};
-use crate::manifest;
+use crate::manifest::{self, Application};
 
 pub(super) fn run(dir: &Path, out: &Output) -> Result<(), Failure> {
     let application = manifest::load(dir).map_err(Failure::Manifest)?;
@@ -13,9 +15,13 @@ pub(super) fn run(dir: &Path, out: &Output) -> Result<(), Failure> {
     if !report.is_empty() {
         return Err(Failure::Manifest(report));
     }
+    let warnings = warnings(&application);
     if out.json {
-        out.json_line(&serde_json::json!({ "mistakes": [] }));
+        out.json_line(&serde_json::json!({ "mistakes": [], "warnings": warnings }));
         return Ok(());
+    }
+    for warning in &warnings {
+        out.say(format!("{WARN}warning:{WARN:#} {warning}"));
     }
     let services = application.services.len();
     let routes: usize = application
@@ -33,6 +39,17 @@ pub(super) fn run(dir: &Path, out: &Output) -> Result<(), Failure> {
         "{GOOD}✓{GOOD:#} {name}: {services} services, {routes} routes, {needs} dependencies; no mistakes"
     ));
     Ok(())
+}
+
+/// What is allowed, and somebody should know of.
+fn warnings(application: &Application) -> Vec<String> {
+    let topics = application.file.topics.iter();
+    let in_memory = topics.filter(|(_, own)| own.durability == Durability::Memory);
+    in_memory
+        .map(|(name, _)| {
+            format!("records of the topic {name} are acknowledged before they are on disk (`durability = \"memory\"`): a power failure loses the last ones")
+        })
+        .collect()
 }
 
 /// Whether a node runs here.

@@ -416,6 +416,23 @@ fn an_application_may_have_a_kafka_of_its_own() {
     assert_eq!(answers, expected);
 }
 
+#[test]
+fn a_topic_that_may_lose_records_is_warned_of() {
+    let app = orders_and_points("");
+    let text = app.read("atoll.toml");
+    app.write(
+        "atoll.toml",
+        &format!("{text}[topics.placed]\ndurability = \"memory\"\n"),
+    );
+    let said = app.cli(&["check"]).succeeded();
+    holds(
+        &said.err,
+        "records of the topic placed are acknowledged before they are on disk",
+    );
+    let told = app.cli(&["--json", "check"]).succeeded().json();
+    assert_eq!(told["warnings"].as_array().unwrap().len(), 1);
+}
+
 const STRICT: &str =
     r#"{"type":"object","required":["order"],"properties":{"order":{"type":"integer"}}}"#;
 const MORE: &str = r#"{"type":"object","required":["order"],"properties":{"order":{"type":"integer"},"note":{"type":"string"}}}"#;
