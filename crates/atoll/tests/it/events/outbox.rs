@@ -129,3 +129,95 @@ fn a_job_runs_once_and_tells_how_it_ended() {
     assert_eq!(bodies(&all), ["x"]);
     assert_eq!(all[0]["fields"]["ce-id"], job["id"]);
 }
+
+/// The values of a topic.
+fn values(app: &App, topic: &str) -> Vec<String> {
+    let told = app.cli(&["--json", "events", "tail", topic, "-n", "100000"]);
+    let lines = told.succeeded().out;
+    let value = |line: &str| {
+        let record: Value = serde_json::from_str(line).unwrap();
+        record["value"].as_str().unwrap().to_owned()
+    };
+    lines.lines().map(value).collect()
+}
+
+#[test]
+fn rows_are_published_once_and_in_order_although_the_node_is_killed() {
+    const ROWS: usize = 4000;
+    let app = with_outbox("sqlite");
+    let mut up = app.up_in_foreground(&[]);
+    until("orders", || app.view("orders")["state"] == "ready");
+    let rows = format!(
+        "CREATE TABLE outbox (id INTEGER PRIMARY KEY AUTOINCREMENT, topic TEXT NOT NULL, key TEXT,
+             value BLOB, headers TEXT, published_at TEXT);
+         WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i + 1 < {ROWS})
+             INSERT INTO outbox (topic, key, value) SELECT 'placed', 'k', i FROM n;"
+    );
+    app.done_in("orders", &sqlite(&rows));
+    for round in 1..4 {
+        eventually("some rows", || {
+            let count = values(&app, "placed").len();
+            if count >= ROWS / 5 * round {
+                Ok(())
+            } else {
+                Err(count.to_string())
+            }
+        });
+        kill(up.pid(), Signal::KILL);
+        up.ended();
+        drop(up);
+        up = app.up_in_foreground(&[]);
+    }
+    let all = eventually("all rows", || {
+        let all = values(&app, "placed");
+        if all.len() >= ROWS {
+            Ok(all)
+        } else {
+            Err(all.len().to_string())
+        }
+    });
+    let expected: Vec<String> = (0..ROWS).map(|number| number.to_string()).collect();
+    assert_eq!(all, expected);
+    up.signal(Signal::TERM);
+    up.ended();
+}
+
+#[test]
+fn jobs_are_done_although_the_node_is_killed() {
+    let app = orders_and_points("");
+    let mut up = app.up_in_foreground(&[]);
+    until("points", || app.view("points")["state"] == "ready");
+    let ask = |number: usize| {
+        app.exchange(&format!(
+            "POST /orders/events/jobs/placed HTTP/1.1\r\nHost: t\r\nIdempotency-Key: {number}\r\nContent-Length: 1\r\n\r\nx"
+        ))
+        .has(202)
+        .json()["id"]
+            .as_str()
+            .unwrap()
+            .to_owned()
+    };
+    let mut jobs: Vec<String> = (0..20).map(ask).collect();
+    kill(up.pid(), Signal::KILL);
+    up.ended();
+    drop(up);
+    up = app.up_in_foreground(&[]);
+    until("orders", || app.view("orders")["state"] == "ready");
+    // Asked again with the same keys, they are the same jobs.
+    let again: Vec<String> = (0..20).map(ask).collect();
+    assert_eq!(again, jobs);
+    jobs.push(ask(20));
+    for job in &jobs {
+        until("a job is done", || {
+            app.get(&format!("/orders/events/jobs/{job}"))
+                .has(200)
+                .json()["state"]
+                == "done"
+        });
+    }
+    // One that was under way when the node died may have run once more.
+    let runs = taken(&app, "points").len();
+    assert!((21..=21 + 16).contains(&runs), "{runs}");
+    up.signal(Signal::TERM);
+    up.ended();
+}
