@@ -9,6 +9,7 @@ pub mod client;
 pub mod dead;
 pub mod events;
 pub mod keys;
+mod lines;
 mod logs;
 mod metrics;
 mod problem;

@@ -2,8 +2,26 @@
 //!
 //! All who publish must agree on it: a key whose records lie in two partitions has lost its order.
 
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// Spreads records over partitions: those of a key to one, those without to all in turns.
+#[derive(Debug, Default)]
+pub struct Spread(AtomicU32);
+
+impl Spread {
+    /// The partition of a record, of `count`.
+    pub fn choose(&self, key: Option<&[u8]>, count: i32) -> i32 {
+        let count = u32::try_from(count).unwrap_or(1).max(1);
+        let chosen = match key {
+            Some(key) => murmur2(key) & 0x7fff_ffff,
+            None => self.0.fetch_add(1, Ordering::Relaxed),
+        };
+        i32::try_from(chosen % count).unwrap_or(0)
+    }
+}
+
 /// Austin Appleby's MurmurHash2 with the seed of Kafka's Java client, by which it spreads keys.
-pub fn murmur2(key: &[u8]) -> u32 {
+fn murmur2(key: &[u8]) -> u32 {
     const M: u32 = 0x5bd1_e995;
     let length = u32::try_from(key.len()).unwrap_or(u32::MAX);
     let mut hash = 0x9747_b28c ^ length;

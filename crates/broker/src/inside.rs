@@ -5,12 +5,11 @@
 //! changes from one way to the other finds its keys where they were.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use atoll_base::Timestamp;
-use atoll_base::hash::murmur2;
+use atoll_base::hash::Spread;
 use atoll_store::log::Header;
 use bytes::Bytes;
 use kafka_protocol::error::ResponseError;
@@ -20,8 +19,8 @@ use crate::catalog::Topic;
 use crate::config::TopicConfig;
 use crate::groups::Committer;
 use crate::journal::Committed;
-use crate::partition::{Fetched, Partition, section};
-use crate::records::{self, BatchBuilder, NewRecord, Options, Record, outcome_of};
+use crate::partition::{Fetched, Partition, mark_of, section};
+use crate::records::{self, BatchBuilder, NewRecord, Options, Record};
 use crate::transactions::TransactionError;
 use crate::txn::{self, Outcome, Producer};
 use crate::{Broker, Error};
@@ -35,8 +34,7 @@ struct Shared {
     broker: Broker,
     /// Who writes in the transactions of a group.
     writers: Mutex<HashMap<String, Arc<tokio::sync::Mutex<Option<Writer>>>>>,
-    /// Records without a key go to the partitions in turns.
-    turn: AtomicU32,
+    spread: Spread,
 }
 
 #[derive(Debug)]
@@ -90,7 +88,7 @@ impl Inside {
         Self(Arc::new(Shared {
             broker,
             writers: Mutex::default(),
-            turn: AtomicU32::new(0),
+            spread: Spread::default(),
         }))
     }
 
@@ -330,23 +328,16 @@ impl Inside {
         let mut sorted = Batches::new();
         for (place, record) in records.iter().enumerate() {
             let topic = self.topic(&record.topic)?;
-            let index = self.partition_of(&topic, record);
+            let index = record.partition.unwrap_or_else(|| {
+                let count = i32::try_from(topic.partitions.len()).unwrap_or(i32::MAX);
+                self.0.spread.choose(record.key.as_deref(), count)
+            });
             let partition = topic.partition(index);
             let partition = partition.ok_or_else(|| Error::NoTopic(record.topic.to_string()))?;
             let own = sorted.entry((Arc::clone(&topic.name), index));
             own.or_insert_with(|| (Vec::new(), partition)).0.push(place);
         }
         Ok(sorted)
-    }
-
-    fn partition_of(&self, topic: &Topic, record: &Outgoing) -> i32 {
-        let count = u32::try_from(topic.partitions.len()).unwrap_or(1).max(1);
-        let chosen = match (record.partition, &record.key) {
-            (Some(partition), _) => return partition,
-            (None, Some(key)) => (murmur2(key) & 0x7fff_ffff) % count,
-            (None, None) => self.0.turn.fetch_add(1, Ordering::Relaxed) % count,
-        };
-        i32::try_from(chosen).unwrap_or(0)
     }
 
     /// As many records in one batch as the topic takes.
@@ -427,7 +418,7 @@ fn unpack(partition: &Partition, from: i64, fetched: Fetched, bytes_max: usize) 
         }
         part.next = header.next_offset();
         if header.is_control() {
-            if is_abort(&header, &batch) {
+            if mark_of(&header, &batch) == Some(Outcome::Abort) {
                 aborted.remove(&header.producer_id);
             }
             continue;
@@ -462,16 +453,6 @@ fn unpack(partition: &Partition, from: i64, fetched: Fetched, bytes_max: usize) 
 fn weight(record: &Record) -> usize {
     let length = |field: &Option<Bytes>| field.as_ref().map_or(0, Bytes::len);
     length(&record.key) + length(&record.value) + RECORD_OVERHEAD
-}
-
-fn is_abort(header: &Header, batch: &Bytes) -> bool {
-    let read = records::read(
-        &section(header, batch),
-        crate::partition::UNPACKED_BYTES_MAX,
-    );
-    let mark = read.ok().and_then(|mut records| records.next()?.ok());
-    let outcome = mark.and_then(|record| outcome_of(&record).ok().flatten());
-    outcome == Some(Outcome::Abort)
 }
 
 fn invalid(error: &records::RecordsError) -> Error {

@@ -428,10 +428,7 @@ impl State {
             control: header.is_control(),
         });
         if header.is_control() {
-            let read = records::read(&section(header, batch), UNPACKED_BYTES_MAX);
-            let mark = read.ok().and_then(|mut records| records.next()?.ok());
-            let outcome = mark.and_then(|record| outcome_of(&record).ok().flatten());
-            if let Some(outcome) = outcome {
+            if let Some(outcome) = mark_of(header, batch) {
                 self.open
                     .end(header.producer_id, outcome, header.base_offset);
             }
@@ -443,6 +440,13 @@ impl State {
 
 /// The records of one batch may take so much memory.
 pub const UNPACKED_BYTES_MAX: usize = 64 << 20;
+
+/// How a transaction ended, by the mark in a control batch; none if it is another mark.
+pub(crate) fn mark_of(header: &Header, batch: &Bytes) -> Option<Outcome> {
+    let read = records::read(&section(header, batch), UNPACKED_BYTES_MAX);
+    let mark = read.ok()?.next()?.ok()?;
+    outcome_of(&mark).ok().flatten()
+}
 
 /// What `records` needs of a batch.
 pub fn section(header: &Header, batch: &Bytes) -> Section {

@@ -11,12 +11,11 @@
 mod kept;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use atoll_base::Timestamp;
-use atoll_base::hash::murmur2;
+use atoll_base::hash::Spread;
 use atoll_store::{Migration, Sql};
 use bytes::Bytes;
 use futures_util::FutureExt as _;
@@ -89,7 +88,7 @@ pub struct KafkaBus {
     partitions: Mutex<HashMap<At, Arc<PartitionClient>>>,
     /// How many partitions topics have, as was last seen.
     counts: Mutex<HashMap<String, i32>>,
-    turn: AtomicU32,
+    spread: Spread,
     sending: tokio::sync::Mutex<()>,
 }
 
@@ -145,7 +144,7 @@ impl KafkaBus {
             schemas,
             partitions: Mutex::default(),
             counts: Mutex::default(),
-            turn: AtomicU32::new(0),
+            spread: Spread::default(),
             sending: tokio::sync::Mutex::default(),
         })
     }
@@ -312,7 +311,9 @@ impl KafkaBus {
         let total = records.len();
         for (number, record) in records.into_iter().enumerate() {
             let count = self.count(&record.topic).await?;
-            let place = (Arc::clone(&record.topic), self.choose(count, &record));
+            let chosen = || self.spread.choose(record.key.as_deref(), count);
+            let index = record.partition.unwrap_or_else(chosen);
+            let place = (Arc::clone(&record.topic), index);
             sorted.entry(place).or_default().push((number, record));
         }
         let mut places = vec![None; total];
@@ -343,16 +344,6 @@ impl KafkaBus {
             }
         }
         Ok(places.into_iter().flatten().collect())
-    }
-
-    fn choose(&self, count: i32, record: &NewRecord) -> i32 {
-        let most = u32::try_from(count).unwrap_or(1).max(1);
-        let chosen = match (record.partition, &record.key) {
-            (Some(partition), _) => return partition,
-            (None, Some(key)) => (murmur2(key) & 0x7fff_ffff) % most,
-            (None, None) => self.turn.fetch_add(1, Ordering::Relaxed) % most,
-        };
-        i32::try_from(chosen).unwrap_or(0)
     }
 
     async fn keep(

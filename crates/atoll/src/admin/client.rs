@@ -217,3 +217,16 @@ fn parse<T: DeserializeOwned>(text: &[u8]) -> Result<T, CallError> {
 fn broken(error: &dyn std::fmt::Display) -> CallError {
     CallError::Broken(error.to_string())
 }
+
+/// Percent-encodes for a part of a path or for a query.
+pub fn escape(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            escaped.push(char::from(byte));
+        } else {
+            escaped.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    escaped
+}

@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 use utoipa::{IntoParams, ToSchema};
 
-use super::events::{Text, desk, line, ndjson, refused};
+use super::events::{Text, desk, refused};
+use super::lines::{line, ndjson};
 use super::types::Problem;
 use crate::node::Node;
 

@@ -7,16 +7,17 @@ use atoll_base::{ServiceName, Timestamp};
 use atoll_events::bus::{Bus, BusError, Ends};
 use atoll_events::record::{DELIVER_AT, Header, NewRecord, Record};
 use axum::Json;
-use axum::body::{Body, Bytes};
+use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
-use axum::http::{StatusCode, header};
-use axum::response::{IntoResponse as _, Response};
+use axum::http::StatusCode;
+use axum::response::Response;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 use utoipa::{IntoParams, ToSchema};
 
+use super::lines::{line, ndjson};
 use super::types::Problem;
 use crate::node::{Node, Topics};
 
@@ -343,22 +344,6 @@ pub(super) fn desk(node: &Node) -> Result<&Arc<Topics>, Problem> {
 
 pub(super) fn refused(detail: impl Into<String>) -> Problem {
     Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail)
-}
-
-/// Lines as they come.
-pub(super) fn ndjson(queue: mpsc::Receiver<Bytes>) -> Response {
-    let stream = futures_util::stream::unfold(queue, |mut queue| async move {
-        let bytes = queue.recv().await?;
-        Some((Ok::<_, std::convert::Infallible>(bytes), queue))
-    });
-    let kind = [(header::CONTENT_TYPE, "application/x-ndjson")];
-    (kind, Body::from_stream(stream)).into_response()
-}
-
-pub(super) fn line(value: &impl Serialize) -> Bytes {
-    let mut line = serde_json::to_vec(value).unwrap_or_default();
-    line.push(b'\n');
-    line.into()
 }
 
 async fn begin(

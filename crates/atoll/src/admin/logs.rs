@@ -3,15 +3,16 @@
 use std::sync::Arc;
 
 use atoll_base::{ServiceName, Timestamp, TraceId};
-use atoll_telemetry::{Hop, LogRecord, Query as LogQuery};
+use atoll_telemetry::{Hop, Query as LogQuery};
 use axum::Json;
-use axum::body::{Body, Bytes};
+use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
-use axum::http::{StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::http::StatusCode;
+use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use utoipa::IntoParams;
 
+use super::lines::{line, ndjson};
 use super::types::Problem;
 use crate::node::Node;
 
@@ -81,12 +82,7 @@ pub async fn logs(
             }
         });
     }
-    let stream = futures_util::stream::unfold(queue, |mut queue| async move {
-        let bytes = queue.recv().await?;
-        Some((Ok::<_, std::convert::Infallible>(bytes), queue))
-    });
-    let kind = [(header::CONTENT_TYPE, "application/x-ndjson")];
-    Ok((kind, Body::from_stream(stream)).into_response())
+    Ok(ndjson(queue))
 }
 
 /// The recent hops of a trace, oldest first: where the request went.
@@ -129,10 +125,4 @@ fn parse_trace(text: &str) -> Result<TraceId, Problem> {
 
 fn refused(why: &dyn std::fmt::Display) -> Problem {
     Problem::new(StatusCode::UNPROCESSABLE_ENTITY, why.to_string())
-}
-
-fn line(record: &LogRecord) -> Bytes {
-    let mut line = serde_json::to_vec(record).unwrap_or_default();
-    line.push(b'\n');
-    line.into()
 }

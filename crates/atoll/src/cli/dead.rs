@@ -8,9 +8,10 @@ use anyhow::Context as _;
 use atoll_base::ServiceName;
 use clap::{Args, Subcommand};
 
-use super::events::{escape, plain, stdin};
+use super::events::{plain, stdin};
 use super::output::{BAD, FAINT, GOOD, Output, STRONG, WARN, table};
 use super::{Client, Failure};
+use crate::admin::client::escape;
 use crate::admin::dead::{DropOrder, Edit, LetterView, LettersQuery, RedriveOrder, StepView};
 use crate::admin::events::Text;
 

@@ -9,6 +9,7 @@ use clap::{Args, Subcommand};
 use super::dead::{self, Dead};
 use super::output::{BAD, FAINT, GOOD, Output, STRONG, WARN, table};
 use super::{Client, Failure, moment};
+use crate::admin::client::escape;
 use crate::admin::events::{
     NewRecordView, PlaceView, ReaderView, RecordView, ReplayOrder, Replayed, Text, TopicView,
 };
@@ -296,18 +297,6 @@ pub(super) fn plain(text: &Text) -> String {
         Text::Plain(text) => text.clone(),
         Text::Bytes { base64 } => format!("base64:{base64}"),
     }
-}
-
-/// As a part of a path or a query.
-pub(super) fn escape(text: &str) -> String {
-    let bytes = text.bytes();
-    let parts = bytes.map(|byte| match byte {
-        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'.' | b'_' | b'-' => {
-            char::from(byte).to_string()
-        }
-        other => format!("%{other:02X}"),
-    });
-    parts.collect()
 }
 
 pub(super) fn stdin() -> Result<Vec<u8>, anyhow::Error> {

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::output::{BAD, FAINT, Output, WARN};
 use super::{Client, Failure, LogsArgs, moment};
+use crate::admin::client::escape;
 use crate::manifest::nearest;
 use crate::node::ServiceView;
 
@@ -245,17 +246,4 @@ fn tint(service: &str) -> Style {
     ];
     let sum: usize = service.bytes().map(usize::from).sum();
     TINTS[sum % TINTS.len()].on_default()
-}
-
-/// Percent-encodes for a query.
-fn escape(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            escaped.push(char::from(byte));
-        } else {
-            escaped.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    escaped
 }

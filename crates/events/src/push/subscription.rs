@@ -62,6 +62,8 @@ enum Done {
     Settled(Unkept, Result<(), BusError>),
     /// A pause after an error is over.
     Rested(i32),
+    /// Nothing follows from it.
+    Told,
 }
 
 /// What was to be kept.
@@ -229,7 +231,7 @@ impl Subscription {
                         }
                     }
                     let _ = answer.send(view);
-                    Done::Rested(-1)
+                    Done::Told
                 };
                 self.work.push(told.boxed());
             }
@@ -258,7 +260,7 @@ impl Subscription {
             self.reading.insert(partition, abort);
             let read = read.map(move |read| match read {
                 Ok(read) => Done::Read(partition, from, read),
-                Err(_aborted) => Done::Rested(-1),
+                Err(_aborted) => Done::Told,
             });
             self.work.push(read.boxed());
         }
@@ -303,6 +305,7 @@ impl Subscription {
                     .push(rest.map(move |()| Done::Rested(partition)).boxed());
             }
             Done::Rested(partition) => drop(self.reading.remove(&partition)),
+            Done::Told => {}
             Done::Answered(answered) => self.answered(*answered),
             Done::Settled(unkept, result) => self.settled(unkept, result),
         }
