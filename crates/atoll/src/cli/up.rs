@@ -103,9 +103,12 @@ async fn start(node: &Arc<Node>, socket: &Path, args: &UpArgs, out: &Output) -> 
     if args.watch {
         watch::spawn(node, *out).context("the folders cannot be watched")?;
     }
+    // Who asks meanwhile waits: otherwise a service would be seen whose deployment has not begun, and
+    // taken for one that is over.
+    node.start_services(args.build).await?;
     node.tasks()
         .spawn("admin", admin::serve(listener, Arc::clone(node)));
-    node.start_services(args.build).await
+    Ok(())
 }
 
 /// The signals that end the node.
