@@ -1,4 +1,4 @@
-"""Runs all suites of clients beside each other against one `atoll up`, then the crash loop against one of its own.
+"""Runs all suites of clients beside each other against one `atoll up`, then those that have one of their own.
 
     ATOLL=…/atoll python run.py [SUITE…]
 """
@@ -18,11 +18,17 @@ SUITES = {
     "aiokafka": [sys.executable, HERE / "suites/aiokafka_client.py"],
     "kcat": [sys.executable, HERE / "suites/kcat.py"],
     "cloudevents": [sys.executable, HERE / "suites/cloudevents_sdk.py"],
+    "opentelemetry": [sys.executable, HERE / "suites/opentelemetry_sdk.py"],
+    "opentelemetry-node": ["node", HERE / "node/opentelemetry.mjs"],
+    "prometheus": [sys.executable, HERE / "suites/prometheus.py"],
     "rdkafka": [os.environ.get("RDKAFKA", "")],
+    "tls": [sys.executable, HERE / "tls.py"],
+    "parquet": [sys.executable, HERE / "parquet.py"],
+    "openapi": [sys.executable, HERE / "openapi.py"],
     "crash": [sys.executable, HERE / "crash.py"],
 }
 # They wait more than they work: most of the time is sessions of dead members that have to end.
-TOGETHER = ["librdkafka", "kafka-python", "aiokafka", "kcat", "cloudevents", "rdkafka"]
+TOGETHER = ["librdkafka", "kafka-python", "aiokafka", "kcat", "cloudevents", "opentelemetry", "opentelemetry-node", "prometheus", "rdkafka"]
 
 
 def main():
@@ -34,7 +40,7 @@ def main():
         node = Node(os.environ["ATOLL"])
         try:
             node.up()
-            environment = {**os.environ, **node.account(), "EDGE": node.edge}
+            environment = {**os.environ, **node.account(), **node.telemetry(), **node.console(), "EDGE": node.edge}
             running = {name: start(SUITES[name] + [node.address], environment) for name in together}
             failed += [name for name, process in running.items() if not ended_well(name, process)]
             if failed:
@@ -42,13 +48,16 @@ def main():
         finally:
             node.down()
             node.remove()
-    if "crash" in wanted and not ended_well("crash", start(SUITES["crash"], os.environ)):
-        failed.append("crash")
+    for name in ["tls", "parquet", "openapi", "crash"]:
+        if name in wanted and not ended_well(name, start(SUITES[name], os.environ)):
+            failed.append(name)
     print(f"{len(wanted)} suites in {time.monotonic() - begun:.0f}s; failed: {', '.join(failed) or 'none'}")
     sys.exit(bool(failed))
 
 
 def start(command, environment):
+    # The suites that share a node have what those with one of their own have.
+    environment = {**environment, "PYTHONPATH": str(HERE)}
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 

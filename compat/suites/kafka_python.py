@@ -1,12 +1,25 @@
 """kafka-python: all in Python, a protocol implementation of its own."""
 
+import os
+import sys
+from pathlib import Path
+
 import suite
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, OffsetAndMetadata, TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType, OffsetSpec
 from kafka.consumer.subscription_state import ConsumerRebalanceListener
 from kafka.coordinator.assignors.range import RangePartitionAssignor
-from kafka.errors import KafkaError, ProducerFencedError, TopicAlreadyExistsError, TopicAuthorizationFailedError
+from kafka.errors import (
+    KafkaError,
+    ProducerFencedError,
+    TopicAlreadyExistsError,
+    TopicAuthorizationFailedError,
+    TransactionalIdNotFoundError,
+)
 from suite import check, name
+
+sys.path.append(str(Path(__file__).parent.parent))
+from node import Node  # noqa: E402
 
 
 def admin(address, later):
@@ -183,6 +196,44 @@ def topics_are_made_changed_and_deleted(address, later):
 
 
 @check
+def a_compacted_topic_keeps_the_last_committed_record_of_each_key(address, later):
+    own = topic(address, later, **{"cleanup.policy": "compact", "segment.ms": "1", "delete.retention.ms": "0"})
+    producer = KafkaProducer(bootstrap_servers=address, transactional_id=name("transaction"))
+    later.callback(producer.close, 0)
+    producer.init_transactions()
+    for value, end in [(b"1", "commit"), (b"2", "commit"), (b"3", "abort")]:
+        producer.begin_transaction()
+        for key in range(5):
+            producer.send(own, value, key=b"k%d" % key)
+        producer.flush(suite.PATIENCE)
+        getattr(producer, f"{end}_transaction")()
+    place = TopicPartition(own, 0)
+
+    def whole(isolation):
+        consumer = KafkaConsumer(bootstrap_servers=address, isolation_level=isolation)
+        consumer.assign([place])
+        consumer.seek_to_beginning(place)
+        end, read = consumer.end_offsets([place])[place], []
+
+        def at_the_end():
+            for records in consumer.poll(1000).values():
+                read.extend((record.key, record.value) for record in records)
+            return consumer.position(place) >= end
+
+        suite.until("the end", at_the_end)
+        times = consumer.offsets_for_times({place: 1})
+        consumer.close()
+        return read, times[place].offset
+
+    expected = [(b"k%d" % key, b"2") for key in range(5)]
+    # Also a reader of everything does not find what was aborted. The mark of the first transaction, at 5, stays
+    # longer than its records; then the first that there is is at 6.
+    suite.until("the last records only", lambda: whole("read_uncommitted")[0] == expected)
+    read, first = whole("read_committed")
+    assert (read, first in (5, 6)) == (expected, True), (read, first)
+
+
+@check
 def groups_and_offsets_are_listed_moved_and_deleted(address, later):
     client, own, group = admin(address, later), topic(address, later), name("group")
     publish(address, [b"x"] * 10, own)
@@ -205,6 +256,130 @@ def groups_and_offsets_are_listed_moved_and_deleted(address, later):
     assert place not in client.list_group_offsets(group)[group]
     client.delete_groups([group])
     assert group not in str(client.list_groups())
+
+
+def reader_of(address, later, places):
+    """A consumer that reads these partitions from their beginning."""
+    consumer = KafkaConsumer(bootstrap_servers=address, auto_offset_reset="earliest", fetch_max_wait_ms=100)
+    later.callback(consumer.close)
+    consumer.assign(places)
+    consumer.seek_to_beginning(*places)
+    return consumer
+
+
+def session_of(consumer):
+    """The number of the session of Fetch that the consumer has at the one node, and its epoch."""
+    known = consumer._fetcher._session_handlers.values()
+    at = [(own.next_metadata.session_id, own.next_metadata.epoch) for own in known]
+    return at[0] if at else (0, 0)
+
+
+def read_values(consumer, values):
+    """Reads these, in any order, and nothing else."""
+    read = [record.value for record in read_of(consumer, len(values))]
+    assert sorted(read) == sorted(values), f"{read} instead of {values}"
+
+
+@check
+def one_session_of_fetch_goes_through_all_that_a_consumer_does(address, later):
+    own, second = topic(address, later, 40), topic(address, later, 3)
+    places = [TopicPartition(own, partition) for partition in range(40)]
+    consumer = reader_of(address, later, places)
+    producer = KafkaProducer(bootstrap_servers=address)
+    later.callback(producer.close)
+
+    def send(to, *partitions):
+        values = [os.urandom(8) for _ in partitions]
+        sent = [producer.send(to, value, partition=at) for value, at in zip(values, partitions)]
+        [future.get(suite.PATIENCE) for future in sent]
+        return values
+
+    # The answer to the first request makes the session; from the second on it is used.
+    suite.until("a session", lambda: consumer.poll(200) or session_of(consumer)[1] > 1)
+    session, begun = session_of(consumer)
+    assert session != 0
+    # Many partitions, of which few have records.
+    for _ in range(5):
+        read_values(consumer, send(own, 3, 17, 39))
+    again = send(own, 5)
+    read_values(consumer, again)
+    consumer.pause(places[3])
+    held = send(own, 3, 3)
+    read_values(consumer, send(own, 4, 5))
+    consumer.resume(places[3])
+    read_values(consumer, held)
+    consumer.seek(places[5], 0)
+    at_five = read_of(consumer, 2)
+    assert [(record.partition, record.offset) for record in at_five] == [(5, 0), (5, 1)]
+    assert at_five[0].value == again[0]
+    # A topic more, and most of the other less.
+    kept = [places[3], places[4]]
+    more = [TopicPartition(second, partition) for partition in range(3)]
+    at = {place: consumer.position(place) for place in kept}
+    consumer.assign(kept + more)
+    consumer.seek_to_beginning(*more)
+    for place, offset in at.items():
+        consumer.seek(place, offset)
+    send(own, 5)
+    read_values(consumer, send(own, 3) + send(second, 0, 2))
+    assert consumer.poll(300) == {}
+    assert session_of(consumer)[0] == session, "the session was lost on the way"
+    assert session_of(consumer)[1] > begun + 10, session_of(consumer)
+
+
+@check
+def a_session_of_fetch_that_is_lost_is_made_anew(_address, later):
+    node = Node(os.environ["ATOLL"])
+    later.callback(node.remove)
+    later.callback(node.down)
+    node.up()
+    own = topic(node.address, later, 2)
+    places = [TopicPartition(own, partition) for partition in range(2)]
+    consumer = reader_of(node.address, later, places)
+    publish(node.address, [b"1", b"2"], own, 2)
+    read_values(consumer, [b"1", b"2"])
+    suite.until("a session", lambda: consumer.poll(200) or session_of(consumer)[1] > 1)
+    before = session_of(consumer)[0]
+    node.kill()
+    node.up()
+    publish(node.address, [b"3", b"4"], own, 2)
+    read_values(consumer, [b"3", b"4"])
+    suite.until("a session", lambda: consumer.poll(200) or session_of(consumer)[1] > 1)
+    assert session_of(consumer)[0] not in (0, before)
+    publish(node.address, [b"5"], own)
+    read_values(consumer, [b"5"])
+
+
+@check
+def transactions_producers_and_sizes_are_described(address, later):
+    client, own, named = admin(address, later), topic(address, later), name("transaction")
+    producer = KafkaProducer(bootstrap_servers=address, transactional_id=named)
+    later.callback(producer.close, 0)
+    producer.init_transactions()
+    producer.begin_transaction()
+    producer.send(own, b"x" * 1000, partition=0).get(suite.PATIENCE)
+    described = client.describe_transactions([named])[named]
+    assert (described.state.value, described.topic_partitions) == ("Ongoing", {TopicPartition(own, 0)}), described
+    listed = lambda **filters: [one.transactional_id for one in client.list_transactions(**filters)[0]]  # noqa: E731
+    assert named in listed() and named in listed(state_filters=["Ongoing"])
+    assert named in listed(producer_id_filters=[described.producer_id])
+    assert named not in listed(state_filters=["Empty"]) and named not in listed(duration_filter_ms=600_000)
+    assert listed(transactional_id_pattern=named.replace(".", "[.]")) == [named]
+    writes = lambda: client.describe_producers([TopicPartition(own, 0)])[TopicPartition(own, 0)].active_producers[0]  # noqa: E731
+    assert writes().producer_id == described.producer_id
+    assert (writes().last_sequence, writes().current_transaction_start_offset) == (0, 0), writes()
+    producer.commit_transaction()
+    assert client.describe_transactions([named])[named].state.value == "CompleteCommit"
+    assert writes().current_transaction_start_offset == -1
+    try:
+        client.describe_transactions([name("transaction")])
+        raise AssertionError("a transactional id that nobody used was described")
+    except TransactionalIdNotFoundError:
+        pass
+    (folder,) = client.describe_log_dirs()[0]["log_dirs"]
+    sizes = {one["name"]: one["partitions"][0]["partition_size"] for one in folder["topics"]}
+    assert 1000 < sizes[own] < 2000, sizes
+    assert folder["total_bytes"] >= folder["usable_bytes"] > 0, folder
 
 
 @check

@@ -220,6 +220,56 @@ def topics_are_made_changed_and_deleted(address):
     assert (cluster.cluster_id, [node.id for node in cluster.nodes]) == ("atoll", [0])
 
 
+def whole(address, of):
+    """All records of partition 0 from the beginning to the end, as (key, value)."""
+    config = {"bootstrap.servers": address, "group.id": name("reader"), "enable.partition.eof": True, "check.crcs": True}
+    consumer = Consumer(config)
+    consumer.assign([TopicPartition(of, 0, 0)])
+    read, ended = [], []
+
+    def at_the_end():
+        message = consumer.poll(1)
+        if message and message.error():
+            assert message.error().code() == KafkaError._PARTITION_EOF, message.error()
+            ended.append(message)
+        elif message:
+            read.append((message.key(), message.value()))
+        return ended
+
+    suite.until(f"the end of {of}", at_the_end)
+    consumer.close()
+    return read
+
+
+@check
+def a_compacted_topic_keeps_the_last_record_of_each_key(address):
+    """With gaps, and the empty head of a producer's last batch at the end; a deleted key is gone."""
+    policy = {"cleanup.policy": "compact", "segment.ms": "1", "delete.retention.ms": "0"}
+    own = topic(address, **policy, **{"min.cleanable.dirty.ratio": "0.01"})
+    resource = ConfigResource(ResourceType.TOPIC, own)
+    admin = AdminClient({"bootstrap.servers": address})
+    described = done(admin.describe_configs([resource]))[resource]
+    assert {key: described[key].value for key in policy} == policy
+    errors = []
+    refusing = Producer({"bootstrap.servers": address})
+    refusing.produce(own, b"x", on_delivery=lambda error, _: errors.append(error and error.code()))
+    refusing.flush(suite.PATIENCE)
+    assert errors == [KafkaError.INVALID_RECORD], errors
+    producer = Producer({"bootstrap.servers": address, "enable.idempotence": True, "compression.type": "lz4"})
+    for round in range(3):
+        for key in range(10):
+            producer.produce(own, b"%d" % round, key=b"k%d" % key)
+        producer.flush(suite.PATIENCE)
+    producer.produce(own, None, key=b"k0")
+    assert producer.flush(suite.PATIENCE) == 0
+    expected = [(b"k%d" % key, b"2") for key in range(1, 10)]
+    suite.until("the last records only", lambda: whole(address, own) == expected)
+    # The producer goes on where it was, and so do readers.
+    producer.produce(own, b"3", key=b"k0")
+    assert producer.flush(suite.PATIENCE) == 0
+    assert whole(address, own)[-1] == (b"k0", b"3")
+
+
 @check
 def groups_and_offsets_are_listed_moved_and_deleted(address):
     admin = AdminClient({"bootstrap.servers": address})

@@ -229,6 +229,7 @@ show_log
 say "And one service deeper, atoll logs payments --trace $trace"
 eventually 20 "the log of payments has the failure" log_says payments "$trace" "the bank failed"
 show_log
+say "The console shows the same in five clicks: atoll console, and the end of README.md"
 say "No log files were searched, no machine was entered, and no service knows of the others' logs."
 
 step "Repair the bank, and order again."

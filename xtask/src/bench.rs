@@ -4,11 +4,13 @@
 //! all. What counts is the ratio of medians; throughput on a shared machine wanders.
 
 mod events;
+mod ingest;
 mod kill;
 mod memory;
 mod proxy;
 mod pushes;
 mod start;
+mod telemetry;
 
 use anyhow::bail;
 
@@ -16,13 +18,15 @@ use crate::install;
 
 type Bench = fn() -> anyhow::Result<()>;
 
-/// All but `proxy`, which has scenarios.
+/// All but `proxy`, which has scenarios. What telemetry costs the proxy is one of those, `proxy:telemetry`.
 const BENCHES: &[(&str, Bench)] = &[
     ("start", start::run),
     ("memory", memory::run),
     ("kill", kill::run),
     ("pushes", pushes::run),
     ("events", events::run),
+    ("telemetry", telemetry::run),
+    ("ingest", ingest::run),
 ];
 
 /// Runs the named benches, or all. `proxy:NAME` is one scenario of `proxy`.

@@ -1,6 +1,6 @@
-//! `cargo xtask compat [SUITE...]`: real clients of Kafka, unmodified and pinned, against `atoll up`.
+//! `cargo xtask compat [SUITE...]`: real clients, unmodified and pinned, against `atoll up`.
 //!
-//! They come from where their users get them: PyPI, crates.io, Debian. What is fetched and built
+//! They come from where their users get them: PyPI, npm, crates.io, Debian. What is fetched and built
 //! stays in `target/compat`, and is made anew only when the list of versions changes.
 
 use std::fs;
@@ -15,6 +15,7 @@ use crate::run::{cargo, root, run};
 pub(crate) fn suites(atoll: &Path, names: &[&str]) -> anyhow::Result<()> {
     let python = python()?;
     let rdkafka = built("rdkafka-suite")?;
+    node()?;
     let mut suites = Command::new(python);
     suites
         .arg(root().join("compat/run.py"))
@@ -47,6 +48,24 @@ fn python() -> anyhow::Result<PathBuf> {
     run(install.args(["--no-deps", "--requirement"]).arg(&wanted))?;
     fs::write(have, text)?;
     Ok(python)
+}
+
+/// The clients for Node, as the lock file has them; none needs a script of its own to be installed.
+fn node() -> anyhow::Result<()> {
+    let home = root().join("compat/node");
+    let (wanted, have) = (
+        home.join("package-lock.json"),
+        home.join("node_modules/installed.json"),
+    );
+    let text = fs::read_to_string(&wanted).context("the versions of the clients for Node")?;
+    if fs::read_to_string(&have).is_ok_and(|have| have == text) {
+        return Ok(());
+    }
+    let mut install = Command::new("npm");
+    install.args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"]);
+    run(install.current_dir(&home))?;
+    fs::write(have, text)?;
+    Ok(())
 }
 
 /// A program of the workspace of Rust clients, which is optimized: they are not what is measured.

@@ -48,8 +48,29 @@ const TEST_NEEDS: &[Need] = &[
         package: "redis-server",
     },
     Need {
+        present: || has("npm"),
+        package: "npm",
+    },
+    Need {
+        present: || has("chromium"),
+        package: "chromium",
+    },
+    // The pages are looked at with the fonts that they ask for first.
+    Need {
+        present: || Path::new("/usr/share/fonts/opentype/inter").exists(),
+        package: "fonts-inter",
+    },
+    Need {
+        present: || Path::new("/usr/share/fonts/truetype/jetbrains-mono").exists(),
+        package: "fonts-jetbrains-mono",
+    },
+    Need {
         present: || has("kcat"),
         package: "kcat",
+    },
+    Need {
+        present: || has("prometheus") && has("promtool"),
+        package: "prometheus",
     },
     Need {
         present: has_venv,
@@ -81,6 +102,10 @@ const BENCH_NEEDS: &[Need] = &[
     Need {
         present: || has("taskset") && has("prlimit"),
         package: "util-linux",
+    },
+    Need {
+        present: || has("zstd"),
+        package: "zstd",
     },
 ];
 

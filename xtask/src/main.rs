@@ -11,24 +11,30 @@ mod fuzz;
 mod grpc;
 mod install;
 mod pace;
+mod printer;
 mod run;
 mod sink;
 mod taker;
 mod test;
 mod trivial;
+mod ui;
 
 use std::process::ExitCode;
 
 const USAGE: &str = "usage: cargo xtask COMMAND
   test                 install what the tests need, run all of them
-  compat [SUITE...]    only the real clients of Kafka: librdkafka, kafka-python, aiokafka, kcat,
-                       rdkafka, cloudevents, crash (default: all)
+  compat [SUITE...]    only the real clients: librdkafka, kafka-python, aiokafka, kcat, rdkafka,
+                       cloudevents, opentelemetry, opentelemetry-node, prometheus, tls, parquet,
+                       openapi, crash (default: all)
   fuzz [SECONDS]       feed each decoder what it does not expect (default: 60 s each)
   tour                 start examples/market and walk through it
-  bench [proxy|proxy:SCENARIO|start|kill|memory|events|pushes]...
+  console              start examples/market and do in its console all that it can, in Chromium;
+                       pictures of all pages in target/screenshots
+  openapi              write ui/openapi.json anew, after a change of the admin API
+  bench [proxy|proxy:SCENARIO|start|kill|memory|events|pushes|telemetry|ingest]...
                        measure; prints tables for BENCHMARKS.md (default: all)
                        SCENARIO: plain, auth, tls, body-100k, upload-1m, idle-5000, h2, grpc,
-                       cache, latency, routes; BENCH_ROUNDS and BENCH_SECONDS change how long";
+                       cache, latency, routes, telemetry; BENCH_ROUNDS and BENCH_SECONDS change how long";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -41,10 +47,13 @@ fn main() -> ExitCode {
             fuzz::all(seconds.parse().unwrap_or_default())
         }
         ["tour"] => test::tour(),
+        ["console"] => test::pages(),
+        ["openapi"] => ui::openapi(),
         ["bench", names @ ..] => bench::run(names),
         ["serve"] => trivial::serve(),
         ["sink"] => sink::serve(),
         ["take"] => taker::serve(),
+        ["print"] => printer::serve(),
         ["grpc"] => grpc::serve(),
         ["pace", address, seconds] => pace::run(address, seconds),
         _ => {

@@ -10,9 +10,10 @@ use crate::app::App;
 use crate::compat;
 use crate::install;
 use crate::run::{self, atoll, cargo, has, root};
+use crate::ui;
 
-/// Everything: the crates, the documentation's examples, the market's own tests, the tour, real
-/// clients of Kafka.
+/// Everything: the crates, the documentation's examples, the market's own tests, the tour, its
+/// console, real clients.
 pub(crate) fn all() -> anyhow::Result<()> {
     install::for_tests()?;
     // nextest gives each test a process and a time limit; without it the same tests run all the
@@ -23,9 +24,11 @@ pub(crate) fn all() -> anyhow::Result<()> {
     } else {
         run::run(cargo().args(["test", "--workspace"]))?;
     }
+    ui::check()?;
     run::run(Command::new("bash").arg(root().join("examples/market/test.sh")))?;
     let atoll = atoll(false)?;
     walk(&atoll)?;
+    console(&atoll)?;
     compat::suites(&atoll, &[])?;
     eprintln!("all tests have passed");
     Ok(())
@@ -37,19 +40,43 @@ pub(crate) fn tour() -> anyhow::Result<()> {
     walk(&atoll(true)?)
 }
 
-/// Only the real clients of Kafka.
+/// Only the console of a market, with the release build.
+pub(crate) fn pages() -> anyhow::Result<()> {
+    install::for_tests()?;
+    ui::installed()?;
+    console(&atoll(true)?)
+}
+
+/// Only the real clients.
 pub(crate) fn compat(suites: &[&str]) -> anyhow::Result<()> {
     install::for_tests()?;
     compat::suites(&atoll(false)?, suites)
 }
 
-/// Starts a copy of the market on free ports and walks through it.
-fn walk(atoll: &Path) -> anyhow::Result<()> {
-    let app = App::new("market")?;
+/// A copy of the market, on free ports.
+fn market(name: &str) -> anyhow::Result<App> {
+    let app = App::new(name)?;
     copy(&root().join("examples/market"), app.dir())?;
     let manifest = app.dir().join("atoll.toml");
     let text = fs::read_to_string(&manifest).context("the market's atoll.toml")?;
     fs::write(&manifest, with_free_ports(&text))?;
+    Ok(app)
+}
+
+/// Starts a market and has a browser do everything that its console can.
+fn console(atoll: &Path) -> anyhow::Result<()> {
+    let app = market("console")?;
+    app.up(atoll)?;
+    let tried = ui::market(atoll, app.dir());
+    if tried.is_err() {
+        app.show_logs(atoll);
+    }
+    tried
+}
+
+/// Starts a market and walks through it.
+fn walk(atoll: &Path) -> anyhow::Result<()> {
+    let app = market("market")?;
     let edge = app.up(atoll)?;
     let mut tour = Command::new("bash");
     tour.arg(app.dir().join("tour.sh"))
@@ -73,7 +100,7 @@ pub(crate) fn with_free_ports(text: &str) -> String {
         }
     });
     let mut text = lines.collect::<Vec<_>>().join("\n");
-    text.push_str("\n[mesh]\nport = 0\n");
+    text.push_str("\n[mesh]\nport = 0\n[telemetry]\notlp_grpc = \"off\"\notlp_http = \"off\"\n");
     text
 }
 

@@ -4,18 +4,32 @@
 //! enter. The command line uses nothing but this API, and the console will use the same. Its
 //! OpenAPI document is at `/v1/openapi.json`. Errors are `application/problem+json` (RFC 9457).
 
+pub mod alerts;
 pub mod cache;
 pub mod client;
+pub mod costs;
 pub mod dead;
+pub mod derived;
+mod document;
 pub mod events;
+mod extract;
+pub mod jobs;
 pub mod keys;
 mod lines;
+pub mod live;
+mod log_search;
 mod logs;
+mod map;
 mod metrics;
 mod problem;
+pub mod resilience;
+pub mod routes;
+pub mod series;
 mod services;
 mod socket;
+pub mod traces;
 pub mod types;
+mod words;
 
 use std::sync::Arc;
 
@@ -25,7 +39,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use utoipa::OpenApi;
 
-use crate::node::{Node, NodeView, ResilienceView};
+use crate::node::{Node, NodeView};
 
 pub use socket::{bind, connect, path};
 
@@ -37,10 +51,13 @@ pub use socket::{bind, connect, path};
         description = "Everything that `atoll` on the command line does"
     ),
     paths(
+        openapi,
         node_view,
         stop,
-        resilience,
+        resilience::resilience,
         metrics::metrics,
+        series::names,
+        series::series,
         cache::view,
         cache::purge,
         keys::list,
@@ -51,6 +68,11 @@ pub use socket::{bind, connect, path};
         events::records,
         events::readers,
         events::replay,
+        jobs::list,
+        jobs::one,
+        jobs::cancel,
+        jobs::retry,
+        jobs::outboxes,
         dead::list,
         dead::one,
         dead::edit,
@@ -62,7 +84,24 @@ pub use socket::{bind, connect, path};
         services::deploy,
         services::deployment,
         logs::logs,
-        logs::trace
+        live::live,
+        derived::map,
+        routes::routes,
+        costs::costs,
+        derived::timeline,
+        derived::errors_of,
+        derived::why,
+        alerts::objectives,
+        alerts::list,
+        alerts::history,
+        alerts::silence,
+        logs::live,
+        log_search::search,
+        log_search::histogram,
+        log_search::facets,
+        log_search::context,
+        traces::list,
+        traces::one
     )
 )]
 pub struct Document;
@@ -70,14 +109,13 @@ pub struct Document;
 /// All routes.
 pub fn router(node: Arc<Node>) -> Router {
     Router::new()
-        .route(
-            "/v1/openapi.json",
-            get(|| async { Json(Document::openapi()) }),
-        )
+        .route("/v1/openapi.json", get(openapi))
         .route("/v1/node", get(node_view))
         .route("/v1/node/stop", post(stop))
-        .route("/v1/resilience", get(resilience))
+        .route("/v1/resilience", get(resilience::resilience))
         .route("/v1/metrics", get(metrics::metrics))
+        .route("/v1/metrics/names", get(series::names))
+        .route("/v1/metrics/series", get(series::series))
         .route("/v1/cache", get(cache::view))
         .route("/v1/cache/purge", post(cache::purge))
         .route("/v1/keys", get(keys::list).post(keys::create))
@@ -88,10 +126,31 @@ pub fn router(node: Arc<Node>) -> Router {
         .route("/v1/services/{service}/history", get(services::history))
         .route("/v1/services/{service}/deployments", post(services::deploy))
         .route("/v1/deployments/{id}", get(services::deployment))
-        .route("/v1/logs", get(logs::logs))
-        .route("/v1/traces/{trace}", get(logs::trace))
-        .fallback(problem::not_found)
+        .route("/v1/live", get(live::live))
+        .route("/v1/map", get(derived::map))
+        .route("/v1/routes", get(routes::routes))
+        .route("/v1/costs", get(costs::costs))
+        .route("/v1/timeline", get(derived::timeline))
+        .route("/v1/errors", get(derived::errors_of))
+        .route("/v1/why/{subject}", get(derived::why))
+        .route("/v1/objectives", get(alerts::objectives))
+        .route("/v1/alerts", get(alerts::list))
+        .route("/v1/alerts/history", get(alerts::history))
+        .route("/v1/alerts/{id}/silence", post(alerts::silence))
+        .merge(telemetry_routes())
         .with_state(node)
+}
+
+fn telemetry_routes() -> Router<Arc<Node>> {
+    Router::new()
+        .route("/v1/logs", get(logs::logs))
+        .route("/v1/logs/live", get(logs::live))
+        .route("/v1/logs/search", get(log_search::search))
+        .route("/v1/logs/histogram", get(log_search::histogram))
+        .route("/v1/logs/facets", get(log_search::facets))
+        .route("/v1/logs/context", get(log_search::context))
+        .route("/v1/traces", get(traces::list))
+        .route("/v1/traces/{trace}", get(traces::one))
 }
 
 fn event_routes() -> Router<Arc<Node>> {
@@ -103,6 +162,11 @@ fn event_routes() -> Router<Arc<Node>> {
         )
         .route("/v1/readers", get(events::readers))
         .route("/v1/readers/{service}/{topic}/replay", post(events::replay))
+        .route("/v1/jobs", get(jobs::list))
+        .route("/v1/jobs/{id}", get(jobs::one))
+        .route("/v1/jobs/{id}/cancel", post(jobs::cancel))
+        .route("/v1/jobs/{id}/retry", post(jobs::retry))
+        .route("/v1/outboxes", get(jobs::outboxes))
         .route("/v1/dead", get(dead::list))
         .route("/v1/dead/{service}/{topic}/{number}", get(dead::one))
         .route("/v1/dead/{service}/{topic}/{number}/edit", post(dead::edit))
@@ -117,7 +181,14 @@ pub async fn serve(listener: tokio::net::UnixListener, node: Arc<Node>) {
         let tasks = tasks.clone();
         async move { tasks.stopping().await }
     };
-    let served = axum::serve(listener, router(node))
+    if let Some(door) = node.take_console_door() {
+        let api = router(Arc::clone(&node));
+        let console = node.console().clone();
+        node.tasks()
+            .spawn("console", console.run(door, api, tasks.clone()));
+    }
+    let api = node.console().local(router(Arc::clone(&node)));
+    let served = axum::serve(listener, api.fallback(problem::not_found))
         .with_graceful_shutdown(stopping)
         .await;
     if let Err(error) = served {
@@ -126,17 +197,19 @@ pub async fn serve(listener: tokio::net::UnixListener, node: Arc<Node>) {
     }
 }
 
+/// This document.
+#[utoipa::path(
+    get, path = "/v1/openapi.json",
+    responses((status = 200, body = HashMap<String, serde_json::Value>))
+)]
+async fn openapi() -> Json<serde_json::Value> {
+    Json(document::document())
+}
+
 /// The node.
 #[utoipa::path(get, path = "/v1/node", responses((status = 200, body = NodeView)))]
 async fn node_view(State(node): State<Arc<Node>>) -> Json<NodeView> {
     Json(node.view())
-}
-
-/// Breakers that are open and instances that are left out, each with the reason. Empty lists when
-/// all is well.
-#[utoipa::path(get, path = "/v1/resilience", responses((status = 200, body = ResilienceView)))]
-async fn resilience(State(node): State<Arc<Node>>) -> Json<ResilienceView> {
-    Json(node.resilience())
 }
 
 /// Stops the node, and every service with it.

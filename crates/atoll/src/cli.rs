@@ -4,6 +4,7 @@
 //! ([`refusal`]). Exit codes: 0 done, 1 it failed,
 //! 2 the command line was wrong, 3 the manifests have mistakes, 4 no node runs.
 
+mod alerts;
 mod cache;
 mod cert;
 mod check;
@@ -12,15 +13,22 @@ mod deploy;
 mod down;
 mod events;
 mod explain;
+mod jobs;
 mod key;
 mod live;
 mod logs;
+mod map;
+mod metrics;
 mod new;
 mod output;
 mod ps;
 mod refusal;
+mod token;
+mod top;
+mod traces;
 mod up;
 mod watch;
+mod why;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -85,6 +93,22 @@ enum Command {
     Ps,
     /// Show what services printed.
     Logs(LogsArgs),
+    /// Show where a request went, as a waterfall.
+    Trace(TraceArgs),
+    /// Show traces, the newest first.
+    Traces(TracesArgs),
+    /// Tell what may be the matter with a service or a request: errors, and what changed before them.
+    Why(WhyArgs),
+    /// Show who works most, as it happens (Ctrl-C ends it).
+    Top(top::TopArgs),
+    /// Show who calls whom: how often, how well, how fast.
+    Map(MapArgs),
+    /// Show metrics: which there are, and how one went.
+    Metrics(metrics::MetricsArgs),
+    /// Show alerts: budgets that burn too fast. Also silences them, and shows those of the past.
+    Alerts(AlertsArgs),
+    /// Show what services promise, and how much of their budgets is left.
+    Objectives,
     /// Make a new revision of a service and let it take over, without losing a request.
     Deploy(DeployArgs),
     /// Bring an earlier revision of a service back.
@@ -107,6 +131,10 @@ enum Command {
     New(NewArgs),
     /// Tell more about an error code; `breaker`: why calls are refused or instances left out now.
     Explain(ExplainArgs),
+    /// Print a link that logs a browser in to the console.
+    Console,
+    /// Make, show and take back tokens for the console and the admin API.
+    Token(TokenArgs),
     /// Make, show and take back API keys, for routes whose `auth` has the kind "api_key".
     Key(KeyArgs),
     /// Show or empty the gateway's cache.
@@ -141,8 +169,10 @@ struct UpArgs {
 
 #[derive(Debug, Args)]
 struct LogsArgs {
-    /// Only of these services. `atoll` is the node itself.
-    services: Vec<ServiceName>,
+    /// Only of these services (`atoll` is the node itself), and what fits these conditions, in the query
+    /// language: `level>=warn`, `'"timed out" -path:/health'`.
+    #[arg(value_name = "SERVICE|CONDITION")]
+    wanted: Vec<String>,
     /// Stay, and show lines as they come.
     #[arg(short, long)]
     follow: bool,
@@ -161,6 +191,55 @@ struct LogsArgs {
     /// Only the last so many lines. Default: 100, or all if a time, a text or a trace is given.
     #[arg(short = 'n', long, value_name = "COUNT")]
     tail: Option<usize>,
+}
+
+#[derive(Debug, Args)]
+struct TraceArgs {
+    /// The trace, or a whole traceparent.
+    #[arg(value_name = "ID", value_parser = trace_id)]
+    trace: TraceId,
+}
+
+#[derive(Debug, Args)]
+struct WhyArgs {
+    /// A service, a trace, or a whole traceparent.
+    #[arg(value_name = "SERVICE|TRACE")]
+    subject: String,
+}
+
+#[derive(Debug, Args)]
+struct MapArgs {
+    /// From when: a time span (10m) or a moment (RFC 3339). Rates are of the whole time.
+    #[arg(long, value_name = "WHEN", default_value = "15m")]
+    since: String,
+}
+
+#[derive(Debug, Args)]
+struct TracesArgs {
+    /// Only traces with a span that fits, in the query language: `status:>=500`, `duration:>100ms`.
+    #[arg(value_name = "CONDITION")]
+    wanted: Vec<String>,
+    /// The slowest first.
+    #[arg(long)]
+    slow: bool,
+    /// Only traces in which something failed.
+    #[arg(long)]
+    error: bool,
+    /// Only traces that this service took part in.
+    #[arg(long, value_name = "NAME")]
+    service: Option<ServiceName>,
+    /// Not older than this: a time span (10m) or a moment (RFC 3339).
+    #[arg(long, value_name = "WHEN", default_value = "1h")]
+    since: String,
+    /// So many at most.
+    #[arg(short = 'n', long, value_name = "COUNT", default_value_t = 20)]
+    limit: usize,
+}
+
+#[derive(Debug, Args)]
+struct AlertsArgs {
+    #[command(subcommand)]
+    what: Option<alerts::Alerts>,
 }
 
 #[derive(Debug, Args)]
@@ -280,6 +359,12 @@ enum Key {
         /// Its id, or the whole key.
         id: String,
     },
+}
+
+#[derive(Debug, Args)]
+struct TokenArgs {
+    #[command(subcommand)]
+    what: token::Token,
 }
 
 #[derive(Debug, Args)]
@@ -417,12 +502,22 @@ fn talk_to_node(dir: &Path, command: Command, out: &Output) -> Result<(), Failur
             Command::Down => down::run(&client, out).await,
             Command::Ps => ps::run(&client, out).await,
             Command::Logs(args) => logs::run(&client, args, out).await,
+            Command::Trace(args) => traces::one(&client, args.trace, out).await,
+            Command::Traces(args) => traces::list(&client, &args, out).await,
+            Command::Why(args) => why::run(&client, &args.subject, out).await,
+            Command::Top(args) => top::run(&client, &args, out).await,
+            Command::Map(args) => map::run(&client, &args.since, out).await,
+            Command::Metrics(args) => metrics::run(&client, &args, out).await,
+            Command::Alerts(AlertsArgs { what }) => alerts::run(&client, what, out).await,
+            Command::Objectives => alerts::objectives(&client, out).await,
             Command::History(args) => {
                 deploy::history(&client, &args.service, args.limit, out).await
             }
             Command::Explain(_) => explain::breaker(&client, out).await,
             Command::Events(events::EventsArgs { what }) => events::run(&client, what, out).await,
             Command::Cache(CacheArgs { what }) => cache::run(&client, what, out).await,
+            Command::Console => token::link(&client, out).await,
+            Command::Token(TokenArgs { what }) => token::run(&client, what, out).await,
             Command::Key(KeyArgs { what }) => key::run(&client, what, out).await,
             other => deploy::run(&client, other, out).await,
         }

@@ -26,6 +26,8 @@ fn main() -> ExitCode {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        // That stderr takes nothing, as a full disk behind it, is no reason to panic.
+        .log_internal_errors(false)
         .init();
     if let Err(error) = raise_descriptor_limit() {
         tracing::warn!(%error, "the limit of open files stays as it is");

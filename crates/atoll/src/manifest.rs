@@ -23,6 +23,7 @@ use std::path::PathBuf;
 
 use atoll_base::{HumanDuration, ServiceName};
 use atoll_broker::config::{EventsConfig, TopicConfig};
+use atoll_console::ConsoleConfig;
 use atoll_deploy::{DeployConfig, ScaleConfig};
 use atoll_events::{OutboxConfig, PublishConfig, SubscribeConfig};
 use atoll_proxy::auth::AuthConfig;
@@ -31,7 +32,8 @@ use atoll_proxy::rate::RateLimitConfig;
 use atoll_proxy::resilience::{DependencyConfig, ResilienceConfig};
 use atoll_proxy::{DenyConfig, Protocol};
 use atoll_supervisor::{Health, Resources};
-use atoll_telemetry::LogsConfig;
+use atoll_telemetry::TelemetryConfig;
+use atoll_telemetry::objective::{AlertsConfig, ObjectiveConfig};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -68,9 +70,15 @@ pub struct ApplicationFile {
     /// Calls between services.
     #[serde(default)]
     pub mesh: MeshConfig,
-    /// How much of the services' output is kept.
+    /// How much of what happened, logs and spans, is kept.
     #[serde(default)]
-    pub logs: LogsConfig,
+    pub telemetry: TelemetryConfig,
+    /// Who is told when a service fails its users: see `[objective]` of service.toml.
+    #[serde(default)]
+    pub alerts: AlertsConfig,
+    /// Where browsers see what happens.
+    #[serde(default)]
+    pub console: ConsoleConfig,
     /// Topics, and where clients of Kafka connect. Without it there are none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub events: Option<EventsConfig>,
@@ -150,6 +158,9 @@ pub struct ServiceFile {
     /// How a new revision takes over.
     #[serde(default)]
     pub deploy: DeployConfig,
+    /// What its users may expect. When too little of that is left, somebody is told: `[alerts]` of atoll.toml.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub objective: Option<ObjectiveConfig>,
     /// A database of its own; its address is `DATABASE_URL`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub database: Option<DatabaseConfig>,

@@ -5,6 +5,7 @@
 //! about who serves. The parts themselves do not know each other.
 
 mod access_log;
+mod alerts;
 mod api_keys;
 mod broker;
 mod build;
@@ -13,11 +14,19 @@ mod certificates;
 mod courier;
 mod environment;
 mod events;
+mod export;
 mod ground;
+mod hop;
 mod http_door;
 mod kafka;
+mod kafka_tls;
 mod keys;
+mod mesh_door;
+mod notices;
+mod otlp;
 mod outbox;
+mod own_metrics;
+mod post;
 mod sinks;
 mod traffic;
 mod views;
@@ -29,22 +38,28 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use atoll_base::{ServiceName, Tasks, Timestamp};
+use atoll_console::Console;
 use atoll_deploy::{Deployment, History, Request, Source};
 use atoll_store::{Migration, Sql, StateDir};
 use tokio::sync::oneshot;
 
+use crate::admin;
 use crate::database::{self, Databases};
 use crate::manifest::{self, Application, ServiceManifest};
 use access_log::AccessLog;
+use alerts::Alerts;
 use environment::Folders;
 use events::Events;
 use ground::{NodeGround, SharedGround};
 use traffic::Traffic;
 
+pub use alerts::SilenceError;
 pub use api_keys::{KeyRing, KeyRingError};
 pub use broker::Topics;
+pub use events::EventKind;
+pub use own_metrics::metric;
 pub use sinks::OwnReady;
-pub use views::{NodeView, ResilienceView, ServiceState, ServiceView};
+pub use views::{DeployStep, NodeView, ServiceState, ServiceView};
 
 /// The state folder, within the application's.
 pub const STATE_FOLDER: &str = ".atoll";
@@ -53,9 +68,11 @@ pub const STATE_FOLDER: &str = ".atoll";
 const DRAIN_MAX: Duration = Duration::from_secs(10);
 
 /// The tables of everyone who keeps something in the state.
-const MIGRATIONS: [Migration; 9] = [
+const MIGRATIONS: [Migration; 11] = [
+    atoll_console::MIGRATION,
     atoll_deploy::MIGRATION,
     database::MIGRATION,
+    alerts::MIGRATION,
     api_keys::MIGRATION,
     atoll_broker::journal::MIGRATION,
     atoll_events::http::MIGRATION,
@@ -84,14 +101,25 @@ struct Parts {
     deploy: atoll_deploy::Handle,
     ground: Arc<NodeGround>,
     telemetry: atoll_telemetry::Handle,
+    sent: otlp::Sent,
     traffic: Arc<Traffic>,
     events: Arc<Events>,
     warnings: Arc<Mutex<Vec<String>>>,
     own_ready: Arc<OwnReady>,
     api_keys: KeyRing,
     access_log: Option<Arc<AccessLog>>,
+    alerts: Arc<Alerts>,
     topics: Option<Arc<broker::Topics>>,
+    front: Front,
     tasks: Tasks,
+}
+
+/// What people see of the node.
+struct Front {
+    console: Console,
+    watch: admin::live::Watch,
+    /// Where browsers come in, until it is served.
+    door: Mutex<Option<tokio::net::TcpListener>>,
 }
 
 /// What a deployment of one service is to be.
@@ -121,13 +149,31 @@ impl Node {
     pub async fn open(application: Application) -> anyhow::Result<Arc<Self>> {
         let state = StateDir::open(&application.dir.join(STATE_FOLDER))?;
         let parts = Parts::introduce(&application, &state).await?;
-        Ok(Arc::new(Self {
+        let node = Arc::new(Self {
             application: Mutex::new(application),
             started: Timestamp::now(),
             stop_requested: tokio::sync::Notify::new(),
             parts,
             _state: state,
-        }))
+        });
+        node.alerts().start(&node, node.tasks());
+        Ok(node)
+    }
+
+    /// Who may come to the console, and what they did.
+    pub fn console(&self) -> &Console {
+        &self.parts.front.console
+    }
+
+    /// Those who watch services.
+    pub fn watch(&self) -> &admin::live::Watch {
+        &self.parts.front.watch
+    }
+
+    /// Where browsers come in: once, for who serves them.
+    pub fn take_console_door(&self) -> Option<tokio::net::TcpListener> {
+        let door = self.parts.front.door.lock();
+        door.unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// The tasks of the node; stopping them stops the node.
@@ -156,6 +202,26 @@ impl Node {
     /// The log.
     pub fn telemetry(&self) -> &atoll_telemetry::Handle {
         &self.parts.telemetry
+    }
+
+    /// Metrics that were sent.
+    pub fn metrics(&self) -> &atoll_telemetry::metrics::Handle {
+        &self.parts.sent.metrics
+    }
+
+    /// How much has come by OTLP.
+    pub fn otlp(&self) -> &atoll_telemetry::otlp::Door {
+        &self.parts.sent.door
+    }
+
+    /// What is sent on, if anything is.
+    pub fn export(&self) -> Option<&atoll_telemetry::export::Exporter> {
+        self.parts.sent.export.as_ref()
+    }
+
+    /// Objectives and alerts.
+    pub fn alerts(&self) -> &Arc<Alerts> {
+        &self.parts.alerts
     }
 
     /// The deployments.
@@ -216,7 +282,7 @@ impl Node {
         let before = self.application().services.get(service).cloned();
         let request = match order {
             // A few small files are read.
-            Order::Deploy(dir) => Request::Deploy(tokio::task::block_in_place(|| {
+            Order::Deploy(ref dir) => Request::Deploy(tokio::task::block_in_place(|| {
                 self.source(service, dir.as_deref())
             })?),
             Order::Rollback(revision) => Request::Rollback(revision),
@@ -233,7 +299,22 @@ impl Node {
                 return Err(error.into());
             }
         }
-        Ok(self.parts.deploy.begin(service, request, who, why).await?)
+        let begun = self.parts.deploy.begin(service, request, who, why).await?;
+        if let Order::Scale(count) = order {
+            let for_what = if why.is_empty() {
+                String::new()
+            } else {
+                format!(": {why}")
+            };
+            let told = (
+                atoll_telemetry::Level::Info,
+                format!("{who} wants {count} instances{for_what}"),
+            );
+            let count = [("instances", u64::from(count))];
+            let events = &self.parts.events;
+            events.service_with(service, events::EventKind::Scale, told, &count);
+        }
+        Ok(begun)
     }
 
     /// Reads the service's manifest anew, from `dir` if one is named, and checks how it fits with
@@ -296,12 +377,13 @@ impl Node {
         if let Some(topics) = &self.parts.topics {
             topics.close().await;
         }
-        if let Err(error) = self.parts.telemetry.flush().await {
-            tracing::warn!(%error, "the last lines may be missing");
+        if let Err(error) = self.parts.sent.metrics.flush().await {
+            tracing::warn!(%error, "the last metrics may be missing");
         }
         if !self.parts.tasks.join(TASKS_END_WITHIN).await {
             tracing::warn!("a task of the node does not end");
         }
+        self.parts.telemetry.close().await;
     }
 
     /// Begins to start every service. `build`: even those whose files have not changed are built.
@@ -375,22 +457,21 @@ impl Parts {
     /// Makes every part and introduces it to those it needs.
     async fn introduce(application: &Application, state: &StateDir) -> anyhow::Result<Self> {
         let tasks = Tasks::new();
-        let telemetry = atoll_telemetry::Service::start(
-            state.subdir("telemetry/logs")?,
-            application.file.logs.clone(),
-        )?;
+        let telemetry = telemetry(application, state)?;
         let sql = Sql::open(&state.path().join("state.db"), &MIGRATIONS)?;
         let events = Arc::new(Events::new(telemetry.clone()));
         let api_keys = KeyRing::open(sql.clone()).await?;
+        let front = Front::open(application, &sql).await?;
         let doors = keys::Doors::open(application, &api_keys)?;
         let access_log = access_log(application, &events)?;
         let spans = sinks::Spans2Log::new(telemetry.clone(), access_log.clone());
         let proxy = proxy(application, &doors, spans)?;
         let traffic = Arc::new(Traffic::new(proxy.clone()));
+        let sent = otlp::open(application, state, &telemetry, &traffic, &tasks).await?;
         let told = (&events, &traffic);
         let topics = broker::Topics::open(application, state, &sql, told, &tasks).await?;
-        let news = Arc::new(sinks::News::default());
-        let own_ready = Arc::new(OwnReady::default());
+        let alerts = Alerts::open(application, &sql, topics.as_ref(), &events).await?;
+        let (news, own_ready): (Arc<sinks::News>, Arc<OwnReady>) = Default::default();
         let warnings = Arc::new(Mutex::new(Vec::new()));
         let watch = sinks::InstanceWatch {
             traffic: Arc::clone(&traffic),
@@ -422,8 +503,9 @@ impl Parts {
         let deploy = deployments(&ground, sql, state, &tasks).await?;
         // The ground was made a moment ago; nobody else has set it.
         let _ = ground.deploy.set(deploy.clone());
-        keep_certificates(&proxy, &events, &tasks);
+        watch_over(&proxy, &supervisor, &events, &tasks);
         doors.keep(&traffic, &events, &tasks);
+        sent.watch(&proxy, &supervisor, topics.clone(), &tasks);
         tasks.spawn("news", pass_news_on(news, deploy.clone(), tasks.clone()));
         Ok(Self {
             proxy,
@@ -431,16 +513,41 @@ impl Parts {
             deploy,
             ground,
             telemetry,
+            sent,
             traffic,
             events,
             warnings,
             own_ready,
             api_keys,
             access_log,
+            alerts: Arc::new(alerts),
             topics,
+            front,
             tasks,
         })
     }
+}
+
+impl Front {
+    async fn open(application: &Application, sql: &Sql) -> Result<Self, atoll_console::Error> {
+        let opened = Console::open(&application.file.console, sql.clone());
+        let (console, door) = opened.await?;
+        Ok(Self {
+            console,
+            watch: admin::live::Watch::default(),
+            door: Mutex::new(door),
+        })
+    }
+}
+
+/// Opens the store of what happened.
+fn telemetry(
+    application: &Application,
+    state: &StateDir,
+) -> anyhow::Result<atoll_telemetry::Handle> {
+    let config = application.file.telemetry.clone();
+    let folder = state.subdir("telemetry")?;
+    Ok(atoll_telemetry::Service::start(&folder, config)?)
 }
 
 fn databases(
@@ -475,6 +582,7 @@ fn proxy(
         mesh: application.file.mesh.clone(),
         auth: doors.authenticators.clone(),
         threads: None,
+        failed_spans_only: application.file.telemetry.hops == atoll_telemetry::Hops::Failed,
     };
     Ok(atoll_proxy::Service::bind(config, Arc::new(spans))?.start())
 }
@@ -527,9 +635,17 @@ async fn deployments(
     Ok(atoll_deploy::Service::start(ground, history, artifacts, tasks.clone()).await?)
 }
 
-fn keep_certificates(proxy: &atoll_proxy::Handle, events: &Arc<Events>, tasks: &Tasks) {
-    let watch = certificates::watch(proxy.clone(), Arc::clone(events), tasks.clone());
-    tasks.spawn("certificates", watch);
+/// Looks after what changes without anybody's word.
+fn watch_over(
+    proxy: &atoll_proxy::Handle,
+    supervisor: &atoll_supervisor::Handle,
+    events: &Arc<Events>,
+    tasks: &Tasks,
+) {
+    let renewing = certificates::watch(proxy.clone(), Arc::clone(events), tasks.clone());
+    tasks.spawn("certificates", renewing);
+    let asked = (proxy.clone(), supervisor.clone(), Arc::clone(events));
+    tasks.spawn("notices", notices::watch(asked, tasks.clone()));
 }
 
 async fn pass_news_on(news: Arc<sinks::News>, deploy: atoll_deploy::Handle, tasks: Tasks) {

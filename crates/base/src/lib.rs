@@ -14,5 +14,5 @@ pub mod task;
 pub use clock::Timestamp;
 pub use code::{Code, Coded};
 pub use id::{InstanceId, RevisionNumber, ServiceName, SpanId, TraceId};
-pub use quantity::{ByteCount, HumanDuration};
+pub use quantity::{ByteCount, HumanDuration, Percent};
 pub use task::Tasks;

@@ -1,4 +1,4 @@
-//! Quantities that people write with a unit: `"256MiB"`, `"1.5s"`.
+//! Quantities that people write with a unit: `"256MiB"`, `"1.5s"`, `"99.9%"`.
 //!
 //! A bare number is refused: a reader of a manifest must never have to guess the unit.
 
@@ -14,6 +14,9 @@ pub enum BadQuantity {
     /// No number, or one that does not fit.
     #[error("'{0}' does not start with a number that fits")]
     Number(String),
+    /// More than the whole.
+    #[error("'{0}' is more than 100%")]
+    MoreThanAll(String),
     /// The unit is missing or unknown.
     #[error("'{text}' needs a unit, one of: {units}")]
     Unit {
@@ -174,6 +177,69 @@ impl From<HumanDuration> for Duration {
     }
 }
 
+/// A part of a whole, written in percent, to a millionth: `"99.95%"`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Percent {
+    millionths: u32,
+}
+
+impl Percent {
+    /// The whole.
+    pub const ALL: Self = Self {
+        millionths: 1_000_000,
+    };
+
+    /// So many millionths; at most the whole.
+    pub const fn of_millionths(count: u32) -> Self {
+        let all = Self::ALL.millionths;
+        Self {
+            millionths: if count < all { count } else { all },
+        }
+    }
+
+    /// The part in millionths.
+    pub const fn millionths(self) -> u32 {
+        self.millionths
+    }
+
+    /// The part, between 0 and 1.
+    pub fn fraction(self) -> f64 {
+        f64::from(self.millionths) / 1e6
+    }
+}
+
+impl FromStr for Percent {
+    type Err = BadQuantity;
+
+    fn from_str(text: &str) -> Result<Self, BadQuantity> {
+        let (number, unit) = split(text)?;
+        if unit != "%" {
+            return Err(BadQuantity::Unit {
+                text: text.to_owned(),
+                units: "%",
+            });
+        }
+        let millionths = scale(number, 10_000.0).and_then(|own| u32::try_from(own).ok());
+        match millionths {
+            Some(millionths) if millionths <= Self::ALL.millionths => Ok(Self { millionths }),
+            _ => Err(BadQuantity::MoreThanAll(text.to_owned())),
+        }
+    }
+}
+
+impl fmt::Display for Percent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}%", f64::from(self.millionths) / 1e4)
+    }
+}
+
+impl fmt::Debug for Percent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
 macro_rules! text_forms {
     ($name:ident, $format:literal, $pattern:literal, $examples:expr) => {
         impl TryFrom<String> for $name {
@@ -222,6 +288,12 @@ text_forms!(
     "duration",
     "^[0-9]+(\\.[0-9]+)?(us|ms|s|m|h|d)$",
     ["500ms", "10s"]
+);
+text_forms!(
+    Percent,
+    "percent",
+    "^[0-9]+(\\.[0-9]+)?%$",
+    ["10%", "99.9%"]
 );
 
 fn split(text: &str) -> Result<(f64, &str), BadQuantity> {
@@ -278,7 +350,29 @@ mod tests {
         ));
     }
 
+    #[test]
+    fn a_percentage_is_a_part_of_the_whole() {
+        let percent = |text: &str| text.parse::<Percent>();
+        assert_eq!(percent("99.95%").unwrap().fraction(), 0.9995);
+        assert_eq!(percent("99.95 %").unwrap().to_string(), "99.95%");
+        assert_eq!(percent("100%"), Ok(Percent::ALL));
+        assert_eq!(percent("0%").unwrap().fraction(), 0.0);
+        for more in ["100.001%", "99999999999%"] {
+            assert_eq!(
+                percent(more),
+                Err(BadQuantity::MoreThanAll(more.to_owned()))
+            );
+        }
+        assert!(matches!(percent("0.5"), Err(BadQuantity::Unit { .. })));
+    }
+
     proptest! {
+        #[test]
+        fn a_percentage_survives_being_written(millionths in 0u32..=1_000_000) {
+            let percent = Percent { millionths };
+            prop_assert_eq!(percent.to_string().parse(), Ok(percent));
+        }
+
         #[test]
         fn a_duration_survives_being_written(micros in 0u64..1 << 50) {
             let duration = HumanDuration(Duration::from_micros(micros));
@@ -289,6 +383,7 @@ mod tests {
         fn no_text_makes_the_parsers_panic(text in ".{0,20}") {
             let _ = text.parse::<ByteCount>();
             let _ = text.parse::<HumanDuration>();
+            let _ = text.parse::<Percent>();
         }
     }
 }

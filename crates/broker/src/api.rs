@@ -5,6 +5,8 @@ pub(crate) mod commit;
 pub(crate) mod configs;
 pub(crate) mod fetch;
 pub(crate) mod group;
+pub(crate) mod inspect;
+pub(crate) mod log_dirs;
 pub(crate) mod login;
 pub(crate) mod offsets;
 pub(crate) mod produce;
@@ -60,6 +62,10 @@ pub(crate) async fn answer(session: &mut Session, request: &Request) -> Result<B
         ApiKey::AddOffsetsToTxn => transaction::add_offsets(session, request).await,
         ApiKey::EndTxn => transaction::end(session, request).await,
         ApiKey::TxnOffsetCommit => transaction::commit_offsets(session, request).await,
+        ApiKey::DescribeProducers => inspect::producers(session, request).await,
+        ApiKey::DescribeTransactions => inspect::transactions(session, request).await,
+        ApiKey::ListTransactions => inspect::list(session, request).await,
+        ApiKey::DescribeLogDirs => log_dirs::describe(session, request),
         ApiKey::SaslHandshake => login::handshake(session, request),
         ApiKey::SaslAuthenticate => login::authenticate(session, request),
         other => Err(BadRequest::Kind(other as i16)),

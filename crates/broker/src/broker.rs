@@ -1,6 +1,7 @@
 //! The broker without its sockets: what all who speak to it share.
 
-use std::sync::{Arc, OnceLock};
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use atoll_base::{Tasks, Timestamp};
 use atoll_store::Sql;
@@ -11,10 +12,12 @@ use kafka_protocol::error::ResponseError;
 use crate::access::Access;
 use crate::catalog::Catalog;
 use crate::config::TopicConfig;
+use crate::fetch_session::Sessions;
 use crate::group::Limits;
 use crate::groups::Groups;
 use crate::journal::Journal;
-use crate::partition::section;
+use crate::partition::{Partition, section};
+use crate::passed::{Counters, Passed};
 use crate::records;
 use crate::transactions::Transactions;
 use crate::{Error, catalog};
@@ -32,7 +35,10 @@ struct Parts {
     journal: Journal,
     log: Log,
     auto_create: bool,
+    tasks: Tasks,
     values: OnceLock<Arc<dyn Values>>,
+    fetches: Mutex<Sessions>,
+    passed: Counters,
 }
 
 /// Looks at values before they are taken.
@@ -47,8 +53,8 @@ pub trait Values: std::fmt::Debug + Send + Sync + 'static {
     fn check(&self, topic: &str, value: Option<&[u8]>) -> Result<(), String>;
 }
 
-/// How often old records are looked for.
-const RETAIN_EVERY: std::time::Duration = std::time::Duration::from_secs(30);
+/// How often old records are looked for, those that a later one of their key replaces among them.
+const TEND_EVERY: std::time::Duration = std::time::Duration::from_secs(30);
 
 impl Broker {
     /// Opens what is kept in `sql` and `log`, and begins to keep time.
@@ -81,13 +87,22 @@ impl Broker {
             journal,
             log,
             auto_create,
+            tasks: tasks.clone(),
             values: OnceLock::new(),
+            fetches: Mutex::default(),
+            passed: Counters::default(),
         }));
-        let (own, stopping) = (broker.clone(), tasks.clone());
+        let own = broker.clone();
         tasks.spawn("broker retention", async move {
-            tokio::select! {
-                () = own.retain() => {}
-                () = stopping.stopping() => {}
+            while own.pause().await {
+                own.retain(Timestamp::now());
+            }
+        });
+        // That takes long, and old records are not to wait for it.
+        let own = broker.clone();
+        tasks.spawn("broker compaction", async move {
+            while own.pause().await {
+                own.compact(Timestamp::now()).await;
             }
         });
         Ok(broker)
@@ -158,6 +173,29 @@ impl Broker {
         &self.0.access
     }
 
+    /// How many records each account has published and read through the protocol of Kafka, by topic.
+    pub fn passed(&self) -> Vec<Passed> {
+        self.0.passed.all()
+    }
+
+    /// Where that is counted.
+    pub(crate) fn counters(&self) -> &Counters {
+        &self.0.passed
+    }
+
+    /// What clients read, if they want that remembered. To be held for moments.
+    pub(crate) fn fetches(&self) -> MutexGuard<'_, Sessions> {
+        self.0
+            .fetches
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The folder of the records.
+    pub(crate) fn folder(&self) -> &Path {
+        self.0.log.dir()
+    }
+
     /// Why nothing is accepted any more, if the disk has failed.
     ///
     /// # Errors
@@ -198,16 +236,50 @@ impl Broker {
         Ok(())
     }
 
-    async fn retain(&self) {
-        loop {
-            tokio::time::sleep(RETAIN_EVERY).await;
-            let topics = self.0.catalog.topics();
-            for partition in topics.iter().flat_map(|topic| &topic.partitions) {
-                let old = tokio::task::block_in_place(|| partition.retain(Timestamp::now()));
-                if let Err(error) = old {
-                    tracing::error!(topic = %partition.topic, %error, "old records cannot be deleted");
-                }
-            }
+    /// False: the node stops.
+    async fn pause(&self) -> bool {
+        tokio::select! {
+            () = tokio::time::sleep(TEND_EVERY) => true,
+            () = self.0.tasks.stopping() => false,
         }
+    }
+
+    /// Deletes and compacts what is due at `now`. Done every 30 seconds without being asked, the one
+    /// beside the other.
+    pub async fn tend(&self, now: Timestamp) {
+        self.retain(now);
+        self.compact(now).await;
+    }
+
+    fn retain(&self, now: Timestamp) {
+        let topics = self.0.catalog.topics();
+        for partition in topics.iter().flat_map(|topic| &topic.partitions) {
+            let retained = tokio::task::block_in_place(|| partition.retain(now));
+            tell(partition, retained, "old records cannot be deleted");
+        }
+    }
+
+    async fn compact(&self, now: Timestamp) {
+        let topics = self.0.catalog.topics();
+        for partition in topics.iter().flat_map(|topic| &topic.partitions) {
+            if self.0.tasks.is_stopping() {
+                return;
+            }
+            let compacted = partition.compact(now, &self.0.tasks).await;
+            let what = "it cannot be compacted, and is tried again later";
+            tell(partition, compacted, what);
+        }
+    }
+}
+
+fn tell(partition: &Partition, done: Result<(), Error>, what: &str) {
+    match done {
+        // Its topic was deleted meanwhile.
+        Err(error) if error.response() == ResponseError::UnknownTopicOrPartition => {}
+        Err(error) => {
+            let (topic, index) = (&partition.topic, partition.index);
+            tracing::error!(%topic, partition = index, %error, "{what}");
+        }
+        Ok(()) => {}
     }
 }

@@ -47,6 +47,8 @@ pub struct Topics {
 
 /// More partitions of one topic, or topics, are surely a mistake on one machine.
 const PARTITIONS_MAX: i32 = 1000;
+/// The largest file of a partition, in bytes.
+const SEGMENT_MAX: u64 = 1 << 30;
 
 impl Catalog {
     /// The topics that are kept. What was being deleted is deleted.
@@ -345,6 +347,17 @@ pub fn check(config: &TopicConfig) -> Result<(), Error> {
     };
     if config.segment.0 < 1 << 20 {
         return setting("segment", config.segment.0, "a file has 1 MiB at least");
+    }
+    if config.segment.0 > SEGMENT_MAX {
+        // Deletion goes by whole files, and what is compacted is there twice for a while.
+        return setting("segment", config.segment.0, "a file has 1 GiB at most");
+    }
+    if config.segment_age.0.is_zero() {
+        return setting("segment_age", 0, "a file grows for 1 ms at least");
+    }
+    if config.compaction_dirty > 100 {
+        let percent = u64::from(config.compaction_dirty);
+        return setting("compaction_dirty", percent, "it is a part of 100");
     }
     if config.max_batch.0 < 1024 || config.max_batch.0 > 32 << 20 {
         let reason = "a batch may have 1 KiB to 32 MiB";

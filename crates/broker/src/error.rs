@@ -24,6 +24,9 @@ pub enum Error {
     /// The address is none.
     #[error("`listen` of [events] is no address: '{0}'")]
     Address(String),
+    /// What clients shall be told is no place.
+    #[error("`advertise` of [events] is no HOST:PORT: '{0}'")]
+    Advertised(String),
     /// Log or state cannot be used.
     #[error(transparent)]
     Store(#[from] atoll_store::Error),
@@ -68,7 +71,9 @@ impl Error {
     /// The number by which clients of Kafka know it.
     pub fn response(&self) -> ResponseError {
         match self {
-            Self::Listen { .. } | Self::Address(_) => ResponseError::UnknownServerError,
+            Self::Listen { .. } | Self::Address(_) | Self::Advertised(_) => {
+                ResponseError::UnknownServerError
+            }
             Self::Store(_) => ResponseError::KafkaStorageError,
             Self::NoTopic(_) => ResponseError::UnknownTopicOrPartition,
             Self::TopicExists(_) => ResponseError::TopicAlreadyExists,

@@ -19,7 +19,7 @@ use crate::catalog::Topic;
 use crate::config::TopicConfig;
 use crate::groups::Committer;
 use crate::journal::Committed;
-use crate::partition::{Fetched, Partition, mark_of, section};
+use crate::partition::{Fetched, Partition, check_key, mark_of, section};
 use crate::records::{self, BatchBuilder, NewRecord, Options, Record};
 use crate::transactions::TransactionError;
 use crate::txn::{self, Outcome, Producer};
@@ -180,6 +180,9 @@ impl Inside {
                 record.topic
             );
             return Err(Error::Refused(ResponseError::MessageTooLarge, reason));
+        }
+        if topic.config.cleanup.compacts() {
+            check_key(&record.topic, record.key.as_ref())?;
         }
         self.0
             .broker
@@ -398,7 +401,11 @@ fn build(records: &[Outgoing], members: &[usize], options: Options) -> Result<By
 /// The records in what was fetched, without those that were never committed.
 fn unpack(partition: &Partition, from: i64, fetched: Fetched, bytes_max: usize) -> Part {
     let mut part = Part {
-        next: from,
+        next: if fetched.batches.is_empty() {
+            fetched.next.max(from)
+        } else {
+            from
+        },
         ..Part::default()
     };
     let mut aborted = HashSet::new();

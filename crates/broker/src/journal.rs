@@ -8,15 +8,18 @@
 
 use std::sync::Arc;
 
-use atoll_base::Tasks;
+use atoll_base::{Tasks, Timestamp};
 use atoll_store::rusqlite::{OptionalExtension as _, Result, Transaction, params};
 use atoll_store::{Error, Migration, Sql};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::compaction::horizon::Cleaning;
+
 /// The tables of the broker.
 pub const MIGRATION: Migration = Migration {
     subsystem: "broker",
-    steps: &["
+    steps: &[
+        "
         CREATE TABLE broker_topics (
             name TEXT PRIMARY KEY,
             id BLOB NOT NULL UNIQUE,
@@ -64,7 +67,18 @@ pub const MIGRATION: Migration = Migration {
             name TEXT PRIMARY KEY,
             next INTEGER NOT NULL
         ) STRICT;
-    "],
+    ",
+        "
+        ALTER TABLE broker_partitions ADD COLUMN version INTEGER NOT NULL DEFAULT 0;
+        CREATE TABLE broker_cleanings (
+            topic BLOB NOT NULL,
+            partition INTEGER NOT NULL,
+            until INTEGER NOT NULL,
+            at INTEGER NOT NULL,
+            PRIMARY KEY (topic, partition, until)
+        ) STRICT, WITHOUT ROWID;
+    ",
+    ],
 };
 
 /// A committed offset.
@@ -142,8 +156,19 @@ pub enum Change {
         topic: [u8; 16],
         /// The partition.
         partition: i32,
+        /// Rises with each; one that comes after a later one is not kept.
+        version: i64,
         /// What is known.
         state: Vec<u8>,
+    },
+    /// When a partition was compacted, and how far.
+    Cleanings {
+        /// The topic's id.
+        topic: [u8; 16],
+        /// The partition.
+        partition: i32,
+        /// All that is known of it.
+        kept: Vec<Cleaning>,
     },
 }
 
@@ -236,7 +261,7 @@ impl Journal {
             .await
     }
 
-    /// What is known of a partition's producers.
+    /// What is known of a partition's producers, and the version of that.
     ///
     /// # Errors
     /// When the state cannot be read.
@@ -244,13 +269,40 @@ impl Journal {
         &self,
         topic: [u8; 16],
         partition: i32,
-    ) -> std::result::Result<Option<Vec<u8>>, Error> {
+    ) -> std::result::Result<Option<(Vec<u8>, i64)>, Error> {
         self.sql
             .call(move |sql| {
-                let known =
-                    "SELECT state FROM broker_partitions WHERE topic = ?1 AND partition = ?2";
-                sql.query_row(known, params![topic, partition], |row| row.get(0))
+                let known = "SELECT state, version FROM broker_partitions
+                    WHERE topic = ?1 AND partition = ?2";
+                let read = |row: &atoll_store::rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?));
+                sql.query_row(known, params![topic, partition], read)
                     .optional()
+            })
+            .await
+    }
+
+    /// When a partition was compacted, and how far.
+    ///
+    /// # Errors
+    /// When the state cannot be read.
+    pub async fn cleanings(
+        &self,
+        topic: [u8; 16],
+        partition: i32,
+    ) -> std::result::Result<Vec<Cleaning>, Error> {
+        self.sql
+            .call(move |sql| {
+                let mut known = sql.prepare_cached(
+                    "SELECT until, at FROM broker_cleanings
+                     WHERE topic = ?1 AND partition = ?2 ORDER BY until",
+                )?;
+                let rows = known.query_map(params![topic, partition], |row| {
+                    Ok(Cleaning {
+                        until: row.get(0)?,
+                        at: Timestamp::from_micros(row.get(1)?),
+                    })
+                })?;
+                rows.collect()
             })
             .await
     }
@@ -348,20 +400,58 @@ fn apply(sql: &Transaction<'_>, change: &Change) -> Result<()> {
         Change::Partition {
             topic,
             partition,
+            version,
             state,
-        } => {
-            sql.prepare_cached("INSERT OR REPLACE INTO broker_partitions VALUES (?1, ?2, ?3)")?
-                .execute(params![topic, partition, state])?;
-        }
+        } => keep_partition(sql, *topic, *partition, *version, state)?,
+        Change::Cleanings {
+            topic,
+            partition,
+            kept,
+        } => replace_cleanings(sql, *topic, *partition, kept)?,
+    }
+    Ok(())
+}
+
+/// Unless there is a later one already.
+fn keep_partition(
+    sql: &Transaction<'_>,
+    topic: [u8; 16],
+    partition: i32,
+    version: i64,
+    state: &[u8],
+) -> Result<()> {
+    sql.prepare_cached(
+        "INSERT INTO broker_partitions VALUES (?1, ?2, ?3, ?4)
+         ON CONFLICT (topic, partition) DO UPDATE SET state = excluded.state,
+         version = excluded.version WHERE excluded.version > version",
+    )?
+    .execute(params![topic, partition, state, version])?;
+    Ok(())
+}
+
+fn replace_cleanings(
+    sql: &Transaction<'_>,
+    topic: [u8; 16],
+    partition: i32,
+    kept: &[Cleaning],
+) -> Result<()> {
+    sql.prepare_cached("DELETE FROM broker_cleanings WHERE topic = ?1 AND partition = ?2")?
+        .execute(params![topic, partition])?;
+    // Not of a topic that was deleted meanwhile: nobody would remove it.
+    let mut insert = sql.prepare_cached(
+        "INSERT INTO broker_cleanings SELECT id, ?2, ?3, ?4 FROM broker_topics WHERE id = ?1",
+    )?;
+    for own in kept {
+        insert.execute(params![topic, partition, own.until, own.at.as_micros()])?;
     }
     Ok(())
 }
 
 fn forget_topic(sql: &Transaction<'_>, name: &str) -> Result<()> {
-    sql.execute(
-        "DELETE FROM broker_partitions WHERE topic IN (SELECT id FROM broker_topics WHERE name = ?1)",
-        [name],
-    )?;
+    for table in ["broker_partitions", "broker_cleanings"] {
+        let of = "topic IN (SELECT id FROM broker_topics WHERE name = ?1)";
+        sql.execute(&format!("DELETE FROM {table} WHERE {of}"), [name])?;
+    }
     for table in ["broker_offsets", "broker_pending_offsets"] {
         sql.execute(&format!("DELETE FROM {table} WHERE topic = ?1"), [name])?;
     }
@@ -548,17 +638,50 @@ mod tests {
         let partition = Change::Partition {
             topic: [7; 16],
             partition: 0,
+            version: 4,
             state: vec![1],
         };
+        let cleanings = Change::Cleanings {
+            topic: [7; 16],
+            partition: 0,
+            kept: vec![CLEANED],
+        };
         let offsets = Change::Offsets("g".into(), vec![at("a", 1), at("b", 2)]);
-        let changes = vec![Change::Topic(topic), partition, offsets];
+        let changes = vec![Change::Topic(topic), partition, cleanings.clone(), offsets];
         journal.write(changes).await.unwrap();
-        assert_eq!(journal.partition([7; 16], 0).await.unwrap(), Some(vec![1]));
+        let known = journal.partition([7; 16], 0).await.unwrap();
+        assert_eq!(known, Some((vec![1], 4)));
+        assert_eq!(journal.cleanings([7; 16], 0).await.unwrap(), [CLEANED]);
         let gone = vec![Change::NoTopic("a".to_owned())];
         journal.write(gone).await.unwrap();
         let kept = journal.read().await.unwrap();
         assert!(kept.topics.is_empty());
         assert_eq!(kept.offsets, [("g".to_owned(), at("b", 2))]);
         assert_eq!(journal.partition([7; 16], 0).await.unwrap(), None);
+        // A run may come to its end after that.
+        journal.write(vec![cleanings]).await.unwrap();
+        assert_eq!(journal.cleanings([7; 16], 0).await.unwrap(), []);
+    }
+
+    const CLEANED: Cleaning = Cleaning {
+        until: 5,
+        at: Timestamp::from_micros(6),
+    };
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_snapshot_never_takes_the_place_of_a_later_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let journal = journal(dir.path(), &Tasks::new()).await;
+        for (version, kept) in [(2, 2), (1, 2), (2, 2), (3, 3)] {
+            let change = Change::Partition {
+                topic: [7; 16],
+                partition: 0,
+                version,
+                state: vec![u8::try_from(version).unwrap()],
+            };
+            journal.write(vec![change]).await.unwrap();
+            let known = journal.partition([7; 16], 0).await.unwrap();
+            assert_eq!(known, Some((vec![kept], i64::from(kept))));
+        }
     }
 }

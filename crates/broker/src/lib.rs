@@ -9,13 +9,16 @@
 pub mod access;
 pub mod broker;
 pub mod catalog;
+pub mod compaction;
 pub mod config;
+pub mod fetch_session;
 pub mod group;
 pub mod groups;
 pub mod inside;
 pub mod journal;
 pub mod open_txns;
 pub mod partition;
+mod passed;
 pub mod producers;
 pub mod records;
 pub mod sasl;
@@ -35,6 +38,7 @@ mod service;
 pub use broker::{Broker, Values};
 pub use error::Error;
 pub use inside::Inside;
+pub use passed::Passed;
 pub use service::Door;
 
 pub use sealed::SealError;

@@ -19,7 +19,7 @@ mod snapshot;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 
 use crate::txn::Outcome;
 
@@ -114,6 +114,12 @@ impl OpenTxns {
         }
     }
 
+    /// Of the aborted transactions with these marks no record is left: readers need not know them.
+    pub fn forget(&mut self, markers: &HashSet<i64>) {
+        self.aborted
+            .retain(|entry| !markers.contains(&entry.marker));
+    }
+
     /// Readers of committed records may read up to here, exclusive.
     pub fn last_stable(&self) -> i64 {
         let open = self.firsts.first().map(|(first, _)| *first);
@@ -139,6 +145,12 @@ impl OpenTxns {
             }
         }
         found
+    }
+
+    /// All aborted transactions: the producer, the first offset, and that of the marker.
+    pub fn aborted_spans(&self) -> impl Iterator<Item = (i64, i64, i64)> + '_ {
+        let spans = self.aborted.iter();
+        spans.map(|entry| (entry.producer_id, entry.first, entry.marker))
     }
 
     /// Whether the producer has an open transaction here.

@@ -5,6 +5,11 @@
 //! sum of the heads of all batches; it is built when the partition is first used, from the last
 //! snapshot on, and a partition that nobody uses has none.
 
+mod cleaning;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use atoll_base::Timestamp;
@@ -13,6 +18,7 @@ use bytes::Bytes;
 use kafka_protocol::error::ResponseError;
 use tokio::sync::Notify;
 
+use crate::compaction::upkeep::Upkeep;
 use crate::config::{self, TopicConfig};
 use crate::journal::{Change, Journal};
 use crate::open_txns::{Aborted, OpenTxns};
@@ -35,6 +41,7 @@ pub struct Partition {
     /// None: not built yet.
     state: Mutex<Option<State>>,
     building: tokio::sync::Mutex<()>,
+    upkeep: tokio::sync::Mutex<Upkeep>,
 }
 
 #[derive(Debug)]
@@ -43,6 +50,10 @@ struct State {
     open: OpenTxns,
     /// The offset of the last snapshot.
     kept: i64,
+    /// How many snapshots there were; of two the later one is kept.
+    version: i64,
+    /// How often aborted transactions of which nothing is left were forgotten.
+    forgotten: u64,
 }
 
 /// A batch on its way to the disk, or there already.
@@ -55,11 +66,21 @@ pub struct Produced {
     pending: Option<Pending>,
 }
 
+impl Produced {
+    /// Whether the log has grown by it. A batch that a producer sends again was there before.
+    pub fn is_new(&self) -> bool {
+        self.pending.is_some()
+    }
+}
+
 /// What a fetch finds.
 #[derive(Debug, Clone, Default)]
 pub struct Fetched {
     /// Whole batches.
     pub batches: Bytes,
+    /// Where to go on. Without batches it may be beyond what was asked for, where compaction has left
+    /// nothing.
+    pub next: i64,
     /// The offset after the last acknowledged record.
     pub high_watermark: i64,
     /// How far readers of committed records may read.
@@ -93,6 +114,7 @@ impl Partition {
             config: Mutex::new(config),
             state: Mutex::new(None),
             building: tokio::sync::Mutex::new(()),
+            upkeep: tokio::sync::Mutex::default(),
         }
     }
 
@@ -199,15 +221,28 @@ impl Partition {
         } else {
             fetched.high_watermark
         };
-        let read = self.log.read(from, bytes_max, until).map_err(storage)?;
-        fetched.start = self.log.start_offset();
-        if committed && !read.batches.is_empty() {
-            let state = self.lock();
-            let state = state.as_ref().ok_or_else(not_ready)?;
-            fetched.aborted = state.open.aborted(from, read.next);
+        loop {
+            let forgotten = self.forgotten()?;
+            let read = self.log.read(from, bytes_max, until).map_err(storage)?;
+            fetched.start = self.log.start_offset();
+            if committed && !read.batches.is_empty() {
+                let state = self.lock();
+                let state = state.as_ref().ok_or_else(not_ready)?;
+                if state.forgotten != forgotten {
+                    // What was read may be of a transaction that is not in the list any more.
+                    continue;
+                }
+                fetched.aborted = state.open.aborted(from, read.next);
+            }
+            fetched.batches = read.batches;
+            fetched.next = read.next;
+            return Ok(fetched);
         }
-        fetched.batches = read.batches;
-        Ok(fetched)
+    }
+
+    fn forgotten(&self) -> Result<u64, Error> {
+        let state = self.lock();
+        Ok(state.as_ref().ok_or_else(not_ready)?.forgotten)
     }
 
     /// Where it begins and ends, without records.
@@ -228,31 +263,48 @@ impl Partition {
         })
     }
 
+    /// Who writes here, and where their open transactions begin.
+    ///
+    /// # Errors
+    /// When it was never made ready.
+    pub fn producers(&self) -> Result<Vec<(producers::View, Option<i64>)>, Error> {
+        let state = self.lock();
+        let state = state.as_ref().ok_or_else(not_ready)?;
+        let open: HashMap<_, _> = state.open.open().collect();
+        let known = state.producers.list().into_iter();
+        Ok(known
+            .map(|view| (view, open.get(&view.producer_id).copied()))
+            .collect())
+    }
+
     /// The first offset whose record has this time or a later one, in milliseconds, and its time.
     /// May block.
     ///
     /// # Errors
     /// When the disk cannot be read.
     pub fn offset_for_time(&self, timestamp: i64) -> Result<Option<(i64, i64)>, Error> {
-        let found = self.log.offset_for_time(timestamp).map_err(storage)?;
-        let Some((base, _)) = found else {
-            return Ok(None);
-        };
-        let from = base.max(self.log.start_offset());
-        let read = self.log.read(from, 1, i64::MAX).map_err(storage)?;
-        let batch = read.batches;
-        let Ok(header) = Header::parse(&batch) else {
-            return Ok(None);
-        };
-        let records = records::read(&section(&header, &batch), UNPACKED_BYTES_MAX);
-        let records = records.map_err(|error| unreadable(&error))?;
-        for record in records {
-            let record = record.map_err(|error| unreadable(&error))?;
-            if record.timestamp >= timestamp && record.offset >= from {
-                return Ok(Some((record.offset, record.timestamp)));
+        let mut at = i64::MIN;
+        loop {
+            let found = self.log.offset_for_time_from(at, timestamp);
+            let Some((base, _)) = found.map_err(storage)? else {
+                return Ok(None);
+            };
+            let from = base.max(self.log.start_offset());
+            let batch = self.log.read(from, 1, i64::MAX).map_err(storage)?.batches;
+            let Ok(header) = Header::parse(&batch) else {
+                return Ok(None);
+            };
+            let records = records::read(&section(&header, &batch), UNPACKED_BYTES_MAX);
+            let records = records.map_err(|error| unreadable(&error))?;
+            for record in records {
+                let record = record.map_err(|error| unreadable(&error))?;
+                if record.timestamp >= timestamp && record.offset >= from {
+                    return Ok(Some((record.offset, record.timestamp)));
+                }
             }
+            // Compaction took the record meanwhile, or the batch's head says too much.
+            at = header.next_offset();
         }
-        Ok(None)
     }
 
     /// Deletes what lies before an offset. May block.
@@ -262,18 +314,6 @@ impl Partition {
     pub fn delete_before(&self, offset: i64) -> Result<i64, Error> {
         self.log.advance_start(offset).map_err(storage)?;
         Ok(self.log.start_offset())
-    }
-
-    /// Deletes what is too old or too much. May block.
-    ///
-    /// # Errors
-    /// When the disk fails.
-    pub(crate) fn retain(&self, now: Timestamp) -> Result<usize, Error> {
-        let config = self.config();
-        let most = config.retention_size.map(|size| size.0);
-        let age = Some(config.retention.0);
-        let now = now.as_micros() / 1000;
-        self.log.retain(now, age, most).map_err(storage)
     }
 
     /// Wakes `waiter` once when something was acknowledged here.
@@ -293,20 +333,32 @@ impl Partition {
 
     /// What is known of producers, to be written down at the end.
     pub(crate) fn keep(&self) -> Option<Change> {
-        let mut state = self.lock();
-        let state = state.as_mut()?;
-        let next = self.log.durable_offset();
-        if self.log.end_offset() != next || state.kept == next {
+        let kept = self.lock().as_ref()?.kept;
+        if kept == self.log.durable_offset() {
             return None;
         }
+        self.snapshot().ok()?.map(|(_, change)| change)
+    }
+
+    /// What is known of producers now, and up to where. None while something is being written.
+    fn snapshot(&self) -> Result<Option<(i64, Change)>, Error> {
+        let mut state = self.lock();
+        let state = state.as_mut().ok_or_else(not_ready)?;
+        let next = self.log.durable_offset();
+        if self.log.end_offset() != next {
+            return Ok(None);
+        }
         state.kept = next;
+        state.version += 1;
         let (one, other) = (state.producers.snapshot(next), state.open.snapshot(next));
         let length = u32::try_from(one.len()).unwrap_or(u32::MAX);
-        Some(Change::Partition {
+        let change = Change::Partition {
             topic: self.topic_id,
             partition: self.index,
+            version: state.version,
             state: [&length.to_be_bytes()[..], &one, &other].concat(),
-        })
+        };
+        Ok(Some((next, change)))
     }
 
     fn keep_now_and_then(&self) {
@@ -325,6 +377,8 @@ impl Partition {
             if self.log.durable_offset() >= next {
                 break;
             }
+            // Nothing will come any more.
+            self.log.health().map_err(storage)?;
             waiter.notified().await;
         }
         Ok(())
@@ -360,26 +414,47 @@ impl Partition {
                 "its compression is unknown",
             );
         }
-        let most = self.config().max_batch.0;
+        let config = self.config();
+        let most = config.max_batch.0;
         if batch.len() as u64 > most {
             let reason = format!("a batch of {} bytes, and {most} are taken", batch.len());
             return refuse(ResponseError::MessageTooLarge, &reason);
         }
+        if config.cleanup.compacts() {
+            self.check_keys(&header, batch)?;
+        }
         Ok(header)
     }
 
+    /// In a compacted topic every record needs a key.
+    fn check_keys(&self, header: &Header, batch: &Bytes) -> Result<(), Error> {
+        let records = records::read(&section(header, batch), UNPACKED_BYTES_MAX);
+        for record in records.map_err(|error| unreadable(&error))? {
+            check_key(
+                &self.topic,
+                record.map_err(|error| unreadable(&error))?.key.as_ref(),
+            )?;
+        }
+        Ok(())
+    }
+
     /// May block.
-    fn build(&self, known: Option<Vec<u8>>) -> Result<State, Error> {
+    fn build(&self, known: Option<(Vec<u8>, i64)>) -> Result<State, Error> {
         let end = self.log.durable_offset();
         let now = Timestamp::now();
+        // Also of one that cannot be used: the next must be later.
+        let version = known.as_ref().map_or(0, |(_, version)| *version);
         let mut state = known
-            .and_then(|bytes| restore(&bytes))
+            .and_then(|(bytes, _)| restore(&bytes))
             .filter(|state| state.kept <= end)
             .unwrap_or_else(|| State {
                 producers: Producers::new(producers::Limits::default()),
                 open: OpenTxns::new(0),
                 kept: 0,
+                version,
+                forgotten: 0,
             });
+        state.version = version;
         let mut at = state.kept.max(self.log.start_offset());
         while at < end {
             let read = self.log.read(at, SCAN_BYTES, end).map_err(storage)?;
@@ -448,6 +523,15 @@ pub(crate) fn mark_of(header: &Header, batch: &Bytes) -> Option<Outcome> {
     outcome_of(&mark).ok().flatten()
 }
 
+/// Whether a compacted topic takes a record with this key.
+pub(crate) fn check_key(topic: &str, key: Option<&Bytes>) -> Result<(), Error> {
+    if key.is_some() {
+        return Ok(());
+    }
+    let reason = format!("a record has no key, and in '{topic}', which is compacted, it needs one");
+    Err(Error::Refused(ResponseError::InvalidRecord, reason))
+}
+
 /// What `records` needs of a batch.
 pub fn section(header: &Header, batch: &Bytes) -> Section {
     Section {
@@ -476,6 +560,8 @@ fn restore(bytes: &[u8]) -> Option<State> {
         producers,
         open,
         kept: next,
+        version: 0,
+        forgotten: 0,
     })
 }
 

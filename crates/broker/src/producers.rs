@@ -128,6 +128,19 @@ pub struct Appended {
     pub at: Timestamp,
 }
 
+/// A producer as it is described.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct View {
+    /// Who.
+    pub producer_id: i64,
+    /// Its epoch.
+    pub epoch: i16,
+    /// The number that comes next. None: any will do; 0: none was written in this epoch, or 2^31 were.
+    pub next_sequence: Option<i32>,
+    /// When it wrote last.
+    pub seen: Timestamp,
+}
+
 /// What the header of any batch in the log says: for recovery.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Header {
@@ -256,6 +269,28 @@ impl Producers {
         self.known
             .retain(|_, producer| producer.in_transaction || now.since(producer.seen) < idle);
         before - self.known.len()
+    }
+
+    /// Those that are known, by their ids.
+    pub fn list(&self) -> Vec<View> {
+        let known = self.known.iter().map(|(id, producer)| View {
+            producer_id: *id,
+            epoch: producer.epoch,
+            next_sequence: producer.next_sequence,
+            seen: producer.seen,
+        });
+        let mut known: Vec<_> = known.collect();
+        known.sort_unstable_by_key(|view| view.producer_id);
+        known
+    }
+
+    /// Where the last batch of data of each known producer begins; `i64::MIN`: none is known. From
+    /// these batches its state is rebuilt, so compaction leaves their heads.
+    pub fn last_batches(&self) -> impl Iterator<Item = (i64, i64)> + '_ {
+        self.known.iter().map(|(id, producer)| {
+            let last = producer.batches.back();
+            (*id, last.map_or(i64::MIN, |own| own.written.base_offset))
+        })
     }
 
     /// How many are known.

@@ -18,6 +18,7 @@ mod compress;
 mod control;
 mod decode;
 mod encode;
+mod rewrite;
 mod varint;
 
 #[cfg(test)]
@@ -32,9 +33,10 @@ pub use compress::{compress, decompress};
 pub use control::{control_batch, outcome_of};
 pub use decode::{Header, Headers, Record, Records};
 pub use encode::{BatchBuilder, NewRecord, Options};
+pub use rewrite::thinned;
 
 /// Bit 3 of a batch's attributes: the broker set the time, the same for all records.
-const LOG_APPEND_TIME: i16 = 1 << 3;
+pub(crate) const LOG_APPEND_TIME: i16 = 1 << 3;
 /// Bit 4: the batch is part of a transaction.
 const TRANSACTIONAL: i16 = 1 << 4;
 /// Bit 5: the batch is a marker, not data.

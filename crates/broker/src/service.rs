@@ -4,10 +4,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use atoll_base::Tasks;
+use rustls::ServerConfig;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 use crate::config::EventsConfig;
+use crate::connection::Manners;
 use crate::{Broker, Error, connection};
 
 /// A door that is open for clients, once it is run.
@@ -15,6 +17,7 @@ use crate::{Broker, Error, connection};
 pub struct Door {
     listener: TcpListener,
     addr: SocketAddr,
+    manners: Manners,
 }
 
 /// Clients at one time. Each costs some kilobytes; one that leaks connections should not cost all.
@@ -24,7 +27,7 @@ impl Door {
     /// Takes the port.
     ///
     /// # Errors
-    /// When the address is none or the port is taken.
+    /// When an address is none or the port is taken.
     pub async fn open(config: &EventsConfig) -> Result<Self, Error> {
         let addr = config.addr()?;
         let bound = TcpListener::bind(addr).await;
@@ -32,7 +35,21 @@ impl Door {
         let addr = listener
             .local_addr()
             .map_err(|source| Error::listen(addr, source))?;
-        Ok(Self { listener, addr })
+        Ok(Self {
+            listener,
+            addr,
+            manners: Manners {
+                tls: None,
+                advertised: config.advertised()?,
+            },
+        })
+    }
+
+    /// Clients greet by TLS, with what the channel holds when they come.
+    #[must_use]
+    pub fn with_tls(mut self, config: watch::Receiver<Arc<ServerConfig>>) -> Self {
+        self.manners.tls = Some(config);
+        self
     }
 
     /// Where clients connect.
@@ -61,8 +78,9 @@ impl Door {
                 continue;
             };
             let (broker, own) = (broker.clone(), tasks.clone());
+            let manners = self.manners.clone();
             tasks.spawn("kafka client", async move {
-                connection::serve(stream, broker, own).await;
+                connection::serve(stream, manners, broker, own).await;
                 drop(place);
             });
         }

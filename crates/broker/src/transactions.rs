@@ -71,6 +71,9 @@ pub struct View {
     pub id: Arc<str>,
     /// What is kept of it.
     pub held: Snapshot,
+    /// How long its transaction has been running. None: none is. After a restart of the node it is
+    /// counted from there.
+    pub running: Option<Duration>,
 }
 
 /// Producer ids are taken from the state in such numbers.
@@ -275,14 +278,16 @@ impl Transactions {
         let cells: Vec<_> = self.lock().values().cloned().collect();
         let mut all = Vec::with_capacity(cells.len());
         for cell in cells {
-            let own = cell.own.lock().await;
-            all.push(View {
-                id: Arc::clone(&cell.id),
-                held: own.txn.held().clone(),
-            });
+            all.extend(cell.view().await);
         }
         all.sort_by(|one, other| one.id.cmp(&other.id));
         all
+    }
+
+    /// One transactional id, if a producer ever asked for it.
+    pub async fn find(&self, id: &str) -> Option<View> {
+        let cell = self.lock().get(id).cloned()?;
+        cell.view().await
     }
 
     async fn tell(
@@ -460,6 +465,24 @@ impl Transactions {
 }
 
 impl Cell {
+    /// None: it was forgotten, or somebody used the id that never asked for it.
+    async fn view(&self) -> Option<View> {
+        let own = self.own.lock().await;
+        let held = own.txn.held();
+        if own.forgotten || held.producer.is_none() {
+            return None;
+        }
+        let runs = matches!(
+            held.state,
+            State::Ongoing | State::PrepareCommit | State::PrepareAbort
+        );
+        Some(View {
+            id: Arc::clone(&self.id),
+            held: held.clone(),
+            running: runs.then(|| monotonic().saturating_duration_since(own.txn.since())),
+        })
+    }
+
     fn pending(&self) -> MutexGuard<'_, HashMap<String, Vec<Committed>>> {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }

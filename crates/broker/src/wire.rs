@@ -20,6 +20,10 @@ use self::kinds::Kind;
 /// more, and clients send a few of them at once.
 pub const FRAME_BYTES_MAX: usize = 64 << 20;
 
+/// The largest request of a client that has not said yet who it is, as in Kafka
+/// (`sasl.server.max.receive.size`).
+pub const FRAME_BYTES_UNPROVEN_MAX: usize = 512 << 10;
+
 /// Up to here, room for a request is made at once; for a larger one, as it comes: a length alone
 /// costs nothing.
 const FRAME_BYTES_TRUSTED: usize = 64 << 10;
@@ -94,16 +98,16 @@ impl<R: AsyncRead + Unpin> Frames<R> {
         }
     }
 
-    /// The next frame; none at the end of the stream.
+    /// The next frame, of `max` bytes at most; none at the end of the stream.
     ///
     /// # Errors
-    /// When the stream fails, ends within a frame, or a frame is absurdly large.
-    pub async fn next(&mut self) -> io::Result<Option<Bytes>> {
+    /// When the stream fails, ends within a frame, or a frame is larger.
+    pub async fn next(&mut self, max: usize) -> io::Result<Option<Bytes>> {
         loop {
             let wanted = match self.buffer.first_chunk::<4>() {
                 None => 4,
                 Some(length) => {
-                    let whole = 4 + frame_length(*length)?;
+                    let whole = 4 + frame_length(*length, max)?;
                     if self.buffer.len() >= whole {
                         self.buffer.advance(4);
                         return Ok(Some(self.buffer.split_to(whole - 4).freeze()));
@@ -146,15 +150,13 @@ const READ_BYTES_MIN: usize = 4 << 10;
 /// So much is read of what a client sends while it waits for an answer.
 const READ_AHEAD_MAX: usize = 1 << 20;
 
-fn frame_length(bytes: [u8; 4]) -> io::Result<usize> {
+fn frame_length(bytes: [u8; 4], max: usize) -> io::Result<usize> {
     let length = i32::from_be_bytes(bytes);
     let sound = usize::try_from(length).ok();
-    sound
-        .filter(|length| *length <= FRAME_BYTES_MAX)
-        .ok_or_else(|| {
-            let reason = format!("a frame of {length} bytes");
-            io::Error::new(io::ErrorKind::InvalidData, reason)
-        })
+    sound.filter(|length| *length <= max).ok_or_else(|| {
+        let reason = format!("a frame of {length} bytes");
+        io::Error::new(io::ErrorKind::InvalidData, reason)
+    })
 }
 
 impl Request {
@@ -330,14 +332,30 @@ mod tests {
     async fn frames_of_absurd_lengths_are_refused() {
         for length in [-1, i32::MIN, i32::MAX] {
             let bytes = i32::to_be_bytes(length);
-            assert!(Frames::new(&bytes[..]).next().await.is_err());
+            assert!(Frames::new(&bytes[..]).next(FRAME_BYTES_MAX).await.is_err());
         }
         let cut = &[0, 0, 0, 3, 1, 2][..];
-        assert!(Frames::new(cut).next().await.is_err());
+        assert!(Frames::new(cut).next(FRAME_BYTES_MAX).await.is_err());
         let mut whole = Frames::new(&[0, 0, 0, 2, 1, 2, 0, 0, 0, 0][..]);
-        assert_eq!(&whole.next().await.unwrap().unwrap()[..], [1, 2]);
-        assert!(whole.next().await.unwrap().unwrap().is_empty());
-        assert!(whole.next().await.unwrap().is_none());
-        assert!(Frames::new(&[][..]).next().await.unwrap().is_none());
+        assert_eq!(
+            &whole.next(FRAME_BYTES_MAX).await.unwrap().unwrap()[..],
+            [1, 2]
+        );
+        assert!(
+            whole
+                .next(FRAME_BYTES_MAX)
+                .await
+                .unwrap()
+                .unwrap()
+                .is_empty()
+        );
+        assert!(whole.next(FRAME_BYTES_MAX).await.unwrap().is_none());
+        assert!(
+            Frames::new(&[][..])
+                .next(FRAME_BYTES_MAX)
+                .await
+                .unwrap()
+                .is_none()
+        );
     }
 }

@@ -25,6 +25,10 @@ pub trait Courier: Send + Sync + 'static {
     ) -> BoxFuture<'static, Result<http::Response<Bytes>, Failure>>;
 }
 
+/// An extension of a request: the topic whose record it carries. For whoever tells what happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Topic(pub String);
+
 /// Why there is no answer; for a person.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Failure {
@@ -75,8 +79,8 @@ impl Ending {
         let after = retry_after(answer);
         match status {
             200..=299 => Outcome::Taken,
-            429 => Outcome::Unreached { after },
             _ if unseen(service, answer) => Outcome::Unreached { after },
+            429 => Outcome::Busy { after },
             _ => Outcome::Refused {
                 final_word: !retry.covers(status),
                 after,
@@ -139,11 +143,16 @@ fn unseen(service: &ServiceName, answer: &http::Response<Bytes>) -> bool {
             .is_none_or(|named| named == service.as_str())
 }
 
-/// `Retry-After` in seconds. (A date is not read: clocks differ.)
+/// `Retry-After` (RFC 9110, section 10.2.3). A date counts from the answer's own `Date`: clocks differ.
 fn retry_after(answer: &http::Response<Bytes>) -> Option<Duration> {
-    let value = answer.headers().get(http::header::RETRY_AFTER)?;
-    let seconds = value.to_str().ok()?.trim().parse().ok()?;
-    Some(Duration::from_secs(seconds))
+    let text = |name| answer.headers().get(name)?.to_str().ok().map(str::trim);
+    let value = text(http::header::RETRY_AFTER)?;
+    if let Ok(seconds) = value.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let at = httpdate::parse_http_date(value).ok()?;
+    let now = httpdate::parse_http_date(text(http::header::DATE)?).ok()?;
+    Some(at.duration_since(now).unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -187,10 +196,26 @@ mod tests {
         };
         assert_eq!(outcome(&answered(400, "")), last);
         assert_eq!(outcome(&answered(301, "")), last);
-        assert_eq!(
-            outcome(&answered(429, "")),
-            Outcome::Unreached { after: AFTER }
+        assert_eq!(outcome(&answered(429, "")), Outcome::Busy { after: AFTER });
+    }
+
+    #[test]
+    fn a_date_counts_from_the_date_of_the_answer() {
+        let answer = |at: &str, date: Option<&str>| {
+            let mut answer = http::Response::builder().header("retry-after", at);
+            if let Some(date) = date {
+                answer = answer.header("date", date);
+            }
+            retry_after(&answer.body(Bytes::new()).unwrap())
+        };
+        let (at, date) = (
+            "Sun, 06 Nov 1994 08:50:37 GMT",
+            "Sun, 06 Nov 1994 08:49:37 GMT",
         );
+        assert_eq!(answer(at, Some(date)), Some(Duration::from_secs(60)));
+        assert_eq!(answer(date, Some(at)), Some(Duration::ZERO));
+        assert_eq!(answer(at, None), None);
+        assert_eq!(answer("soon", Some(date)), None);
     }
 
     #[test]

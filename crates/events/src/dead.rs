@@ -16,28 +16,33 @@ use atoll_store::{Migration, Sql};
 use bytes::Bytes;
 use ring::digest::{SHA256, digest};
 use tokio::sync::mpsc;
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Interval, MissedTickBehavior};
 
 use crate::bus::{Bus, BusError};
 use crate::push::{DEAD_PREFIX, Pushes, dead_topic};
 use crate::record::{Header, Place, Record};
 
+mod deaths;
 #[cfg(test)]
 mod tests;
 
 /// What was done about dead letters.
 pub const MIGRATION: Migration = Migration {
     subsystem: "events_dead",
-    steps: &["
+    steps: &[
+        "
         CREATE TABLE events_dead (
             topic TEXT NOT NULL, offset INTEGER NOT NULL, state TEXT NOT NULL,
             at INTEGER NOT NULL, value BLOB, died INTEGER NOT NULL,
             PRIMARY KEY (topic, offset)
         ) STRICT, WITHOUT ROWID;
-    "],
+    ",
+        deaths::STEP,
+        deaths::START_STEP,
+    ],
 };
 
-/// More are not listed at once.
+/// More are not on one page.
 pub const LISTED_MAX: usize = 10_000;
 /// Nor more bytes of them, about.
 const LISTED_BYTES_MAX: usize = 64 << 20;
@@ -77,8 +82,10 @@ pub struct Letter {
     pub offset: i64,
     /// Where it was posted to.
     pub path: String,
-    /// How often.
+    /// How often, until it died the last time.
     pub attempts: u32,
+    /// How often its record was given up: each time that it was delivered again may add one.
+    pub deaths: u32,
     /// What happened the last time.
     pub reason: String,
     /// The beginning of the last answer, if there was one.
@@ -106,6 +113,16 @@ pub struct Filter {
     pub topic: Option<String>,
     /// Those that died of this: a [`Letter::group`].
     pub group: Option<String>,
+}
+
+/// Open letters, by service and topic, oldest first. Of a record that died several times only the
+/// newest letter is one: what is done about it is done about all of them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Page {
+    /// The letters.
+    pub letters: Vec<Letter>,
+    /// The next page begins after this one; none if there is no other page.
+    pub next: Option<LetterId>,
 }
 
 /// How letters are tried again.
@@ -156,33 +173,68 @@ impl Letters {
         Self { bus, pushes, sql }
     }
 
-    /// The open letters, by service and topic, oldest first; at most [`LISTED_MAX`].
+    /// Open letters after `after`, so many at most; never more than [`LISTED_MAX`], nor many more than
+    /// 64 MiB of them.
     ///
     /// # Errors
     /// When topics or state cannot be read.
-    pub async fn list(&self, filter: &Filter) -> Result<Vec<Letter>, DeadError> {
-        let (mut found, mut bytes) = (Vec::new(), 0);
-        for topic in self.bus.topics().await? {
-            if !topic.starts_with("dead.") {
-                continue;
-            }
-            let done = self.done(&topic).await?;
-            let ends = self.bus.ends(&topic, 0).await?;
-            let mut at = ends.start;
-            while at < ends.end && found.len() < LISTED_MAX && bytes < LISTED_BYTES_MAX {
-                let chunk = self.bus.read(&topic, 0, at, READ_BYTES).await?;
-                if chunk.next <= at {
-                    break;
-                }
-                at = chunk.next;
-                let letters = chunk.records.iter().filter_map(|own| read(own, &done));
-                let fitting: Vec<_> = letters.filter(|letter| filter.fits(letter)).collect();
-                bytes += fitting.iter().map(Letter::size).sum::<usize>();
-                found.extend(fitting);
+    pub async fn page(
+        &self,
+        filter: &Filter,
+        after: Option<&LetterId>,
+        count: usize,
+    ) -> Result<Page, DeadError> {
+        let count = count.clamp(1, LISTED_MAX);
+        let after = after.map(|id| (dead_topic(&id.service, &id.topic), id.number));
+        let mut topics = self.bus.topics().await?;
+        topics.retain(|topic| {
+            let passed = after.as_ref().is_some_and(|(last, _)| topic < last);
+            topic.starts_with("dead.") && !passed
+        });
+        topics.sort_unstable();
+        let mut page = Page::default();
+        for topic in topics {
+            let past = after.as_ref().filter(|(last, _)| *last == topic);
+            let past = past.map_or(0, |(_, number)| number + 1);
+            if self.fill(&mut page, filter, (&topic, past), count).await? {
+                page.next = page.letters.last().map(|letter| letter.id.clone());
+                break;
             }
         }
-        found.truncate(LISTED_MAX);
-        Ok(found)
+        Ok(page)
+    }
+
+    /// Puts the letters of one topic from an offset on onto the page; true if there is no room for
+    /// all.
+    async fn fill(
+        &self,
+        page: &mut Page,
+        filter: &Filter,
+        (topic, from): (&str, i64),
+        count: usize,
+    ) -> Result<bool, DeadError> {
+        deaths::catch_up(&*self.bus, &self.sql, topic).await?;
+        let done = self.done(topic).await?;
+        let ends = self.bus.ends(topic, 0).await?;
+        let mut at = ends.start.max(from);
+        let mut bytes: usize = page.letters.iter().map(Letter::size).sum();
+        while at < ends.end {
+            let chunk = self.bus.read(topic, 0, at, READ_BYTES).await?;
+            if chunk.next <= at {
+                break;
+            }
+            at = chunk.next;
+            let letters = chunk.records.iter().filter_map(|own| read(own, &done));
+            let letters = letters.filter(|letter| filter.fits(letter)).collect();
+            for letter in deaths::newest(&self.sql, topic, letters).await? {
+                if page.letters.len() >= count || bytes >= LISTED_BYTES_MAX {
+                    return Ok(true);
+                }
+                bytes += letter.size();
+                page.letters.push(letter);
+            }
+        }
+        Ok(false)
     }
 
     /// One open letter.
@@ -196,9 +248,13 @@ impl Letters {
             Err(BusError::NoTopic(_) | BusError::Gone { .. }) => return Err(none()),
             read => read?,
         };
+        deaths::catch_up(&*self.bus, &self.sql, &topic).await?;
         let done = self.done(&topic).await?;
         let mut letters = chunk.records.iter().filter_map(|own| read(own, &done));
-        letters.find(|letter| letter.id == *id).ok_or_else(none)
+        let letter = letters.find(|letter| letter.id == *id);
+        let own = letter.into_iter().collect();
+        let mut newest = deaths::newest(&self.sql, &topic, own).await?;
+        newest.pop().ok_or_else(none)
     }
 
     /// Puts another value in its place for the next try. The letter itself stays as it is.
@@ -222,37 +278,91 @@ impl Letters {
         Ok(())
     }
 
-    /// Tries letters again, one after the other, and tells of each. Ends when nobody listens.
-    pub async fn redrive(&self, letters: Vec<Letter>, how: Redrive, told: mpsc::Sender<Step>) {
+    /// Tries letters again, one after the other, and tells of each: those of the page, and those of
+    /// the pages after it that the filter lets through. Ends when nobody listens.
+    pub async fn redrive(
+        &self,
+        mut page: Page,
+        filter: Filter,
+        how: Redrive,
+        told: mpsc::Sender<Step>,
+    ) {
         let pause = Duration::from_secs_f64(1.0 / how.rate.clamp(0.01, 10_000.0));
         let mut ticks = tokio::time::interval(pause);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let total = letters.len();
         let mut failures = 0;
+        loop {
+            let next = page.next.take();
+            let run = self.run(page.letters, how, &told, (&mut ticks, &mut failures));
+            let Some(left) = run.await else {
+                return;
+            };
+            let Some(next) = next.as_ref().filter(|_| left == 0) else {
+                let beyond = match next {
+                    Some(next) if left > 0 => self.count_after(&filter, next).await,
+                    _ => 0,
+                };
+                if left + beyond > 0 {
+                    let _ = told.send(Step::Stopped(left + beyond)).await;
+                }
+                return;
+            };
+            page = match self.page(&filter, Some(next), LISTED_MAX).await {
+                Ok(page) => page,
+                Err(error) => {
+                    let why = format!("those after it cannot be read: {error}");
+                    let _ = told.send(Step::Failed(next.clone(), why)).await;
+                    return;
+                }
+            };
+        }
+    }
+
+    /// How many letters are on the pages after this letter, as far as they can be read.
+    async fn count_after(&self, filter: &Filter, letter: LetterId) -> usize {
+        let (mut count, mut after) = (0, Some(letter));
+        while let Some(id) = after {
+            let Ok(page) = self.page(filter, Some(&id), LISTED_MAX).await else {
+                break;
+            };
+            count += page.letters.len();
+            after = page.next;
+        }
+        count
+    }
+
+    /// Tries these; tells how many were left because too many have failed, or none if nobody listens.
+    async fn run(
+        &self,
+        letters: Vec<Letter>,
+        how: Redrive,
+        told: &mpsc::Sender<Step>,
+        (ticks, failures): (&mut Interval, &mut u32),
+    ) -> Option<usize> {
+        let total = letters.len();
         for (tried, letter) in letters.into_iter().enumerate() {
+            if *failures >= how.stop_after.max(1) {
+                return Some(total - tried);
+            }
             tokio::select! {
                 _ = ticks.tick() => {}
-                () = told.closed() => return,
+                () = told.closed() => return None,
             }
             let step = match self.try_again(&letter).await {
                 Ok(()) => {
-                    failures = 0;
+                    *failures = 0;
                     Step::Taken(letter.id)
                 }
                 Err(reason) => {
-                    failures += 1;
+                    *failures += 1;
                     Step::Failed(letter.id, reason)
                 }
             };
             if told.send(step).await.is_err() {
-                return;
-            }
-            let left = total - tried - 1;
-            if failures >= how.stop_after.max(1) && left > 0 {
-                let _ = told.send(Step::Stopped(left)).await;
-                return;
+                return None;
             }
         }
+        Some(0)
     }
 
     /// The error is for a person.
@@ -369,6 +479,7 @@ fn read(record: &Record, done: &HashMap<i64, Done>) -> Option<Letter> {
         attempts: said("attempts")
             .and_then(|text| text.parse().ok())
             .unwrap_or(0),
+        deaths: 1,
         reason,
         answer: said("answer").map(str::to_owned),
         trace: said("trace").unwrap_or_default().to_owned(),

@@ -4,9 +4,11 @@
 //! that fails holds back its own key and nothing else. Each waits for the answer to the one before,
 //! so at most the records that are under way are delivered twice after a crash.
 //!
-//! Two failures are told apart. A service that cannot be reached has refused nothing: no attempt is
-//! counted, everything waits, and single records try again. A service that answers with a failure
-//! has refused this record: it is tried again by its policy, and then it is dead.
+//! Three failures are told apart. A service that cannot be reached has refused nothing: no attempt is
+//! counted, everything waits, and single records try again. One that has no time now is left alone in
+//! the same way; but if it takes others and has none for a record again, only the key of that record
+//! waits. A service that answers with a failure has refused this record: it is tried again by its
+//! policy, and then it is dead.
 //!
 //! The machine knows offsets and keys, no payloads: what waits long costs a few bytes.
 
@@ -50,6 +52,8 @@ pub struct Delivery {
     flights: HashMap<Flight, Aboard>,
     next_flight: u64,
     pause: Option<Resting>,
+    /// Deliveries that were taken.
+    taken: u64,
     held: bool,
 }
 
@@ -76,6 +80,10 @@ struct Queue {
     attempts: u32,
     /// It failed together with others; it is tried without them.
     single: bool,
+    /// How often in a row the service had no time for the first.
+    busy: u32,
+    /// How many deliveries had been taken when that was so the last time.
+    busy_at: u64,
 }
 
 #[derive(Debug)]
@@ -164,7 +172,12 @@ pub enum Outcome {
         /// Not again before.
         after: Option<Duration>,
     },
-    /// Nobody has seen it, or nobody has time for it.
+    /// The service has no time for it now.
+    Busy {
+        /// Not again before.
+        after: Option<Duration>,
+    },
+    /// Nobody has seen it.
     Unreached {
         /// Not again before.
         after: Option<Duration>,
@@ -220,6 +233,7 @@ impl Delivery {
             flights: HashMap::new(),
             next_flight: 0,
             pause: None,
+            taken: 0,
             held: false,
         }
     }
@@ -471,10 +485,11 @@ impl Delivery {
         let Some(aboard) = self.flights.remove(&flight) else {
             return;
         };
-        if let Outcome::Unreached { after } = outcome {
-            self.rest(after, now);
-        } else {
-            self.pause = None;
+        match outcome {
+            Outcome::Unreached { after } => self.rest(after, now),
+            // What this says of the others is seen below.
+            Outcome::Busy { .. } => {}
+            Outcome::Taken | Outcome::Refused { .. } => self.pause = None,
         }
         let lane = self.lanes.get(&aboard.partition);
         if lane.is_none_or(|lane| lane.generation != aboard.generation) {
@@ -482,6 +497,7 @@ impl Delivery {
         }
         match outcome {
             Outcome::Taken => {
+                self.taken += 1;
                 for (key, count) in &aboard.keys {
                     self.land(*key, aboard.partition, *count);
                 }
@@ -491,11 +507,22 @@ impl Delivery {
                     self.back_in_line(*key);
                 }
             }
-            Outcome::Refused { .. } if aboard.count > 1 => {
+            Outcome::Busy { after } => {
+                for (key, _) in &aboard.keys {
+                    self.busy(*key, aboard.count > 1, after, dice, now);
+                }
+            }
+            Outcome::Refused { after, .. } if aboard.count > 1 => {
                 // Which of them it was, nobody knows: each is tried by itself.
                 for (key, _) in aboard.keys.iter().rev() {
-                    if let Some(queue) = self.back_in_line(*key) {
-                        queue.single = true;
+                    let Some(queue) = self.queues.get_mut(key) else {
+                        continue;
+                    };
+                    queue.single = true;
+                    if let Some(after) = after {
+                        self.retries.insert((now + policy::patient(after), *key));
+                    } else {
+                        self.ready.push_front(*key);
                     }
                 }
             }
@@ -504,6 +531,32 @@ impl Delivery {
                     self.refused(*key, &aboard, (final_word, after), dice, now, actions);
                 }
             }
+        }
+    }
+
+    /// The first time everything rests, and another key is asked for first. If others were taken
+    /// since, it is this record that the service has no time for: its key waits by itself.
+    fn busy(
+        &mut self,
+        key: Key,
+        with_others: bool,
+        after: Option<Duration>,
+        dice: u64,
+        now: Instant,
+    ) {
+        let Some(queue) = self.queues.get_mut(&key) else {
+            return;
+        };
+        let others_went = queue.busy > 0 && self.taken > queue.busy_at;
+        queue.busy = queue.busy.saturating_add(1);
+        queue.busy_at = self.taken;
+        if others_went {
+            queue.single |= with_others;
+            let delay = self.settings.policy.delay(queue.busy, after, dice);
+            self.retries.insert((now + delay, key));
+        } else {
+            self.ready.push_back(key);
+            self.rest(after, now);
         }
     }
 
@@ -549,6 +602,7 @@ impl Delivery {
         }
         queue.attempts = 0;
         queue.single = false;
+        queue.busy = 0;
         if queue.offsets.is_empty() {
             self.queues.remove(&key);
         } else {
@@ -556,10 +610,10 @@ impl Delivery {
         }
     }
 
-    fn back_in_line(&mut self, key: Key) -> Option<&mut Queue> {
-        let queue = self.queues.get_mut(&key)?;
-        self.ready.push_front(key);
-        Some(queue)
+    fn back_in_line(&mut self, key: Key) {
+        if self.queues.contains_key(&key) {
+            self.ready.push_front(key);
+        }
     }
 
     fn rest(&mut self, after: Option<Duration>, now: Instant) {

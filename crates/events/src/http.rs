@@ -29,7 +29,6 @@ use atoll_store::Sql;
 use axum::Router;
 use axum::routing::{get, post};
 use bytes::Bytes;
-use tokio::sync::Semaphore;
 
 use crate::bus::Bus;
 use crate::jobs::Jobs;
@@ -77,6 +76,8 @@ pub struct Limits {
     pub depth_max: usize,
     /// Reads that may be under way at once, with those that wait. Default 1,000.
     pub readers_max: usize,
+    /// The same for one service, so that one which leaks them does not take those of all. Default 250.
+    pub readers_of_one_max: usize,
 }
 
 /// What the API works with. Clones share it.
@@ -88,7 +89,7 @@ pub struct State {
     jobs: Option<Jobs>,
     tasks: Tasks,
     limits: Limits,
-    readers: Arc<Semaphore>,
+    readers: Arc<read::Places>,
 }
 
 impl State {
@@ -107,7 +108,7 @@ impl State {
             jobs: None,
             tasks,
             limits,
-            readers: Arc::new(Semaphore::new(limits.readers_max)),
+            readers: Arc::new(read::Places::new(&limits)),
         }
     }
 
@@ -141,6 +142,7 @@ impl Default for Limits {
             events_max: 1_000,
             depth_max: 64,
             readers_max: 1_000,
+            readers_of_one_max: 250,
         }
     }
 }

@@ -427,7 +427,9 @@ impl Jobs {
         };
         match (outcome, answer) {
             (Outcome::Taken, Some(answer)) => Ended::Taken(answer),
-            (Outcome::Unreached { .. } | Outcome::Taken, _) => Ended::Unreached(reason.to_owned()),
+            (Outcome::Unreached { .. } | Outcome::Busy { .. } | Outcome::Taken, _) => {
+                Ended::Unreached(reason.to_owned())
+            }
             (Outcome::Refused { .. }, answer) if buried => {
                 Ended::GivenUp(reason.to_owned(), answer)
             }

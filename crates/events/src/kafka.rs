@@ -12,9 +12,10 @@ mod kept;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use atoll_base::Timestamp;
+use atoll_base::clock::monotonic;
 use atoll_base::hash::Spread;
 use atoll_store::{Migration, Sql};
 use bytes::Bytes;
@@ -86,8 +87,8 @@ pub struct KafkaBus {
     sql: Sql,
     schemas: Registry,
     partitions: Mutex<HashMap<At, Arc<PartitionClient>>>,
-    /// How many partitions topics have, as was last seen.
-    counts: Mutex<HashMap<String, i32>>,
+    /// How many partitions topics have, and when that was seen.
+    counts: Mutex<(HashMap<String, i32>, Option<Instant>)>,
     spread: Spread,
     sending: tokio::sync::Mutex<()>,
 }
@@ -97,6 +98,8 @@ type At = (Arc<str>, i32);
 
 /// What is not answered within this has failed; whoever asked tries again.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How many partitions there are is asked anew after this: anybody may add some.
+const COUNTS_KEPT: Duration = Duration::from_secs(10);
 /// So long may one request take, with all that the client tries by itself.
 const REQUEST_PATIENCE: Duration = Duration::from_secs(30);
 /// The largest record.
@@ -182,7 +185,9 @@ impl KafkaBus {
         });
         let counts: BTreeMap<String, i32> = counts.collect();
         let known = counts.clone().into_iter().collect();
-        *self.counts.lock().unwrap_or_else(PoisonError::into_inner) = known;
+        let mut kept = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        *kept = (known, Some(monotonic()));
+        drop(kept);
         Ok(counts)
     }
 
@@ -197,7 +202,9 @@ impl KafkaBus {
 
     fn known(&self, topic: &str) -> Option<i32> {
         let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        counts.get(topic).copied()
+        let (counts, seen) = &*counts;
+        let fresh = seen.is_some_and(|seen| monotonic().duration_since(seen) < COUNTS_KEPT);
+        counts.get(topic).copied().filter(|_| fresh)
     }
 
     async fn partition(&self, topic: &str, index: i32) -> Result<Arc<PartitionClient>, BusError> {

@@ -316,8 +316,9 @@ impl Worker {
         if let Err(error) = settled {
             return Err(self.refused(&mark, error));
         }
-        self.table.mark(mark.ids()).await?;
+        // They are out. If the marks cannot be written now, the next round writes them, and counts nothing.
         lock(&self.view).published += count as u64;
+        self.table.mark(mark.ids()).await?;
         self.number = Some(number + 1);
         Ok(count)
     }

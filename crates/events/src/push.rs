@@ -41,11 +41,15 @@ struct Shared {
     jobs: Option<Jobs>,
     tasks: Tasks,
     running: Mutex<BTreeMap<(ServiceName, String), Running>>,
+    /// Those that were let go and may still have requests under way.
+    leaving: Mutex<BTreeMap<(ServiceName, String), oneshot::Receiver<()>>>,
 }
 
 struct Running {
     config: SubscribeConfig,
     control: mpsc::Sender<Control>,
+    /// Closed when it has ended.
+    ended: oneshot::Receiver<()>,
 }
 
 /// Up to so many records are counted one by one.
@@ -102,6 +106,7 @@ impl Pushes {
             jobs,
             tasks,
             running: Mutex::default(),
+            leaving: Mutex::default(),
         }))
     }
 
@@ -166,8 +171,19 @@ impl Pushes {
             let mut all = pushed(subscriptions);
             all.find(|config| config.topic == topic)
         };
+        let mut leaving = self
+            .0
+            .leaving
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         // Dropped, its control ends it.
-        running.retain(|(own, topic), _| own != service || wanted(topic).is_some());
+        let names = running.keys();
+        let gone = names.filter(|(own, topic)| own == service && wanted(topic).is_none());
+        for key in gone.cloned().collect::<Vec<_>>() {
+            if let Some(own) = running.remove(&key) {
+                leaving.insert(key, own.ended);
+            }
+        }
         for config in pushed(subscriptions) {
             let key = (service.clone(), config.topic.clone());
             match running.get_mut(&key) {
@@ -182,7 +198,8 @@ impl Pushes {
                     });
                 }
                 None => {
-                    running.insert(key, self.run(service, config));
+                    let before = leaving.remove(&key);
+                    running.insert(key, self.run(service, config, before));
                 }
             }
         }
@@ -326,10 +343,23 @@ impl Pushes {
             }
         }
         futures_util::future::join_all(endings).await;
+        let leaving = self.0.leaving.lock();
+        let leaving = std::mem::take(&mut *leaving.unwrap_or_else(PoisonError::into_inner));
+        let all = futures_util::future::join_all(leaving.into_values());
+        // What they have under way is delivered again if it takes longer.
+        let _ = tokio::time::timeout(limit, all).await;
     }
 
-    fn run(&self, service: &ServiceName, config: &SubscribeConfig) -> Running {
+    /// `before`: the last one of the same name, which ends before this one begins, or both would
+    /// deliver.
+    fn run(
+        &self,
+        service: &ServiceName,
+        config: &SubscribeConfig,
+        before: Option<oneshot::Receiver<()>>,
+    ) -> Running {
         let (control, controls) = mpsc::channel(CONTROLS_MAX);
+        let (ending, ended) = oneshot::channel::<()>();
         let subscription = Subscription::new(
             service.clone(),
             config.clone(),
@@ -341,14 +371,16 @@ impl Pushes {
         );
         let stopping = self.0.tasks.clone();
         self.0.tasks.spawn("subscription", async move {
+            let _ending = ending;
             tokio::select! {
-                () = subscription.run(controls) => {}
+                () = subscription.run(controls, before) => {}
                 () = stopping.stopping() => {}
             }
         });
         Running {
             config: config.clone(),
             control,
+            ended,
         }
     }
 

@@ -87,6 +87,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             upstream,
         )],
         timeout: DEFAULT_RESPONSE_TIMEOUT,
+        slow_after: None,
     };
     handle.publish(Snapshot {
         routes: RouteTable::build(routes).map_err(|errors| format!("{errors:?}"))?,

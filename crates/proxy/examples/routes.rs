@@ -103,6 +103,7 @@ fn snapshot() -> Result<Snapshot, Box<dyn std::error::Error>> {
             resilience: Default::default(),
             dependencies: Default::default(),
             timeout: Duration::from_secs(30),
+            slow_after: None,
         };
         clusters.insert(service(at)?, Arc::new(cluster));
         let dependency = atoll_proxy::Dependency {

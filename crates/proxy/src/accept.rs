@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker};
 
+use atoll_base::InstanceId;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
@@ -15,7 +16,7 @@ use crate::buffer::Buffer;
 use crate::connection;
 use crate::h2;
 use crate::limits::{LOOK_FOR_CALLER, LOOKS_FOR_CALLER, TICK};
-use crate::mesh::Caller;
+use crate::mesh::{Caller, Dweller};
 use crate::origin::Origin;
 use crate::service::{Listeners, Shared};
 use crate::span::Side;
@@ -182,39 +183,65 @@ async fn serve_mesh(worker: Rc<Worker>, stream: TcpStream, peer: SocketAddr) {
     if !peer.ip().is_loopback() || !address.is_loopback() {
         return;
     }
-    let Some(forged) = is_forged(&worker, peer, local, address).await else {
+    let Some(seen) = look(&worker, peer, local, address).await else {
         return;
     };
-    let origin = Origin::Mesh { address, forged };
+    let origin = Origin::Mesh {
+        address,
+        forged: seen.forged,
+        caller: seen.instance.map(Rc::new),
+    };
     connection::serve(worker, Transport::Tcp(stream), origin).await;
 }
 
-/// Whether whoever called `address` is not the service that it is for; none if the connection
-/// leads nowhere.
-async fn is_forged(
+/// Who called, by the kernel.
+#[derive(Default)]
+struct Seen {
+    /// Not the service that the address is for.
+    forged: bool,
+    /// The instance, if that is known.
+    instance: Option<InstanceId>,
+}
+
+/// Looks who called `address`; none if the connection leads nowhere.
+async fn look(
     worker: &Worker,
     peer: SocketAddr,
     local: SocketAddr,
     address: Ipv4Addr,
-) -> Option<bool> {
+) -> Option<Seen> {
     let callers = &worker.shared.callers;
     let meant = worker.local().mesh(address)?.caller.name.clone();
     if callers.is_empty() {
-        return Some(false);
+        return Some(Seen::default());
     }
     for _ in 0..LOOKS_FOR_CALLER {
         match worker.verifier.caller(peer, local) {
-            Caller::Cgroup(cgroup) => match callers.service(cgroup) {
-                Some(service) => return Some(service != meant),
+            Caller::Cgroup(cgroup) => match callers.find(cgroup) {
+                Some(Dweller::Instance(instance)) => {
+                    return Some(Seen {
+                        forged: *instance.service() != meant,
+                        instance: Some(instance),
+                    });
+                }
+                Some(Dweller::Own(service)) => {
+                    return Some(Seen {
+                        forged: service != meant,
+                        instance: None,
+                    });
+                }
                 // A process may call before the news of its start is here.
                 None => tokio::time::sleep(LOOK_FOR_CALLER).await,
             },
             Caller::Gone => return None,
-            Caller::Unknown => return Some(false),
+            Caller::Unknown => return Some(Seen::default()),
         }
     }
     tracing::debug!(%peer, %meant, "a process outside the application called into the mesh");
-    Some(true)
+    Some(Seen {
+        forged: true,
+        instance: None,
+    })
 }
 
 fn is_of_one_connection(error: &io::Error) -> bool {

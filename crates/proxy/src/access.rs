@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
-use atoll_base::{ByteCount, Timestamp};
+use atoll_base::{ByteCount, Percent, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -30,10 +30,9 @@ pub struct AccessLogConfig {
     /// How lines are written: `json`, `common` (the Common Log Format) or `combined` (with referer
     /// and user agent). Default `json`.
     pub format: LogFormat,
-    /// So many percent of requests, by chance. Those that end with 500 and above are written in any
-    /// case. Default 100.
-    #[schemars(range(min = 0, max = 100))]
-    pub sample: u8,
+    /// This part of requests, by chance. Those that end with 500 and above are written in any case.
+    /// Default 100%.
+    pub sample: Percent,
     /// When the file is larger than this, it gets `.1` added to its name, and a new one is begun.
     /// The one that had that name before is deleted. Default `100MiB`.
     pub max_size: ByteCount,
@@ -57,7 +56,7 @@ impl Default for AccessLogConfig {
         Self {
             file: PathBuf::from(".atoll/access.log"),
             format: LogFormat::Json,
-            sample: 100,
+            sample: Percent::ALL,
             max_size: ByteCount::mib(100),
         }
     }

@@ -26,7 +26,7 @@ use crate::http::field::FieldSet;
 use crate::http::request::{RequestFacts, RequestHead, check_host};
 use crate::http::{Body, Refusal, Version};
 use crate::limits::SMALL_BODY_BYTES;
-use crate::local::{Call, Known, Local, Target};
+use crate::local::{Call, Known, Local, Pattern, Target};
 use crate::meter::Meter;
 use crate::origin::Origin;
 use crate::path;
@@ -46,6 +46,9 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::cached::Caching;
 use self::edge::Stage;
+
+/// By this a caller in the mesh says that its request carries a record of a topic. For spans alone.
+pub const TOPIC_FIELD: &str = "Atoll-Topic";
 
 /// What becomes of a request.
 #[derive(Debug)]
@@ -149,6 +152,8 @@ pub(crate) struct Plan {
     pub(crate) compress: Compress,
     /// What counts it.
     pub(crate) meter: Rc<Meter>,
+    /// Of the route that matched.
+    pub(crate) route: Option<Rc<Pattern>>,
     /// Who it is from, where that was asked for.
     pub(crate) identity: Option<Rc<Identity>>,
     /// The part that the cache has in it, if any.
@@ -181,6 +186,8 @@ pub(crate) struct Rejection {
     pub(crate) close: bool,
     /// What counts it; none if it got to no route.
     pub(crate) meter: Option<Rc<Meter>>,
+    /// Of the route that matched.
+    pub(crate) route: Option<Rc<Pattern>>,
 }
 
 /// Where a request goes, and what happens to it on the way.
@@ -220,6 +227,8 @@ struct Candidate<'a, 'h, 'b> {
     trace: TraceContext,
     /// What counts it, once that is known.
     meter: OnceCell<Rc<Meter>>,
+    /// The route that matched, once that is known.
+    route: OnceCell<Rc<Pattern>>,
     /// What is read was HTTP/2 on the wire.
     over_http2: bool,
 }
@@ -259,8 +268,20 @@ pub(crate) fn admit(
         check_host(authority.as_bytes()).map_err(refuse)?;
     }
     label.set(head.method, &target.path);
+    // Nearly nobody says so; the field itself goes no further.
+    if facts.own != 0
+        && origin.side() == Side::Mesh
+        && let Some(topic) = head.fields.get(TOPIC_FIELD)
+        && let Ok(topic) = std::str::from_utf8(topic)
+    {
+        label.set_topic(topic);
+    }
     let candidate = Candidate {
-        trace: TraceContext::continue_or_begin(facts.traceparent, &worker.random),
+        trace: TraceContext::continue_or_join(
+            facts.traceparent,
+            || worker.local().occupant(origin.caller()?),
+            &worker.random,
+        ),
         worker,
         origin,
         head,
@@ -268,6 +289,7 @@ pub(crate) fn admit(
         facts,
         target,
         meter: OnceCell::new(),
+        route: OnceCell::new(),
         over_http2: label.over_http2,
     };
     let verdict = candidate.admit(out);
@@ -320,6 +342,7 @@ impl Rejection {
             form: Form::Problem,
             close: true,
             meter: None,
+            route: None,
         })
     }
 }
@@ -335,6 +358,7 @@ impl Candidate<'_, '_, '_> {
             },
             Origin::Mesh { .. } => {
                 let call = self.call(&local)?;
+                self.recognize(&local, call);
                 (self.in_mesh(call)?, Some(call))
             }
         };
@@ -383,6 +407,7 @@ impl Candidate<'_, '_, '_> {
             marks: course.marks,
             mirror: course.mirror,
             meter: course.meter,
+            route: self.route.get().cloned(),
             identity: course.identity,
             caching: course.caching,
             compress: course.compress,
@@ -394,6 +419,18 @@ impl Candidate<'_, '_, '_> {
             decoder.refuse_trailers();
         }
         Ok(Verdict::Forward(plan, body))
+    }
+
+    /// Finds the callee's own route that the call is for: nothing hangs on it but its name.
+    fn recognize(&self, local: &Local, call: &Call) {
+        let (method, path) = (self.head.method.as_bytes(), self.target.path.as_bytes());
+        let routes = &local.snapshot.routes;
+        let found = call
+            .own_routes
+            .and_then(|own| routes.find_own(own, method, path));
+        if let Some(way) = found.and_then(|route| local.route(route.index)) {
+            self.route.get_or_init(|| Rc::clone(&way.pattern));
+        }
     }
 
     /// The way of a call between services.
@@ -474,6 +511,7 @@ impl Candidate<'_, '_, '_> {
             // A body that nobody wants would have to be read before the next request.
             close: self.facts.close || !self.facts.body.is_done(),
             meter: self.meter.get().cloned(),
+            route: self.route.get().cloned(),
         })
     }
 

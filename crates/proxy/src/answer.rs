@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use atoll_base::{ServiceName, Timestamp, TraceId};
 
-use crate::local::Known;
+use crate::local::{Known, Pattern};
 use crate::meter::Meter;
 use crate::span::{ErrorKind, Side};
 use crate::trace::TraceContext;
@@ -49,6 +49,7 @@ pub(crate) struct Reply {
     pub(crate) close: bool,
     /// What counts it; none if it got to no route.
     pub(crate) meter: Option<Rc<Meter>>,
+    pub(crate) route: Option<Rc<Pattern>>,
 }
 
 impl Reply {

@@ -20,6 +20,7 @@ use tokio::sync::Notify;
 
 use crate::limits::DEFAULT_RESPONSE_TIMEOUT;
 use crate::mesh::Denials;
+use crate::occupant::Occupants;
 use crate::rate::RateLimitConfig;
 use crate::resilience::standing::Standing;
 use crate::resilience::{DependencyConfig, ResilienceConfig};
@@ -38,6 +39,8 @@ pub struct Endpoint {
     drained: Notify,
     /// Where it stands with those who send requests; set when it is first published.
     standing: OnceLock<Arc<Standing>>,
+    /// The requests in flight, as far as their calls may be joined to them.
+    pub(crate) occupants: Occupants,
     /// Workers that hold idle connections to it.
     watchers: Mutex<Vec<Weak<Notify>>>,
 }
@@ -65,6 +68,9 @@ pub struct Cluster {
     /// How long it may take until the head of an answer, unless the route says else. See
     /// [`crate::limits::DEFAULT_RESPONSE_TIMEOUT`].
     pub timeout: Duration,
+    /// Requests that take longer, to the last byte of their answer, are counted as slow
+    /// ([`crate::Handle::tallies`]). Default: none are.
+    pub slow_after: Option<Duration>,
 }
 
 /// What an instance speaks.
@@ -121,6 +127,7 @@ impl Cluster {
             denials: None,
             introduce: None,
             timeout: DEFAULT_RESPONSE_TIMEOUT,
+            slow_after: None,
         }
     }
 }
@@ -135,6 +142,7 @@ impl Endpoint {
             suspect_until: AtomicU64::new(0),
             drained: Notify::new(),
             standing: OnceLock::new(),
+            occupants: Occupants::default(),
             watchers: Mutex::new(Vec::new()),
         })
     }

@@ -37,6 +37,9 @@ pub struct Config {
     pub auth: HashMap<String, Arc<Authenticator>>,
     /// Worker threads. Default: one for each core, at most 4.
     pub threads: Option<NonZeroUsize>,
+    /// Spans only of requests that failed: an answer of 500 and above, none, or not all of it. Default
+    /// false: of all. Counts are not concerned.
+    pub failed_spans_only: bool,
 }
 
 /// `[edge]` of `atoll.toml`: where and how requests come in from outside.

@@ -305,6 +305,7 @@ impl Connection<'_> {
             caller: plan.caller.clone(),
             service: Some(Rc::clone(&plan.target.service)),
             meter: Some(Rc::clone(&plan.meter)),
+            route: plan.route.clone(),
             ..Visit::begin(plan.trace, plan.side)
         };
         let mut exchange = Exchange::new(
@@ -376,6 +377,7 @@ impl Connection<'_> {
             service: rejection.service.clone(),
             error: Some(rejection.kind),
             meter: rejection.meter.clone(),
+            route: rejection.route.clone(),
             ..Visit::begin(rejection.trace, self.origin.side())
         };
         let problem = Problem {
@@ -401,6 +403,7 @@ impl Connection<'_> {
         let visit = Visit {
             service: reply.service.clone(),
             meter: reply.meter.clone(),
+            route: reply.route.clone(),
             ..Visit::begin(reply.trace, self.origin.side())
         };
         reply.close |= self.worker.is_stopping(self.origin.side());
@@ -412,9 +415,7 @@ impl Connection<'_> {
     /// Sends an answer of the proxy's own, which was written.
     async fn send(&mut self, status: u16, close: bool, mut visit: Visit) -> Next {
         visit.status = status;
-        if self.label.entry.is_some() {
-            visit.body_at = self.client.written + head_bytes(&self.client.output) as u64;
-        }
+        visit.body_at = self.client.written + head_bytes(&self.client.output) as u64;
         self.timer.arm(self.patience().body);
         let sent = std::future::poll_fn(|cx| match self.client.poll_flush(cx) {
             Poll::Ready(sent) => Poll::Ready(sent.is_ok()),
@@ -460,12 +461,12 @@ impl Connection<'_> {
 
     /// Takes down a request that is over.
     fn record(&mut self, visit: &Visit) {
-        self.worker.record(visit, &self.label);
+        let bytes = match visit.body_at {
+            0 => 0,
+            begin => self.client.written.saturating_sub(begin),
+        };
+        self.worker.record(visit, &self.label, bytes);
         if let Some(entry) = self.label.entry.take() {
-            let bytes = match visit.body_at {
-                0 => 0,
-                begin => self.client.written.saturating_sub(begin),
-            };
             self.worker.log_access(visit, &entry, bytes);
         }
     }

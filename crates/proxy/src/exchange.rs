@@ -152,6 +152,12 @@ impl<'a> Exchange<'a> {
 
     /// Brings it to its end.
     pub(crate) async fn run(&mut self) -> Result<Finished, Fault> {
+        let finished = self.work().await;
+        self.visit.received = self.upload.taken();
+        finished
+    }
+
+    async fn work(&mut self) -> Result<Finished, Fault> {
         if let Some(answered) = self.answer_from_cache().await {
             return answered;
         }
@@ -232,6 +238,9 @@ impl<'a> Exchange<'a> {
         loop {
             let mut lease = self.lease(&tried).await?;
             self.visit.pool = Some(Rc::clone(lease.pool()));
+            if self.plan.target.calls_others {
+                lease.occupy(self.plan.trace.into());
+            }
             let began = if tried.count == 0 && self.sent_from == self.plan.began {
                 self.visit.start
             } else {
@@ -331,7 +340,7 @@ impl<'a> Exchange<'a> {
             }
         };
         let mut upstream = Wire::new(transport);
-        let outcome = self.converse(&mut upstream, began).await;
+        let outcome = self.converse(&mut upstream, lease, began).await;
         match &outcome {
             Ok(()) => {
                 let status = Failure::of_status(self.visit.status);
@@ -368,7 +377,12 @@ impl<'a> Exchange<'a> {
     }
 
     /// Sends the request and passes the answer on.
-    async fn converse(&mut self, upstream: &mut Wire, began: Instant) -> Result<(), Fault> {
+    async fn converse(
+        &mut self,
+        upstream: &mut Wire,
+        lease: &mut Lease,
+        began: Instant,
+    ) -> Result<(), Fault> {
         self.moved = true;
         std::future::poll_fn(|cx| self.poll_head(upstream, cx)).await?;
         self.latency = Some(monotonic().saturating_duration_since(began));
@@ -381,6 +395,7 @@ impl<'a> Exchange<'a> {
         if self.download.is_endless() {
             // It would hold its place for hours and do no work.
             self.permit = None;
+            lease.step_out();
         }
         self.timer.arm(self.pause_max());
         std::future::poll_fn(|cx| self.poll_answer(upstream, cx)).await
@@ -622,8 +637,9 @@ impl<'a> Exchange<'a> {
     }
 
     /// Everything was passed on: keeps what can be used again.
-    fn finish(&mut self, mut upstream: Wire, lease: Lease) -> Finished {
+    fn finish(&mut self, mut upstream: Wire, mut lease: Lease) -> Finished {
         if self.download.is_upgrade() {
+            lease.step_out();
             return Finished::Upgraded { upstream, lease };
         }
         let done = self.upload.is_done();

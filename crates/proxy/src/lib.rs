@@ -43,6 +43,7 @@ mod listen;
 mod local;
 pub mod mesh;
 pub mod meter;
+mod occupant;
 mod origin;
 pub mod path;
 mod policy;
@@ -62,6 +63,7 @@ mod wire;
 mod worker;
 
 pub use self::access::{AccessLogConfig, LogFormat};
+pub use self::admit::TOPIC_FIELD;
 pub use self::cluster::{Cluster, Dependency, Endpoint, Protocol, Snapshot, mesh_address};
 pub use self::config::{Config, EdgeConfig, MeshConfig, RouteConfig};
 pub use self::error::Error;
@@ -74,4 +76,4 @@ pub use self::route::{
 };
 pub use self::service::{Handle, OpenBreaker, Resilience, Service};
 pub use self::span::{Blame, ErrorKind, Side, SpanBatch, SpanRef, SpanSink};
-pub use self::stats::ServiceStats;
+pub use self::stats::{ServiceStats, ServiceTally};

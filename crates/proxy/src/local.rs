@@ -2,24 +2,25 @@
 //! publication, with the worker's pools and counters beside it.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::Ipv4Addr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use atoll_base::ServiceName;
+use atoll_base::{InstanceId, ServiceName};
 
 use crate::cluster::{Cluster, Dependency, Endpoint, Protocol, Snapshot};
 use crate::gate::Gate;
 use crate::mesh::Denials;
 use crate::meter::Meter;
+use crate::occupant::Occupant;
 use crate::pool::Pool;
 use crate::rate::{Limit, Registry, Table};
 use crate::resilience::config::Deadlines;
 use crate::resilience::standing::Ejector;
 use crate::resilience::{BalanceConfig, Balancer};
-use crate::route::Route;
+use crate::route::{OwnRoutes, Route};
 use crate::service::Shared;
 use crate::span::NameIndex;
 use crate::stats::Delta;
@@ -45,6 +46,16 @@ pub(crate) struct Way {
     /// What is remembered of clients, if the route limits them.
     pub(crate) clients: Option<Arc<Table>>,
     pub(crate) meter: Rc<Meter>,
+    pub(crate) pattern: Rc<Pattern>,
+}
+
+/// The pattern of a route's path, for spans.
+#[derive(Debug)]
+pub(crate) struct Pattern {
+    /// As it was written.
+    pub(crate) path: Arc<str>,
+    /// Its index in the batch of spans of this number.
+    pub(crate) span_name: Cell<(u32, NameIndex)>,
 }
 
 /// A service that requests go to.
@@ -60,6 +71,8 @@ pub(crate) struct Target {
     pub(crate) ejector: Arc<Ejector>,
     pub(crate) balancer: Balancer,
     pub(crate) balance: BalanceConfig,
+    /// It has an address to call somebody by.
+    pub(crate) calls_others: bool,
     /// One for each endpoint that was ready when the snapshot was made.
     pub(crate) pools: Vec<Rc<Pool>>,
 }
@@ -78,6 +91,8 @@ pub(crate) struct Call {
     /// How many calls there may be, and what is remembered of them.
     pub(crate) rate: Option<(Limit, Arc<Table>)>,
     pub(crate) meter: Rc<Meter>,
+    /// The routes that the callee knows by the same paths as its callers, if it has any.
+    pub(crate) own_routes: Option<OwnRoutes>,
     /// Lines that tell the callee who calls, if it is to know.
     pub(crate) introduction: Vec<u8>,
 }
@@ -123,6 +138,10 @@ impl Way {
                 .collect(),
             mirror: mirror.map(|mirror| target(&mirror.service)),
             meter: Rc::new(Meter::of_route(route)),
+            pattern: Rc::new(Pattern {
+                path: route.path.as_str().into(),
+                span_name: Cell::new((0, 0)),
+            }),
             clients: policy.and_then(|policy| policy.rate.as_ref()).map(|rate| {
                 let key = format!("route {} {rate:?}", route.identity());
                 tables.table(&key, Table::new)
@@ -169,6 +188,7 @@ impl Call {
             timeout: timeout.map_or(target.timeout, |timeout| timeout.0),
             inherits_deadlines: deadlines != Some(Deadlines::Own),
             meter: Rc::new(Meter::of_call(&caller, &target.service)),
+            own_routes: snapshot.routes.own(&dependency.callee),
             caller,
             gate,
             target,
@@ -195,13 +215,17 @@ impl Local {
             gates.push(Rc::clone(&gate));
             gate
         };
+        let callers: HashSet<&ServiceName> =
+            snapshot.mesh.values().map(|own| &own.caller).collect();
         let mut targets: HashMap<ServiceName, Rc<Target>> = HashMap::new();
         let mut target = |name: &ServiceName| {
             let resolved = targets.entry(name.clone()).or_insert_with(|| {
                 let unknown = || Arc::new(Cluster::new(name.clone(), Vec::new()));
                 let cluster = snapshot.clusters.get(name).map_or_else(unknown, Arc::clone);
+                let known = service(name);
+                known.delta.borrow_mut().slow_after(cluster.slow_after);
                 Rc::new(Target {
-                    service: service(name),
+                    service: known,
                     timeout: cluster.timeout,
                     denials: cluster.denials.clone(),
                     gate: gate(None, &cluster),
@@ -209,6 +233,7 @@ impl Local {
                     balancer: Balancer::new(cluster.resilience.balance.kind),
                     balance: cluster.resilience.balance.clone(),
                     protocol: cluster.protocol,
+                    calls_others: callers.contains(name),
                     pools: cluster.endpoints.iter().map(&mut pool).collect(),
                 })
             });
@@ -278,6 +303,14 @@ impl Local {
                 .iter()
                 .any(|own| Arc::ptr_eq(own, endpoint))
         })
+    }
+
+    /// The one request that an instance works on, if it has one alone.
+    pub(crate) fn occupant(&self, instance: &InstanceId) -> Option<Occupant> {
+        let pools = &self.targets.get(instance.service())?.pools;
+        let mut endpoints = pools.iter().map(|pool| &pool.endpoint);
+        let endpoint = endpoints.find(|endpoint| endpoint.instance() == instance)?;
+        endpoint.occupants.only(|| endpoint.in_flight())
     }
 
     /// All services.

@@ -10,5 +10,6 @@ mod denial;
 mod verify;
 
 pub use self::callers::Callers;
+pub(crate) use self::callers::Dweller;
 pub use self::denial::{Denials, DenyConfig};
 pub(crate) use self::verify::{Caller, Verifier};

@@ -12,7 +12,7 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use atoll_base::ServiceName;
+use atoll_base::{ServiceName, Timestamp, TraceId};
 
 use crate::local::Known;
 use crate::route::Route;
@@ -56,17 +56,43 @@ pub const BOUNDS_MICROS: [u64; 15] = [
     2_500_000, 5_000_000, 10_000_000, 30_000_000,
 ];
 
+/// The names of the classes of statuses, in the order of [`Counts::by_class`].
+pub const CLASSES: [&str; 6] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
+
+/// A request of a bucket, with its trace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Exemplar {
+    /// The trace.
+    pub trace: TraceId,
+    /// When its last byte was sent.
+    pub time: Timestamp,
+    /// How long it took, in microseconds.
+    pub micros: u64,
+}
+
 /// Counts.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Requests by the first digit of their status; at 0 those without one.
-    pub by_class: [u64; 6],
+    pub by_class: [u64; CLASSES.len()],
     /// Requests that ended with an error, by its kind, in the order of [`ErrorKind::ALL`].
     pub errors: [u64; ErrorKind::ALL.len()],
     /// Requests by the time until the last byte of the answer: those of each bucket alone.
     pub buckets: [u64; BOUNDS_MICROS.len() + 1],
     /// All these times together, in microseconds.
     pub micros: u64,
+    /// The last request of each bucket of which there is a span.
+    pub exemplars: [Option<Exemplar>; BOUNDS_MICROS.len() + 1],
+}
+
+/// A request that has ended, as it is counted.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ended {
+    pub(crate) status: u16,
+    pub(crate) error: Option<ErrorKind>,
+    pub(crate) duration: Duration,
+    /// Its trace and when it ended, if there is a span of it.
+    pub(crate) traced: Option<(TraceId, Timestamp)>,
 }
 
 /// What one worker counts for one route or dependency.
@@ -93,14 +119,23 @@ pub(crate) struct Meters(Mutex<HashMap<Metered, Counts>>);
 pub(crate) struct Told(RefCell<Vec<Rc<Meter>>>);
 
 impl Counts {
-    fn record(&mut self, status: u16, error: Option<ErrorKind>, duration: Duration) {
-        let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
-        let class = usize::from(status / 100).min(self.by_class.len() - 1);
+    fn record(&mut self, ended: &Ended) {
+        let micros = u64::try_from(ended.duration.as_micros()).unwrap_or(u64::MAX);
+        let class = usize::from(ended.status / 100).min(self.by_class.len() - 1);
         self.by_class[class] += 1;
         let bucket = BOUNDS_MICROS.partition_point(|bound| *bound < micros);
         self.buckets[bucket] += 1;
+        if let Some((trace, time)) = ended.traced {
+            self.exemplars[bucket] = Some(Exemplar {
+                trace,
+                time,
+                micros,
+            });
+        }
         self.micros = self.micros.saturating_add(micros);
-        let error = error.and_then(|error| self.errors.get_mut(error as usize));
+        let error = ended
+            .error
+            .and_then(|error| self.errors.get_mut(error as usize));
         if let Some(count) = error {
             *count += 1;
         }
@@ -116,6 +151,10 @@ impl Counts {
         sum(&mut self.errors, &other.errors);
         sum(&mut self.buckets, &other.buckets);
         self.micros = self.micros.saturating_add(other.micros);
+        for (mine, theirs) in self.exemplars.iter_mut().zip(other.exemplars) {
+            let newer = |theirs: &Exemplar| mine.is_none_or(|mine| mine.time <= theirs.time);
+            *mine = theirs.filter(newer).or(*mine);
+        }
     }
 
     /// All requests.
@@ -154,17 +193,9 @@ impl Meter {
 
 impl Told {
     /// Counts a request.
-    pub(crate) fn record(
-        &self,
-        meter: &Rc<Meter>,
-        status: u16,
-        error: Option<ErrorKind>,
-        duration: Duration,
-    ) {
+    pub(crate) fn record(&self, meter: &Rc<Meter>, ended: &Ended) {
         let mut counts = meter.counts.borrow_mut();
-        counts
-            .get_or_insert_default()
-            .record(status, error, duration);
+        counts.get_or_insert_default().record(ended);
         if !meter.noted.replace(true) {
             self.0.borrow_mut().push(Rc::clone(meter));
         }
@@ -210,6 +241,38 @@ mod tests {
         Rc::new(Meter::of_call(&known("a"), &known("b")))
     }
 
+    fn ended(status: u16, error: Option<ErrorKind>, micros: u64) -> Ended {
+        Ended {
+            status,
+            error,
+            duration: Duration::from_micros(micros),
+            traced: None,
+        }
+    }
+
+    #[test]
+    fn each_bucket_keeps_its_newest_request_with_a_span() {
+        let all = Meters::default();
+        for (second, micros) in [(2, 100), (1, 200), (3, 700)] {
+            let (told, meter) = (Told::default(), call());
+            let trace = TraceId::new(second).unwrap();
+            let time = Timestamp::from_micros(i64::try_from(second).unwrap());
+            let traced = Ended {
+                traced: Some((trace, time)),
+                ..ended(200, None, micros)
+            };
+            told.record(&meter, &traced);
+            told.record(&meter, &ended(200, None, micros));
+            told.flush(&all);
+        }
+        let counts = &all.series()[0].counts;
+        let kept = counts
+            .exemplars
+            .map(|own| own.map(|own| (own.trace.get(), own.micros)));
+        assert_eq!(kept[..3], [Some((2, 100)), Some((3, 700)), None]);
+        assert_eq!(counts.requests(), 6);
+    }
+
     #[test]
     fn requests_are_counted_by_status_time_and_error() {
         let (told, all, meter) = (Told::default(), Meters::default(), call());
@@ -219,7 +282,7 @@ mod tests {
             (503, Some(ErrorKind::BreakerOpen), 40_000_000),
             (0, Some(ErrorKind::ClientGone), 1),
         ] {
-            told.record(&meter, status, error, Duration::from_micros(micros));
+            told.record(&meter, &ended(status, error, micros));
         }
         assert!(all.series().is_empty(), "not told yet");
         told.flush(&all);
@@ -241,7 +304,7 @@ mod tests {
         let all = Meters::default();
         for _ in 0..3 {
             let (told, meter) = (Told::default(), call());
-            told.record(&meter, 200, None, Duration::ZERO);
+            told.record(&meter, &ended(200, None, 0));
             told.flush(&all);
         }
         let series = all.series();

@@ -9,6 +9,8 @@ use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr};
 use std::rc::Rc;
 
+use atoll_base::InstanceId;
+
 use crate::http::field::Fields;
 use crate::policy::Networks;
 use crate::span::Side;
@@ -25,6 +27,8 @@ pub(crate) enum Origin {
         address: Ipv4Addr,
         /// The kernel says that it is another.
         forged: bool,
+        /// The instance that it is, if the kernel says.
+        caller: Option<Rc<InstanceId>>,
     },
 }
 
@@ -77,6 +81,18 @@ impl Origin {
         match self {
             Self::Edge(_) => None,
             Self::Mesh { address, .. } => Some(*address),
+        }
+    }
+
+    /// The instance that called, if that is known for sure.
+    pub(crate) fn caller(&self) -> Option<&InstanceId> {
+        match self {
+            Self::Mesh {
+                caller,
+                forged: false,
+                ..
+            } => caller.as_deref(),
+            _ => None,
         }
     }
 

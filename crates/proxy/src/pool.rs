@@ -14,6 +14,7 @@ use crate::clock::millis;
 use crate::cluster::Endpoint;
 use crate::h2::Links;
 use crate::limits::{IDLE_PER_ENDPOINT_MAX, UPSTREAM_IDLE};
+use crate::occupant::Occupant;
 use crate::resilience::standing::Trial;
 use crate::resilience::{Counts, Failure, PeakEwma, hash_key};
 use crate::span::NameIndex;
@@ -43,6 +44,10 @@ pub(crate) struct Lease {
     pool: Rc<Pool>,
     /// It decides whether the endpoint is back.
     trial: Option<Trial>,
+    /// It is known to be there.
+    occupant: Option<Occupant>,
+    /// It was, and as far as is known the instance works on for it.
+    pending: bool,
 }
 
 #[derive(Debug)]
@@ -115,6 +120,8 @@ impl Lease {
         acquired.then(|| Self {
             pool: Rc::clone(pool),
             trial: None,
+            occupant: None,
+            pending: false,
         })
     }
 
@@ -125,13 +132,31 @@ impl Lease {
         Some(lease)
     }
 
+    /// Has calls that the instance makes for this request joined to it, if they do not say theirs.
+    pub(crate) fn occupy(&mut self, one: Occupant) {
+        self.step_out();
+        self.pool.endpoint.occupants.enter(&one);
+        self.occupant = Some(one);
+        self.pending = true;
+    }
+
+    /// It is there still, but for so long that no call is joined to it any more.
+    pub(crate) fn step_out(&mut self) {
+        if let Some(one) = self.occupant.take() {
+            self.pool.endpoint.occupants.leave(&one);
+        }
+    }
+
     pub(crate) fn pool(&self) -> &Rc<Pool> {
         &self.pool
     }
 
     /// Tells how an attempt went: the time until the head of the answer, or the failure. `now` is in
-    /// milliseconds.
+    /// milliseconds. An answer is told once it is whole; who tells nothing has given up.
     pub(crate) fn settle(&mut self, outcome: Result<Duration, Failure>, now: u64, random: u64) {
+        if is_over(outcome) {
+            self.pending = false;
+        }
         let pool = &self.pool;
         match outcome {
             Ok(latency) => pool.ewma.answered(micros(latency), now * 1000),
@@ -161,8 +186,21 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
+        if self.pending {
+            let one = self.occupant.take();
+            self.pool.endpoint.occupants.give_up(one.as_ref());
+        }
+        self.step_out();
         self.pool.endpoint.release();
     }
+}
+
+/// Whether the instance does no more for a request that has ended so: it has answered, or never had it.
+fn is_over(outcome: Result<Duration, Failure>) -> bool {
+    matches!(
+        outcome,
+        Ok(_) | Err(Failure::Status(_) | Failure::Refused | Failure::Unreachable)
+    )
 }
 
 fn micros(duration: Duration) -> u64 {

@@ -12,10 +12,10 @@ use atoll_base::clock::monotonic;
 
 use crate::access::Entry;
 use crate::limits::{SPAN_PATH_BYTES_MAX, SPANS_PER_BATCH};
-use crate::local::Known;
-use crate::meter::{Meter, Meters, Told};
+use crate::local::{Known, Pattern};
+use crate::meter::{Ended, Meter, Meters, Told};
 use crate::pool::Pool;
-use crate::span::{ErrorKind, NO_NAME, NameIndex, NewSpan, Side, SpanBatch, cut};
+use crate::span::{ErrorKind, NO_NAME, NameIndex, NewSpan, Side, SpanBatch, cut, is_failed};
 use crate::trace::TraceContext;
 
 /// The spans of one worker that were not yet told.
@@ -26,6 +26,8 @@ pub(crate) struct Recorder {
     /// One moment on both clocks.
     anchor: Cell<(Instant, Timestamp)>,
     told: Told,
+    /// Spans of others are not made.
+    failed_only: bool,
 }
 
 /// One request, from its head to the last byte of its answer.
@@ -44,6 +46,10 @@ pub(crate) struct Visit {
     pub(crate) body_at: u64,
     /// What counts it besides.
     pub(crate) meter: Option<Rc<Meter>>,
+    /// Of the route that matched.
+    pub(crate) route: Option<Rc<Pattern>>,
+    /// Bytes of the request's body that came.
+    pub(crate) received: u64,
 }
 
 /// Method and path of a request, copied out of the buffers. Reused by a connection.
@@ -51,6 +57,8 @@ pub(crate) struct Visit {
 pub(crate) struct Label {
     text: String,
     method_length: usize,
+    /// Where the path ends and the topic begins.
+    path_end: usize,
     /// What is read was HTTP/2 on the wire.
     pub(crate) over_http2: bool,
     /// For the access log, if there is one.
@@ -72,6 +80,8 @@ impl Visit {
             retries: 0,
             body_at: 0,
             meter: None,
+            route: None,
+            received: 0,
         }
     }
 }
@@ -90,21 +100,32 @@ impl Label {
         self.text.push_str(method);
         self.method_length = method.len();
         self.text.push_str(cut(path, SPAN_PATH_BYTES_MAX));
+        self.path_end = self.text.len();
         self.entry = None;
+    }
+
+    /// The topic of which the request carries a record.
+    pub(crate) fn set_topic(&mut self, topic: &str) {
+        self.text.truncate(self.path_end);
+        self.text.push_str(topic);
     }
 
     pub(crate) fn clear(&mut self) {
         self.set("", "");
     }
 
-    fn parts(&self) -> (&str, &str) {
-        self.text.split_at(self.method_length)
+    /// Method, path and topic.
+    fn parts(&self) -> (&str, &str, &str) {
+        let (rest, topic) = self.text.split_at(self.path_end);
+        let (method, path) = rest.split_at(self.method_length);
+        (method, path, topic)
     }
 }
 
 impl Recorder {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(failed_only: bool) -> Self {
         Self {
+            failed_only,
             batch: RefCell::default(),
             number: Cell::new(1),
             anchor: Cell::new((monotonic(), Timestamp::now())),
@@ -117,33 +138,50 @@ impl Recorder {
         self.anchor.set((monotonic(), Timestamp::now()));
     }
 
-    /// Takes down a finished request. Tells whether the batch is full.
-    pub(crate) fn record(&self, visit: &Visit, label: &Label) -> bool {
+    /// Takes down a finished request, whose answer's body had `sent` bytes. Tells whether the batch is
+    /// full.
+    pub(crate) fn record(&self, visit: &Visit, label: &Label, sent: u64) -> bool {
         let duration = monotonic().saturating_duration_since(visit.start);
+        let failed = is_failed(visit.status, visit.error);
         if let Some(service) = &visit.service {
-            let failed = visit.status >= 500 || visit.error == Some(ErrorKind::AnswerCut);
             service.delta.borrow_mut().record(duration, failed);
         }
+        let start = self.wall_clock(visit.start);
+        let has_span = !self.failed_only || failed;
         if let Some(meter) = &visit.meter {
-            self.told.record(meter, visit.status, visit.error, duration);
+            let ended = Ended {
+                status: visit.status,
+                error: visit.error,
+                duration,
+                traced: has_span.then(|| (visit.trace.trace, start.after(duration))),
+            };
+            self.told.record(meter, &ended);
+        }
+        if !has_span {
+            return false;
         }
         let mut batch = self.batch.borrow_mut();
-        let (method, path) = label.parts();
+        let (method, path, topic) = label.parts();
         let span = NewSpan {
             trace: visit.trace.trace,
             span: visit.trace.span,
             parent: visit.trace.parent,
-            start: self.wall_clock(visit.start),
+            start,
             duration,
             side: visit.side,
             caller: self.service(&mut batch, visit.caller.as_deref()),
             service: self.service(&mut batch, visit.service.as_deref()),
             instance: self.instance(&mut batch, visit.pool.as_deref()),
+            route: self.route(&mut batch, visit.route.as_deref()),
+            received: visit.received,
+            sent,
             method,
             path,
+            topic,
             status: visit.status,
             error: visit.error,
             retries: visit.retries,
+            inferred: visit.trace.inferred,
         };
         batch.push(&span);
         batch.len() >= SPANS_PER_BATCH
@@ -176,6 +214,12 @@ impl Recorder {
             self.index(&pool.span_name, || {
                 batch.add_instance(pool.endpoint.instance())
             })
+        })
+    }
+
+    fn route(&self, batch: &mut SpanBatch, route: Option<&Pattern>) -> NameIndex {
+        route.map_or(NO_NAME, |route| {
+            self.index(&route.span_name, || batch.add_route(&route.path))
         })
     }
 

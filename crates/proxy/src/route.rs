@@ -42,7 +42,14 @@ pub struct RouteTable {
     /// By what follows the `*`, with its dot.
     wildcard: HashMap<Box<[u8]>, Trie>,
     any: Trie,
+    /// What each service answers, whatever the host: for calls that do not come by the edge.
+    own: Vec<Trie>,
+    own_of: HashMap<ServiceName, OwnRoutes>,
 }
+
+/// The routes of one service, by the paths that it sees itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct OwnRoutes(usize);
 
 /// One compiled route.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -223,6 +230,19 @@ impl RouteTable {
         Match::WrongMethod(allowed.into_iter().collect::<Vec<_>>().join(", "))
     }
 
+    /// The routes of `service` whose paths it sees as they are written; none if there are none.
+    pub(crate) fn own(&self, service: &ServiceName) -> Option<OwnRoutes> {
+        self.own_of.get(service).copied()
+    }
+
+    /// The closest of a service's own routes for a call.
+    pub(crate) fn find_own(&self, own: OwnRoutes, method: &[u8], path: &[u8]) -> Option<&Route> {
+        self.own.get(own.0)?.find(path, &mut |index| {
+            let route = self.routes.get(index as usize)?;
+            route.takes(method).then_some(&**route)
+        })
+    }
+
     /// The routes, in the order in which they were given.
     pub fn routes(&self) -> &[Arc<Route>] {
         &self.routes
@@ -254,6 +274,17 @@ impl RouteTable {
         };
         let slot = u32::try_from(self.routes.len()).unwrap_or(u32::MAX);
         trie.insert(&path, slot);
+        let matches = Matches::compile(&config.headers, &config.query);
+        // What is rewritten or answered by the edge, the service does not see.
+        let is_seen = |policy: &Policy| policy.rewrite.is_none() && policy.local.is_none();
+        if matches.is_empty() && policy.as_ref().is_none_or(is_seen) {
+            let next = OwnRoutes(self.own.len());
+            let own = *self.own_of.entry(service.clone()).or_insert(next);
+            if own == next {
+                self.own.push(Trie::default());
+            }
+            self.own[own.0].insert(&path, slot);
+        }
         self.routes.push(Arc::new(Route {
             index,
             service,
@@ -263,7 +294,7 @@ impl RouteTable {
             compress: config.compress,
             host: config.host,
             methods: config.methods,
-            matches: Matches::compile(&config.headers, &config.query),
+            matches,
             policy: policy.map(Arc::new),
         }));
         Ok(())

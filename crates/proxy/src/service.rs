@@ -32,7 +32,7 @@ use crate::resilience::Why;
 use crate::resilience::budget::TreeBudget;
 use crate::resilience::ejection::{State, Verdict};
 use crate::span::SpanSink;
-use crate::stats::{ServiceStats, Window};
+use crate::stats::{ServiceStats, ServiceTally, Window};
 use crate::tls::{Certificates, TlsError};
 use crate::{clock, limits, listen, worker};
 
@@ -278,6 +278,17 @@ impl Handle {
             .collect()
     }
 
+    /// What was counted of every service that had requests, since the start; sorted by name. Far cheaper than
+    /// [`Self::stats`], and as old.
+    pub fn tallies(&self) -> Vec<ServiceTally> {
+        let windows = self.shared.windows.lock();
+        let windows = windows.unwrap_or_else(PoisonError::into_inner);
+        let tallies = windows.iter().map(|(name, window)| window.tally(name));
+        let mut tallies: Vec<_> = tallies.collect();
+        tallies.sort_unstable_by(|one, other| one.service.cmp(&other.service));
+        tallies
+    }
+
     /// What went over each route and each dependency since the start, for those that had requests,
     /// sorted. It lags by less than half a second.
     pub fn series(&self) -> Vec<Series> {
@@ -369,7 +380,7 @@ impl Handle {
 }
 
 /// What keeps requests away from where they would go.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Resilience {
     /// Breakers that are not closed.
     pub breakers: Vec<OpenBreaker>,

@@ -6,6 +6,7 @@
 //! Refused: a channel of owned span structs, which costs five allocations and as many atomic
 //! operations per request, more than the forwarding itself.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use atoll_base::{InstanceId, ServiceName, SpanId, Timestamp, TraceId};
@@ -112,12 +113,24 @@ pub struct SpanRef<'a> {
     pub method: &'a str,
     /// The path without the query, normalized, cut at 256 bytes; empty if it could not be read.
     pub path: &'a str,
+    /// The pattern of the route that matched, as it was written: at the edge the edge's; in the mesh
+    /// that of the callee's own routes. None if there is none.
+    pub route: Option<&'a str>,
+    /// The topic of which the request carries a record, by the word of who sent it (`Atoll-Topic`). Only
+    /// in the mesh.
+    pub topic: Option<&'a str>,
+    /// Bytes of the request's body that came, with the framing of chunks.
+    pub received: u64,
+    /// Bytes of the answer's body that were handed to the system, with the framing of chunks.
+    pub sent: u64,
     /// The status that the client was sent. 499 if it left before there was one.
     pub status: u16,
     /// What went wrong, if the client did not get a complete answer of the service.
     pub error: Option<ErrorKind>,
     /// Attempts after the first.
     pub retries: u8,
+    /// Nobody said what caused it: it is the one request that the caller's instance had then.
+    pub inferred: bool,
 }
 
 /// Finished spans of one worker, in the order they ended.
@@ -127,6 +140,7 @@ pub struct SpanBatch {
     text: String,
     services: Vec<ServiceName>,
     instances: Vec<InstanceId>,
+    routes: Vec<Arc<str>>,
 }
 
 /// The index of a name within one batch. [`NO_NAME`] stands for none.
@@ -146,11 +160,16 @@ pub(crate) struct NewSpan<'a> {
     pub(crate) caller: NameIndex,
     pub(crate) service: NameIndex,
     pub(crate) instance: NameIndex,
+    pub(crate) route: NameIndex,
+    pub(crate) received: u64,
+    pub(crate) sent: u64,
     pub(crate) method: &'a str,
     pub(crate) path: &'a str,
+    pub(crate) topic: &'a str,
     pub(crate) status: u16,
     pub(crate) error: Option<ErrorKind>,
     pub(crate) retries: u8,
+    pub(crate) inferred: bool,
 }
 
 #[derive(Debug)]
@@ -164,12 +183,17 @@ struct Record {
     caller: NameIndex,
     service: NameIndex,
     instance: NameIndex,
+    route: NameIndex,
+    received: u64,
+    sent: u64,
     path_length: u16,
     status: u16,
     method_length: u8,
+    topic_length: u8,
     error: Option<ErrorKind>,
     side: Side,
     retries: u8,
+    inferred: bool,
 }
 
 impl ErrorKind {
@@ -260,6 +284,19 @@ impl ErrorKind {
     }
 }
 
+impl SpanRef<'_> {
+    /// Whether the service or the platform got it wrong: an answer of 500 and above, or one that was cut off.
+    /// A client's mistake is no failure, nor that it left.
+    pub fn is_failed(&self) -> bool {
+        is_failed(self.status, self.error)
+    }
+}
+
+/// The same, of a request that has no span yet.
+pub(crate) fn is_failed(status: u16, error: Option<ErrorKind>) -> bool {
+    status >= 500 || error == Some(ErrorKind::AnswerCut)
+}
+
 impl SpanBatch {
     /// The number of spans.
     pub fn len(&self) -> usize {
@@ -269,6 +306,11 @@ impl SpanBatch {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.records.is_empty()
+    }
+
+    /// The bytes of memory that it takes, about.
+    pub fn bytes(&self) -> usize {
+        self.records.capacity() * size_of::<Record>() + self.text.capacity()
     }
 
     /// The spans, in the order they ended.
@@ -283,6 +325,7 @@ impl SpanBatch {
             text: String::with_capacity(like.text.len()),
             services: Vec::with_capacity(like.services.len()),
             instances: Vec::with_capacity(like.instances.len()),
+            routes: Vec::with_capacity(like.routes.len()),
         }
     }
 
@@ -296,12 +339,19 @@ impl SpanBatch {
         index_of_last(self.instances.len())
     }
 
+    pub(crate) fn add_route(&mut self, pattern: &Arc<str>) -> NameIndex {
+        self.routes.push(Arc::clone(pattern));
+        index_of_last(self.routes.len())
+    }
+
     pub(crate) fn push(&mut self, new: &NewSpan<'_>) {
         let method = cut(new.method, usize::from(u8::MAX));
         let path = cut(new.path, SPAN_PATH_BYTES_MAX);
         let text_at = self.text.len();
         self.text.push_str(method);
         self.text.push_str(path);
+        let topic = cut(new.topic, usize::from(u8::MAX));
+        self.text.push_str(topic);
         self.records.push(Record {
             trace: new.trace,
             span: new.span,
@@ -312,18 +362,25 @@ impl SpanBatch {
             caller: new.caller,
             service: new.service,
             instance: new.instance,
+            route: new.route,
+            received: new.received,
+            sent: new.sent,
             path_length: path.len() as u16,
             status: new.status,
             method_length: method.len() as u8,
+            topic_length: topic.len() as u8,
             error: new.error,
             side: new.side,
             retries: new.retries,
+            inferred: new.inferred,
         });
     }
 
     fn resolve<'a>(&'a self, record: &'a Record) -> SpanRef<'a> {
         let method_end = record.text_at + usize::from(record.method_length);
         let path_end = method_end + usize::from(record.path_length);
+        let topic_end = path_end + usize::from(record.topic_length);
+        let topic = self.text.get(path_end..topic_end);
         SpanRef {
             trace: record.trace,
             span: record.span,
@@ -336,9 +393,14 @@ impl SpanBatch {
             instance: self.instances.get(record.instance as usize),
             method: self.text.get(record.text_at..method_end).unwrap_or(""),
             path: self.text.get(method_end..path_end).unwrap_or(""),
+            route: self.routes.get(record.route as usize).map(|route| &**route),
+            topic: topic.filter(|topic| !topic.is_empty()),
+            received: record.received,
+            sent: record.sent,
             status: record.status,
             error: record.error,
             retries: record.retries,
+            inferred: record.inferred,
         }
     }
 }
@@ -365,8 +427,9 @@ mod tests {
         let mut batch = SpanBatch::default();
         let orders = ServiceName::new("orders").unwrap();
         let service = batch.add_service(&orders);
+        let route = batch.add_route(&"/{id}".into());
         let path = format!("/{}", "x".repeat(400));
-        for (method, path) in [("GET", "/a"), ("DELETE", path.as_str())] {
+        for (method, path, route) in [("GET", "/a", NO_NAME), ("DELETE", path.as_str(), route)] {
             batch.push(&NewSpan {
                 trace: TraceId::new(7).unwrap(),
                 span: SpanId::new(8).unwrap(),
@@ -377,11 +440,16 @@ mod tests {
                 caller: NO_NAME,
                 service,
                 instance: NO_NAME,
+                route,
+                received: 3,
+                sent: 4,
                 method,
                 path,
+                topic: if route == NO_NAME { "" } else { "placed" },
                 status: 200,
                 error: None,
                 retries: 0,
+                inferred: false,
             });
         }
         let spans: Vec<_> = batch.iter().collect();
@@ -390,5 +458,8 @@ mod tests {
         assert_eq!(spans[1].path, &path[..SPAN_PATH_BYTES_MAX]);
         assert_eq!(spans[1].service, Some(&orders));
         assert_eq!(spans[1].caller, None);
+        assert_eq!((spans[0].route, spans[1].route), (None, Some("/{id}")));
+        assert_eq!((spans[0].topic, spans[1].topic), (None, Some("placed")));
+        assert_eq!((spans[0].received, spans[0].sent), (3, 4));
     }
 }

@@ -31,6 +31,19 @@ pub struct ServiceStats {
     pub in_flight: u32,
 }
 
+/// What was counted of one service since the node started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServiceTally {
+    /// The service.
+    pub service: ServiceName,
+    /// Requests.
+    pub requests: u64,
+    /// Of these: answered 5xx, or cut off by the service.
+    pub errors: u64,
+    /// Of those without an error: took longer, to the last byte, than [`crate::Cluster::slow_after`] said then.
+    pub slow: u64,
+}
+
 const STEP_BITS: u32 = 4;
 const STEPS: usize = 1 << STEP_BITS;
 /// Microseconds up to 2^36 (19 hours); longer ones count as that.
@@ -44,6 +57,9 @@ struct Histogram(Box<[u32; BUCKETS]>);
 pub(crate) struct Delta {
     requests: u64,
     errors: u64,
+    slow: u64,
+    /// What takes longer is slow, in microseconds: counted at the very bound, as a histogram cannot.
+    slow_after: u64,
     latencies: Histogram,
 }
 
@@ -51,6 +67,7 @@ pub(crate) struct Delta {
 pub(crate) struct Window {
     requests: u64,
     errors: u64,
+    slow: u64,
     /// One second each.
     seconds: [Second; 12],
     /// Ten seconds each.
@@ -129,15 +146,24 @@ impl Delta {
         Self {
             requests: 0,
             errors: 0,
+            slow: 0,
+            slow_after: u64::MAX,
             latencies: Histogram::new(),
         }
     }
 
+    /// From now on this is slow; none: nothing is.
+    pub(crate) fn slow_after(&mut self, bound: Option<Duration>) {
+        let micros = bound.and_then(|own| u64::try_from(own.as_micros()).ok());
+        self.slow_after = micros.unwrap_or(u64::MAX);
+    }
+
     pub(crate) fn record(&mut self, duration: Duration, failed: bool) {
+        let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
         self.requests += 1;
         self.errors += u64::from(failed);
-        self.latencies
-            .record(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX));
+        self.slow += u64::from(!failed && micros > self.slow_after);
+        self.latencies.record(micros);
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -147,6 +173,7 @@ impl Delta {
     fn clear(&mut self) {
         self.requests = 0;
         self.errors = 0;
+        self.slow = 0;
         self.latencies.clear();
     }
 }
@@ -156,6 +183,7 @@ impl Window {
         Self {
             requests: 0,
             errors: 0,
+            slow: 0,
             seconds: [Second::default(); 12],
             latencies: std::array::from_fn(|_| Slice {
                 at: 0,
@@ -168,6 +196,7 @@ impl Window {
     pub(crate) fn add(&mut self, delta: &mut Delta, now: Duration) {
         self.requests += delta.requests;
         self.errors += delta.errors;
+        self.slow += delta.slow;
         let at = now.as_secs();
         let second = &mut self.seconds[at as usize % 12];
         if second.at != at {
@@ -186,6 +215,16 @@ impl Window {
         }
         slice.histogram.add(&delta.latencies);
         delta.clear();
+    }
+
+    /// What was counted since the start.
+    pub(crate) fn tally(&self, service: &ServiceName) -> ServiceTally {
+        ServiceTally {
+            service: service.clone(),
+            requests: self.requests,
+            errors: self.errors,
+            slow: self.slow,
+        }
     }
 
     /// The state of `service` at `now`.
@@ -251,6 +290,23 @@ mod tests {
         assert_eq!(later.requests, 2000);
         assert_eq!(later.requests_per_second, 0.0);
         assert_eq!(later.p99, Duration::ZERO);
+    }
+
+    #[test]
+    fn slow_is_what_takes_longer_than_the_bound_and_did_not_fail() {
+        let name = ServiceName::new("orders").unwrap();
+        let (mut window, mut delta) = (Window::new(), Delta::new());
+        let millis = Duration::from_millis;
+        delta.record(millis(9000), false);
+        delta.slow_after(Some(millis(300)));
+        delta.record(millis(300), false);
+        delta.record(Duration::from_micros(300_001), false);
+        delta.record(millis(400), true);
+        window.add(&mut delta, Duration::from_secs(1));
+        delta.record(millis(301), false);
+        window.add(&mut delta, Duration::from_secs(2));
+        let tally = window.tally(&name);
+        assert_eq!((tally.requests, tally.errors, tally.slow), (5, 1, 2));
     }
 
     proptest! {

@@ -6,7 +6,9 @@
 use std::cell::Cell;
 use std::io;
 
-use atoll_base::{SpanId, TraceId};
+use atoll_base::{Percent, SpanId, TraceId};
+
+use crate::occupant::Occupant;
 
 /// The place of one hop in its trace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,6 +21,8 @@ pub struct TraceContext {
     pub span: SpanId,
     /// The flags that are passed on; bit 0 is "sampled".
     pub flags: u8,
+    /// Nobody said whose part it is: it is of the one request that the sender had at this moment.
+    pub inferred: bool,
 }
 
 /// The length of a `traceparent` of version 00.
@@ -54,18 +58,44 @@ pub fn parse(value: &[u8]) -> Option<(TraceId, SpanId, u8)> {
 impl TraceContext {
     /// Continues the trace that `traceparent` names, or begins one that is sampled.
     pub(crate) fn continue_or_begin(traceparent: Option<&[u8]>, random: &Random) -> Self {
-        match traceparent.and_then(parse) {
-            Some((trace, parent, flags)) => Self {
+        Self::continue_or_join(traceparent, || None, random)
+    }
+
+    /// The same for whoever may be known by what it does: without a trace that is named, it is part of
+    /// the `only` request that the sender has.
+    pub(crate) fn continue_or_join(
+        traceparent: Option<&[u8]>,
+        only: impl FnOnce() -> Option<Occupant>,
+        random: &Random,
+    ) -> Self {
+        let span = random.span();
+        if let Some((trace, parent, flags)) = traceparent.and_then(parse) {
+            return Self {
                 trace,
                 parent: Some(parent),
-                span: random.span(),
+                span,
                 flags,
+                inferred: false,
+            };
+        }
+        match only() {
+            Some(Occupant {
+                trace,
+                span: parent,
+                flags,
+            }) => Self {
+                trace,
+                parent: Some(parent),
+                span,
+                flags,
+                inferred: true,
             },
             None => Self {
                 trace: random.trace(),
                 parent: None,
-                span: random.span(),
+                span,
                 flags: 1,
+                inferred: false,
             },
         }
     }
@@ -128,6 +158,11 @@ impl Random {
     /// A number below `bound`, near enough to even.
     pub(crate) fn below(&self, bound: usize) -> usize {
         ((u128::from(self.next()) * bound as u128) >> 64) as usize
+    }
+
+    /// True in this part of all cases.
+    pub(crate) fn chance(&self, of: Percent) -> bool {
+        (self.next() as f64) < of.fraction() * 2_f64.powi(64)
     }
 
     fn span(&self) -> SpanId {

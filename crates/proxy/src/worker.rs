@@ -109,6 +109,7 @@ impl Worker {
     fn new(index: usize, shared: Arc<Shared>) -> io::Result<Self> {
         let wake = shared.wake.get(index).map(Arc::clone).unwrap_or_default();
         let worker = Self {
+            recorder: Recorder::new(shared.config.failed_spans_only),
             edge_patience: shared.config.edge.patience(),
             mesh_patience: shared.config.mesh.patience(),
             shared,
@@ -123,7 +124,6 @@ impl Worker {
             accepting: Cell::new(0),
             mirrors: Cell::new(0),
             wake,
-            recorder: Recorder::new(),
             lines: Lines::default(),
             // No publication has this number: the first request takes the snapshot over.
             generation: Cell::new(u64::MAX),
@@ -162,9 +162,9 @@ impl Worker {
         u64::try_from(clock::uptime().as_nanos()).map_or(u64::MAX, |nanos| nanos.max(1))
     }
 
-    /// Takes down a finished request.
-    pub(crate) fn record(&self, visit: &Visit, label: &Label) {
-        if self.recorder.record(visit, label) {
+    /// Takes down a finished request, whose answer's body had `sent` bytes.
+    pub(crate) fn record(&self, visit: &Visit, label: &Label, sent: u64) {
+        if self.recorder.record(visit, label, sent) {
             self.flush_spans();
         }
     }
@@ -176,7 +176,7 @@ impl Worker {
             return;
         };
         let failed = visit.status >= 500;
-        if !failed && self.random.below(100) >= usize::from(log.sample) {
+        if !failed && !self.random.chance(log.sample) {
             return;
         }
         let done = Done {

@@ -8,7 +8,8 @@
 //!    an offset is never given to two acknowledged records.
 //! 4. After a failed write, `fsync` or rename, nothing is acknowledged any more ([`Log::health`]
 //!    tells why), and everything that was can still be read. After a failed `fsync` nobody can know
-//!    what the disk holds, so nobody carries on.
+//!    what the disk holds, so nobody carries on. Only a file that compaction writes beside the old
+//!    one may fail: it is thrown away.
 //! 5. What a crash may leave behind the last acknowledged record is cut off, and kept beside.
 //! 6. A start looks only at what was written after the last checkpoint, a few seconds' worth.
 //! 7. An idle partition has no open file, no thread, no timer, and takes some hundred bytes.
@@ -23,6 +24,8 @@ mod checkpoint;
 mod committer;
 mod compact;
 mod disk;
+#[cfg(any(test, feature = "test-util"))]
+pub mod hooked;
 mod partition;
 mod read;
 mod recover;
@@ -40,7 +43,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 pub use self::batch::{BatchError, Header};
-pub use self::compact::Rewrite;
+pub use self::compact::{Rewrite, Segment};
 pub use self::disk::{Disk, DiskFile, RealDisk};
 pub use self::partition::{Partition, Pending};
 pub use self::read::Read;
@@ -193,6 +196,11 @@ impl Log {
             thread: Mutex::new(Some(thread)),
         };
         Ok((Self(Arc::new(owner)), findings))
+    }
+
+    /// The folder that it is in.
+    pub fn dir(&self) -> &Path {
+        &self.0.shared.dir
     }
 
     /// Opens a partition, or makes it. Names are letters, digits, `.`, `_` and `-`.

@@ -36,6 +36,9 @@ pub(crate) enum Controller {
     CpuAcct,
     /// The number of processes.
     Pids,
+    /// Bytes from and to disks, of v2 only. That of v1 (`blkio`) does not see what is written by way of
+    /// the page cache, which is nearly all.
+    Io,
 }
 
 /// Where this node may create cgroups; empty where it may not.
@@ -233,6 +236,13 @@ impl Group {
                 Some(part) => files::pids(&part.dir)?,
                 None => u32::try_from(self.pids().len()).ok()?,
             },
+            oom_kills: self.oom_kills(),
+            throttled: self
+                .part(Controller::Cpu)
+                .and_then(|part| files::throttled(part.dialect, &part.dir)),
+            io: self
+                .part(Controller::Io)
+                .and_then(|part| files::io(&part.dir)),
         })
     }
 

@@ -48,4 +48,4 @@ pub use program::resolve_program;
 pub use recover::{Recovered, recover};
 pub use run::{Run, run_to_end};
 pub use service::{Config, Handle};
-pub use spec::{InstanceSpec, Sandbox, State, Status, Usage, User};
+pub use spec::{InstanceSpec, Io, Sandbox, State, Status, Throttled, Usage, User};

@@ -6,7 +6,7 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 
-use crate::spec::Usage;
+use crate::spec::{Io, Usage};
 
 /// The interesting part of `/proc/PID/stat`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,6 +93,26 @@ pub(crate) fn usage(pid: u32) -> Option<Usage> {
         cpu_ns: stat.cpu_ticks * (1_000_000_000 / rustix::param::clock_ticks_per_second()),
         memory: resident * rustix::param::page_size() as u64,
         pids: stat.threads,
+        oom_kills: 0,
+        throttled: None,
+        io: io(pid),
+    })
+}
+
+/// What one process, and those that it has waited for, read from disks and wrote to them; None where it
+/// may not be asked.
+pub(crate) fn io(pid: u32) -> Option<Io> {
+    parse_io(&fs::read_to_string(format!("/proc/{pid}/io")).ok()?)
+}
+
+fn parse_io(text: &str) -> Option<Io> {
+    let number = |name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+        line.strip_prefix(':')?.trim().parse().ok()
+    };
+    Some(Io {
+        read: number("read_bytes")?,
+        written: number("write_bytes")?,
     })
 }
 
@@ -128,6 +148,17 @@ mod tests {
         assert_eq!(stat.start_time, 12_345);
         assert_eq!(parse_stat(b"42 (torn"), None);
         assert_eq!(parse_stat(b""), None);
+    }
+
+    #[test]
+    fn bytes_of_disks_are_read_as_the_kernel_writes_them() {
+        // Linux 6.18.
+        let text = "rchar: 434508\nwchar: 409700\nsyscr: 138\nsyscw: 104\n\
+                    read_bytes: 118784\nwrite_bytes: 421888\ncancelled_write_bytes: 0\n";
+        let io = parse_io(text).unwrap();
+        assert_eq!((io.read, io.written), (118_784, 421_888));
+        assert_eq!(parse_io("rchar: 1\nread_bytes: x\n"), None);
+        assert_eq!(parse_io(""), None);
     }
 
     #[test]

@@ -206,7 +206,10 @@ impl Handle {
         let slot = lock(&self.0.entries).get(id)?.slot.clone();
         let pid = lock(&slot.status).pid?;
         let group = lock(&slot.group).clone();
-        let of_group = group.and_then(|group| group.usage());
+        let of_group = group.and_then(|group| group.usage()).map(|usage| Usage {
+            io: usage.io.or_else(|| crate::proc::io(pid)),
+            ..usage
+        });
         of_group.or_else(|| crate::proc::usage(pid))
     }
 

@@ -116,4 +116,32 @@ pub struct Usage {
     pub memory: u64,
     /// How many processes and threads there are.
     pub pids: u32,
+    /// How often the kernel killed one of its processes for want of memory; 0 without cgroups.
+    pub oom_kills: u64,
+    /// How its limit of processor time has held it back; None where that is not counted.
+    pub throttled: Option<Throttled>,
+    /// What it read from disks and wrote to them; None where that is not counted. With cgroups of
+    /// v2 all its processes together; else the main one with those that it has waited for, since it
+    /// was started.
+    pub io: Option<Io>,
+}
+
+/// How a limit of processor time has held an instance back, since it was first started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct Throttled {
+    /// Periods, of a tenth of a second, in which it had something to do.
+    pub periods: u64,
+    /// Those of them in which it used up its part and had to wait.
+    pub throttled: u64,
+    /// How long its threads waited for that, all together, in nanoseconds.
+    pub waited_ns: u64,
+}
+
+/// Bytes that went to disks and came from them: what the page cache gave is not among them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct Io {
+    /// Bytes that were read.
+    pub read: u64,
+    /// Bytes that were written, or will be.
+    pub written: u64,
 }

@@ -1,11 +1,11 @@
-//! What can go wrong with logs, as far as an operator can tell the cases apart.
+//! What can go wrong with the store, as far as an operator can tell the cases apart.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use atoll_base::{Code, Coded};
 
-/// A failure of the log store.
+/// A failure of the telemetry store.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
     /// The folder or a file in it cannot be made, opened or read.
@@ -17,6 +17,14 @@ pub enum Error {
         #[source]
         source: Arc<std::io::Error>,
     },
+    /// A file holds something else than was written.
+    #[error("{} is damaged: {reason}", .path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What does not fit.
+        reason: String,
+    },
     /// The store has stopped.
     #[error("the log store has stopped")]
     Closed,
@@ -25,7 +33,7 @@ pub enum Error {
 impl Coded for Error {
     fn code(&self) -> Code {
         match self {
-            Self::Unusable { .. } => Code("ATL0701"),
+            Self::Unusable { .. } | Self::Damaged { .. } => Code("ATL0701"),
             Self::Closed => Code("ATL0702"),
         }
     }
@@ -36,6 +44,13 @@ impl Error {
         Self::Unusable {
             path: path.to_owned(),
             source: Arc::new(source),
+        }
+    }
+
+    pub(crate) fn damaged(path: &Path, reason: impl std::fmt::Display) -> Self {
+        Self::Damaged {
+            path: path.to_owned(),
+            reason: reason.to_string(),
         }
     }
 }

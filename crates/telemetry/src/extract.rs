@@ -7,7 +7,10 @@
 //!
 //! A line that is neither costs one search for a byte, not a JSON parser's start.
 
+use std::sync::LazyLock;
+
 use atoll_base::TraceId;
+use memchr::memmem::Finder;
 use serde::Deserialize;
 use serde::de::{IgnoredAny, MapAccess, Visitor};
 
@@ -45,8 +48,14 @@ fn trace_in_text(line: &[u8]) -> Option<TraceId> {
     traceparent_in(line).or_else(|| trace_after_key(line))
 }
 
+/// Made once: to make one takes as long as to search a line.
+static TRACEPARENT: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("00-"));
+
+static TRACE_KEYS: LazyLock<[Finder<'static>; 4]> =
+    LazyLock::new(|| ["trace_id", "traceId", "trace.id", "traceid"].map(Finder::new));
+
 fn traceparent_in(line: &[u8]) -> Option<TraceId> {
-    memchr::memmem::find_iter(line, b"00-").find_map(|start| {
+    TRACEPARENT.find_iter(line).find_map(|start| {
         let text = line.get(start..start + 55)?;
         let dashes = text[35] == b'-' && text[52] == b'-';
         let lonely = start == 0 || !line[start - 1].is_ascii_hexdigit();
@@ -59,25 +68,22 @@ fn traceparent_in(line: &[u8]) -> Option<TraceId> {
 }
 
 fn trace_after_key(line: &[u8]) -> Option<TraceId> {
-    ["trace_id", "traceId", "trace.id", "traceid"]
-        .iter()
-        .find_map(|key| {
-            let start = memchr::memmem::find(line, key.as_bytes())? + key.len();
-            let rest = line.get(start..)?;
-            let skipped = rest
-                .iter()
-                .take_while(|b| matches!(b, b'=' | b':' | b'"' | b' '))
-                .count();
-            let digits = rest.get(skipped..skipped + 32)?;
-            let whole = rest
-                .get(skipped + 32)
-                .is_none_or(|b| !b.is_ascii_hexdigit());
-            if skipped > 0 && whole {
-                TraceId::parse(digits)
-            } else {
-                None
-            }
-        })
+    TRACE_KEYS.iter().find_map(|key| {
+        let rest = &line[key.find(line)? + key.needle().len()..];
+        let skipped = rest
+            .iter()
+            .take_while(|b| matches!(b, b'=' | b':' | b'"' | b' '))
+            .count();
+        let digits = rest.get(skipped..skipped + 32)?;
+        let whole = rest
+            .get(skipped + 32)
+            .is_none_or(|b| !b.is_ascii_hexdigit());
+        if skipped > 0 && whole {
+            TraceId::parse(digits)
+        } else {
+            None
+        }
+    })
 }
 
 /// The first word in capitals that names a level, as in `2026-11-21 ERROR cannot …` or `[WARN]`.

@@ -1,27 +1,54 @@
-//! What happened: every line that a service printed, and the recent hops of every request.
+//! What happened: every line that a service printed, and every span of every request.
 //!
-//! The life of a log line: the supervisor reads it from an instance's pipe; [`Handle::log`] stamps
-//! it (its level and its trace are read from the line itself, see [`extract`]) and puts it into a
-//! bounded queue; one thread appends it to a segment file and tells followers; [`Handle::search`]
-//! reads segments, oldest first. A line is on disk and searchable within [`FLUSH_INTERVAL`].
+//! The life of a row: [`Handle::log`] and [`Handle::spans`] put it into a bounded queue; one thread stamps lines
+//! (level and trace are read from the line itself, see [`extract`]), makes columns of a batch, appends that to a
+//! write-ahead log and shows it to searches, within [`FLUSH_INTERVAL`]. When there is enough of it, or it is
+//! old enough, a second thread sorts it and makes a Parquet file of it, which any other tool can read.
 //!
-//! Logs never hold a service up: when the disk is slower than the services are loud, lines are
+//! What is kept can be sent on, to any place that takes OTLP: see [`export`] and [`Handle::send_on`].
+//!
+//! Telemetry never holds a service up: when the disk is slower than the services are loud, rows are
 //! dropped, counted, and the count is itself a record. When the disk is full, the same.
-//!
-//! Hops (one per request and proxy passage) are kept in memory, the newest ones, bounded. They make
-//! `atoll logs --trace` tell where a request went. Spans on disk come with the telemetry store.
 
+mod cold;
+mod columns;
 mod config;
 mod error;
+pub mod errors;
+pub mod export;
 pub mod extract;
-mod hops;
-mod logs;
+mod follow;
+mod frame;
+mod keep;
+pub mod metrics;
+mod mover;
+pub mod objective;
+mod open;
+pub mod otlp;
+mod query;
+mod queue;
 mod record;
+mod sample;
+mod schema;
+mod search;
 mod service;
+mod shelf;
+mod span;
+mod wal;
+mod words;
+mod writer;
 
-pub use config::LogsConfig;
+pub use config::{Hops, TelemetryConfig};
 pub use error::Error;
-pub use hops::{Hop, HopOutcome};
-pub use logs::query::Query;
-pub use record::{Level, LogRecord, Stream};
-pub use service::{FLUSH_INTERVAL, Follow, Handle, Health, NewRecord, Service};
+pub use errors::ErrorGroup;
+pub use follow::Follow;
+pub use query::{Filter, QUERY_BYTES_MAX, QueryError};
+pub use queue::FLUSH_INTERVAL;
+pub use record::{Level, LogRecord, NewRecord, Stream};
+pub use schema::Kind;
+pub use search::{
+    Bucket, Chatty, Cursor, Edge, Facet, Facets, Histogram, Page, PageQuery, RouteCalls, TopicEdge,
+    TraceCursor, TraceOrder, TracePage, TraceQuery, TraceSummary, TraceView, Use, critical_path,
+};
+pub use service::{Handle, Health, Query, Service};
+pub use span::{Span, SpanKind, SpanRow, SpanStatus, Spans};

@@ -1,9 +1,9 @@
-//! One log record, in memory and on disk.
+//! One log record, before it is stored and after.
 //!
-//! On disk it is one line of JSON with short keys, so that a person can read a segment with `grep`
-//! and `jq` when nothing else works any more.
+//! On disk it is a row of a table (see `schema`). As JSON, with short keys, it is what `atoll logs --json`
+//! prints.
 
-use atoll_base::{RevisionNumber, ServiceName, Timestamp, TraceId};
+use atoll_base::{RevisionNumber, ServiceName, SpanId, Timestamp, TraceId};
 use serde::{Deserialize, Serialize};
 
 /// Where a line came from.
@@ -16,6 +16,8 @@ pub enum Stream {
     Stderr,
     /// Atoll itself, about the instance: started, ready, exited, request failed.
     Platform,
+    /// Sent over OTLP.
+    Otlp,
 }
 
 impl Stream {
@@ -25,7 +27,14 @@ impl Stream {
             Self::Stdout => "stdout",
             Self::Stderr => "stderr",
             Self::Platform => "platform",
+            Self::Otlp => "otlp",
         }
+    }
+
+    /// The stream of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        let all = [Self::Stdout, Self::Stderr, Self::Platform, Self::Otlp];
+        all.into_iter().find(|stream| stream.as_str() == name)
     }
 }
 
@@ -43,9 +52,21 @@ pub enum Level {
     Warn,
     /// Something failed.
     Error,
+    /// The program cannot go on.
+    Fatal,
 }
 
 impl Level {
+    /// Every level, the mildest first.
+    pub const ALL: [Self; 6] = [
+        Self::Trace,
+        Self::Debug,
+        Self::Info,
+        Self::Warn,
+        Self::Error,
+        Self::Fatal,
+    ];
+
     /// The level's name.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -54,7 +75,13 @@ impl Level {
             Self::Info => "info",
             Self::Warn => "warn",
             Self::Error => "error",
+            Self::Fatal => "fatal",
         }
+    }
+
+    /// The level of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|level| level.as_str() == name)
     }
 }
 
@@ -80,10 +107,84 @@ pub struct LogRecord {
     /// The trace that the line names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trace: Option<TraceId>,
+    /// The span within it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub span: Option<SpanId>,
+    /// What else was told, as a JSON object; empty if there is nothing.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub attributes: String,
     /// Whether this continues the line before it, which was longer than the limit.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub continued: bool,
     /// The line, without its newline. Invalid UTF-8 was replaced by U+FFFD.
     #[serde(rename = "msg")]
     pub message: String,
+}
+
+/// A line that was just read.
+#[derive(Debug, Clone)]
+pub struct NewRecord {
+    /// When it was read.
+    pub time: Timestamp,
+    /// Who printed it.
+    pub service: ServiceName,
+    /// Which instance; empty where Atoll speaks of the whole service.
+    pub instance: String,
+    /// Of which revision.
+    pub revision: RevisionNumber,
+    /// On which stream.
+    pub stream: Stream,
+    /// Its level, if it is known better than the line tells.
+    pub level: Option<Level>,
+    /// Its trace, if it is known better than the line tells.
+    pub trace: Option<TraceId>,
+    /// The span within it, if that is known.
+    pub span: Option<SpanId>,
+    /// What else was told, as a JSON object; empty if there is nothing.
+    pub attributes: String,
+    /// Whether it continues the line before.
+    pub continued: bool,
+    /// The line.
+    pub message: String,
+}
+
+impl NewRecord {
+    /// A line of which nothing else is known.
+    pub fn new(time: Timestamp, service: ServiceName, stream: Stream, message: String) -> Self {
+        Self {
+            time,
+            service,
+            instance: String::new(),
+            revision: RevisionNumber(0),
+            stream,
+            level: None,
+            trace: None,
+            span: None,
+            attributes: String::new(),
+            continued: false,
+            message,
+        }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A line of a service.
+    pub(crate) fn line(service: &str, message: &str) -> NewRecord {
+        NewRecord {
+            time: Timestamp::from_micros(1_795_400_000_000_000),
+            service: ServiceName::new(service).unwrap(),
+            instance: format!("{service}-r1-1"),
+            revision: RevisionNumber(1),
+            stream: Stream::Stdout,
+            level: None,
+            trace: None,
+            span: None,
+            attributes: String::new(),
+            continued: false,
+            message: message.to_owned(),
+        }
+    }
 }

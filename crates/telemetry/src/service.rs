@@ -1,384 +1,443 @@
-//! The thread that owns the log, and the handle that everyone has.
+//! The store as others use it: a handle, and the two threads behind it.
 
-use std::collections::VecDeque;
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::sync_channel;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::thread::JoinHandle;
 
-use atoll_base::{RevisionNumber, ServiceName, Timestamp, TraceId, clock};
+use atoll_base::{Timestamp, TraceId};
+use atoll_store::log::{Disk, RealDisk};
 use tokio::sync::{broadcast, oneshot};
 
-use crate::extract::extract;
-use crate::hops::{Hop, Hops};
-use crate::logs::query::Query;
-use crate::logs::search;
-use crate::logs::writer::Writer;
-use crate::record::{Level, LogRecord, Stream};
-use crate::{Error, LogsConfig};
+use crate::columns::{LogColumns, SpanColumns};
+use crate::export::Exporter;
+use crate::follow::Follow;
+use crate::mover::Mover;
+use crate::open::{self, Found};
+use crate::query::Filter;
+use crate::queue::Queue;
+use crate::sample::Sampler;
+use crate::schema::Kind;
+use crate::search::{self, Facets, Histogram, Page, PageQuery, TracePage, TraceQuery, TraceView};
+use crate::shelf::{HotBatch, Shelf};
+use crate::wal::{self, Wal};
+use crate::writer::{Lane, Outgoing, Writer};
+use crate::{Error, LogRecord, NewRecord, Span, Spans, TelemetryConfig};
 
-/// A line is in its segment after this long at most.
-pub const FLUSH_INTERVAL: Duration = Duration::from_millis(200);
+/// Batches a follower may be behind before it reads from the store instead.
+const FOLLOW_LENGTH: usize = 64;
 
-/// Retention by age is looked at this often; by size, at every new segment.
-const RETENTION_INTERVAL: Duration = Duration::from_secs(60);
-
-/// Lines that may wait for the thread.
-const QUEUE_LENGTH: usize = 8 << 10;
-
-/// Bytes of lines that may wait for the thread. Beyond it, lines are dropped and counted.
-const QUEUE_BYTES_MAX: usize = 8 << 20;
-
-/// Records that a follower reads from the disk at once; the next ones when these were taken.
-const BATCH_LENGTH: usize = 1024;
-
-/// Records a follower may be behind before it reads from the disk instead.
-const FOLLOW_LENGTH: usize = 1024;
-
-/// A line that was just read.
+/// Which records are wanted, in the order in which they came.
 #[derive(Debug, Clone)]
-pub struct NewRecord {
-    /// When it was read.
-    pub time: Timestamp,
-    /// Who printed it.
-    pub service: ServiceName,
-    /// Which instance; empty where Atoll speaks of the whole service.
-    pub instance: String,
-    /// Of which revision.
-    pub revision: RevisionNumber,
-    /// On which stream.
-    pub stream: Stream,
-    /// Its level, if it is known better than the line tells.
-    pub level: Option<Level>,
-    /// Its trace, if it is known better than the line tells.
-    pub trace: Option<TraceId>,
-    /// Whether it continues the line before.
-    pub continued: bool,
-    /// The line.
-    pub message: String,
+pub struct Query {
+    /// What is wanted of them.
+    pub filter: Filter,
+    /// Only records with a higher number.
+    pub after: u64,
+    /// Only the last so many of those that fit.
+    pub tail: Option<usize>,
 }
 
-/// Whether lines are being kept.
+/// Whether telemetry is being kept.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Health {
-    /// Why lines are being lost right now.
+    /// Why something is being lost, or may soon be.
     pub trouble: Option<String>,
     /// Lines dropped since the node started, because the disk was full or slow.
     pub dropped: u64,
+    /// Spans dropped since then.
+    pub dropped_spans: u64,
+    /// Spans of ordinary traces that were left out since then, because `[telemetry] sample` says so.
+    pub left_out_spans: u64,
 }
 
-/// Owns the log; see [`Service::start`].
+/// Opens the store; see [`Service::start`].
 #[derive(Debug)]
 pub struct Service;
 
-/// The log and the hops; a cheap clone.
+/// The store; a cheap clone.
 #[derive(Debug, Clone)]
-pub struct Handle {
+pub struct Handle(Arc<Owner>);
+
+/// Ends the threads with the last handle.
+#[derive(Debug)]
+struct Owner {
     shared: Arc<Shared>,
-    messages: SyncSender<Message>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
+/// What the threads and the handles have in common.
 #[derive(Debug)]
-struct Shared {
-    dir: PathBuf,
-    queued_bytes: AtomicUsize,
-    /// Lines that found the queue full, not yet told of in the log.
-    overflow: AtomicU64,
+pub(crate) struct Shared {
+    pub(crate) queue: Queue,
+    pub(crate) logs: Arc<Shelf>,
+    pub(crate) spans: Arc<Shelf>,
+    pub(crate) live: broadcast::Sender<Arc<HotBatch>>,
+    pub(crate) trouble: Trouble,
+    /// Where all that is kept is sent on, if anywhere.
+    pub(crate) outlet: OnceLock<Exporter>,
     dropped: AtomicU64,
-    trouble: Mutex<Option<String>>,
-    hops: Mutex<Hops>,
-    live: broadcast::Sender<Arc<LogRecord>>,
+    dropped_spans: AtomicU64,
+    left_out_spans: AtomicU64,
 }
 
-enum Message {
-    Record(NewRecord),
-    Flush(oneshot::Sender<()>),
+/// What is wrong, by who found it.
+#[derive(Debug, Default)]
+pub(crate) struct Trouble(Mutex<BTreeMap<&'static str, String>>);
+
+impl Default for Query {
+    fn default() -> Self {
+        Self {
+            filter: Filter::all(Kind::Logs),
+            after: 0,
+            tail: None,
+        }
+    }
 }
 
-/// Records as they come, after those that are on disk. See [`Handle::follow`].
-#[derive(Debug)]
-pub struct Follow {
-    handle: Handle,
-    query: Query,
-    live: broadcast::Receiver<Arc<LogRecord>>,
-    backlog: VecDeque<LogRecord>,
-    /// The disk may have more than the backlog.
-    more: bool,
+impl Trouble {
+    /// Sets or takes back a trouble; answers whether there was none before.
+    pub(crate) fn set(&self, by: &'static str, trouble: Option<String>) -> bool {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match trouble {
+            Some(trouble) => all.insert(by, trouble).is_none(),
+            None => all.remove(by).is_none(),
+        }
+    }
+
+    fn first(&self) -> Option<String> {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.values().next().cloned()
+    }
+}
+
+impl Shared {
+    pub(crate) fn count_dropped(&self, records: u64, spans: u64) {
+        self.dropped.fetch_add(records, Ordering::Relaxed);
+        self.dropped_spans.fetch_add(spans, Ordering::Relaxed);
+    }
+
+    pub(crate) fn count_left_out(&self, spans: u64) {
+        self.left_out_spans.fetch_add(spans, Ordering::Relaxed);
+    }
 }
 
 impl Service {
-    /// Opens the log in `dir` (made where it is missing) and starts its thread. The thread ends,
-    /// with everything written, when the last handle is dropped.
-    pub fn start(dir: PathBuf, config: LogsConfig) -> Result<Handle, Error> {
-        std::fs::create_dir_all(&dir).map_err(|e| Error::unusable(&dir, e))?;
-        let writer = Writer::open(dir.clone(), config)?;
-        let (messages, queue) = sync_channel(QUEUE_LENGTH);
+    /// Opens the store in `dir` (made where it is missing) and starts its threads. They end, with everything
+    /// in files, when the last handle is dropped, which waits for it.
+    ///
+    /// # Errors
+    /// If the folder cannot be used. A file that is damaged is skipped with a warning.
+    pub fn start(dir: &Path, config: TelemetryConfig) -> Result<Handle, Error> {
+        std::fs::create_dir_all(dir).map_err(|error| Error::unusable(dir, error))?;
+        Self::start_on(Arc::new(RealDisk), dir, config)
+    }
+
+    /// The same on any disk; `dir` is there.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_on(
+        disk: Arc<dyn Disk>,
+        dir: &Path,
+        config: TelemetryConfig,
+    ) -> Result<Handle, Error> {
+        open::make_folders(disk.as_ref(), dir)?;
+        let logs = open::find(&disk, dir, Kind::Logs)?;
+        let spans = open::find(&disk, dir, Kind::Spans)?;
+        let hot = config.hot_bytes_max();
+        let (log_lane, log_shelf) = lane(&disk, dir, Kind::Logs, logs, hot);
+        let (span_lane, span_shelf) = lane(&disk, dir, Kind::Spans, spans, hot);
         let shared = Arc::new(Shared {
-            dir: dir.clone(),
-            queued_bytes: AtomicUsize::new(0),
-            overflow: AtomicU64::new(0),
-            dropped: AtomicU64::new(0),
-            trouble: Mutex::new(None),
-            hops: Mutex::new(Hops::default()),
+            queue: Queue::default(),
+            logs: log_shelf,
+            spans: span_shelf,
             live: broadcast::channel(FOLLOW_LENGTH).0,
+            trouble: Trouble::default(),
+            outlet: OnceLock::new(),
+            dropped: AtomicU64::new(0),
+            dropped_spans: AtomicU64::new(0),
+            left_out_spans: AtomicU64::new(0),
         });
-        let thread = Thread {
+        let (sealed, waiting) = sync_channel(1);
+        let writer = Writer {
             shared: Arc::clone(&shared),
-            writer,
-            queue,
+            logs: log_lane,
+            spans: span_lane,
+            log_columns: LogColumns::new(),
+            span_columns: SpanColumns::new(),
+            sampler: Sampler::new(config.sample, config.sample_slow.0),
+            outgoing: Outgoing::default(),
+            sealed,
         };
-        std::thread::Builder::new()
-            .name("atoll-logs".to_owned())
-            .spawn(move || thread.run())
-            .map_err(|e| Error::unusable(&dir, e))?;
-        Ok(Handle { shared, messages })
+        let mover = Mover {
+            shared: Arc::clone(&shared),
+            disk,
+            dir: dir.to_owned(),
+            config,
+            sealed: waiting,
+        };
+        let owner = Owner {
+            shared,
+            threads: Mutex::default(),
+        };
+        owner.spawn(dir, "atoll-telemetry", move || writer.run())?;
+        owner.spawn(dir, "atoll-parquet", move || mover.run())?;
+        Ok(Handle(Arc::new(owner)))
+    }
+}
+
+fn lane(
+    disk: &Arc<dyn Disk>,
+    dir: &Path,
+    kind: Kind,
+    found: Found,
+    hot_bytes_max: usize,
+) -> (Lane, Arc<Shelf>) {
+    let folder: PathBuf = dir.join(wal::FOLDER);
+    let shelf = Arc::new(Shelf::new(kind, found.snapshot));
+    let wal = Wal::new(Arc::clone(disk), &folder, kind, found.sequence);
+    let lane = Lane::new(Arc::clone(&shelf), wal, found.next, hot_bytes_max);
+    (lane, shelf)
+}
+
+impl Owner {
+    fn spawn(
+        &self,
+        dir: &Path,
+        name: &str,
+        run: impl FnOnce() + Send + 'static,
+    ) -> Result<(), Error> {
+        let thread = std::thread::Builder::new().name(name.to_owned()).spawn(run);
+        let thread = thread.map_err(|error| Error::unusable(dir, error))?;
+        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        threads.push(thread);
+        Ok(())
+    }
+
+    fn close(&self) {
+        self.shared.queue.close();
+        let threads = {
+            let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::take(&mut *threads)
+        };
+        for thread in threads {
+            if thread.join().is_err() {
+                tracing::error!("a thread of the telemetry store has panicked");
+            }
+        }
+        if let Some(outlet) = self.shared.outlet.get() {
+            outlet.close();
+        }
+    }
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        self.close();
     }
 }
 
 impl Handle {
-    /// Takes a line. Never waits: what does not fit is dropped and counted.
-    pub fn log(&self, record: NewRecord) {
-        let size = record.message.len();
-        let queued = self.shared.queued_bytes.fetch_add(size, Ordering::Relaxed);
-        let fits = queued + size <= QUEUE_BYTES_MAX;
-        if !fits || self.messages.try_send(Message::Record(record)).is_err() {
-            self.shared.queued_bytes.fetch_sub(size, Ordering::Relaxed);
-            self.shared.overflow.fetch_add(1, Ordering::Relaxed);
-            self.shared.dropped.fetch_add(1, Ordering::Relaxed);
-        }
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.0.shared
     }
 
-    /// Completes when everything logged before is in its segment.
+    /// From now on, all that is kept is sent on, too. Only the first call counts.
+    pub fn send_on(&self, outlet: Exporter) {
+        // Whoever comes second finds one there already.
+        let _ = self.shared().outlet.set(outlet);
+    }
+
+    /// Takes a line. Never waits: what does not fit is dropped and counted.
+    pub fn log(&self, record: NewRecord) {
+        self.logs([record]);
+    }
+
+    /// Takes lines. Never waits: what does not fit is dropped and counted. Answers how many that were.
+    pub fn logs(&self, records: impl IntoIterator<Item = NewRecord>) -> u64 {
+        let dropped = self.shared().queue.put_records(records);
+        self.shared().count_dropped(dropped, 0);
+        dropped
+    }
+
+    /// Takes spans. Never waits: what does not fit is dropped and counted. Answers how many that were.
+    pub fn spans(&self, spans: impl IntoIterator<Item = Span>) -> u64 {
+        let dropped = self.shared().queue.put_spans(spans);
+        self.shared().count_dropped(0, dropped);
+        dropped
+    }
+
+    /// Takes spans in a form of somebody else. Never waits: if they do not fit, all are dropped and counted.
+    /// Answers how many that were.
+    pub fn span_batch(&self, batch: Box<dyn Spans>) -> u64 {
+        let dropped = self.shared().queue.put_batch(batch);
+        self.shared().count_dropped(0, dropped);
+        dropped
+    }
+
+    /// Whether much waits already: whoever can send later should.
+    pub fn is_busy(&self) -> bool {
+        self.shared().queue.is_busy()
+    }
+
+    /// Completes when everything taken before is written ahead and can be found; while the disk is far behind,
+    /// at once, so that nobody waits for a disk that is full.
+    ///
+    /// # Errors
+    /// If the store has stopped.
     pub async fn flush(&self) -> Result<(), Error> {
         let (done, flushed) = oneshot::channel();
-        let messages = self.messages.clone();
-        // The queue may be full for a moment; waiting for a place must not hold up the runtime.
-        let sent = tokio::task::spawn_blocking(move || messages.send(Message::Flush(done))).await;
-        sent.map_err(|_| Error::Closed)?
-            .map_err(|_| Error::Closed)?;
+        self.shared().queue.flush(done);
         flushed.await.map_err(|_| Error::Closed)
     }
 
-    /// Calls `found` with what `query` wants, oldest first, until it answers `false`. Runs on a
-    /// thread for blocking work, so `found` may block.
-    pub async fn search<F>(&self, query: Query, found: F) -> Result<(), Error>
+    /// Completes when everything taken before is in files. Nothing is kept after it.
+    pub async fn close(&self) {
+        let owner = Arc::clone(&self.0);
+        // Only a runtime that ends refuses; then the last handle does it.
+        let _ = tokio::task::spawn_blocking(move || owner.close()).await;
+    }
+
+    /// Runs a search on a thread for blocking work, after everything taken before can be found.
+    pub(crate) async fn blocking<T: Send + 'static>(
+        &self,
+        search: impl FnOnce(&Shared) -> T + Send + 'static,
+    ) -> Result<T, Error> {
+        self.flush().await?;
+        let shared = Arc::clone(self.shared());
+        let searched = tokio::task::spawn_blocking(move || search(&shared));
+        searched.await.map_err(|_| Error::Closed)
+    }
+
+    /// A page of log records, the newest first.
+    ///
+    /// # Errors
+    /// If the store has stopped.
+    pub async fn search(&self, query: PageQuery) -> Result<Page, Error> {
+        self.blocking(move |shared| search::page(&shared.logs.snapshot(), query))
+            .await
+    }
+
+    /// Calls `found` with the log records that `query` wants, oldest first, until it answers `false`. It runs on
+    /// a thread for blocking work, so `found` may block.
+    ///
+    /// # Errors
+    /// If the store has stopped.
+    pub async fn records<F>(&self, query: Query, found: F) -> Result<(), Error>
     where
         F: FnMut(LogRecord) -> bool + Send + 'static,
     {
-        self.flush().await?;
-        let shared = Arc::clone(&self.shared);
-        let searched =
-            tokio::task::spawn_blocking(move || search::search(&shared.dir, &query, found));
-        searched.await.map_err(|_| Error::Closed)?
+        self.records_up_to(query, found).await.map(drop)
     }
 
-    /// What `query` wants that is on disk, then what comes, with nothing lost or twice between.
+    /// The same; answers the highest number that there was to look at.
+    pub(crate) async fn records_up_to<F>(&self, query: Query, found: F) -> Result<u64, Error>
+    where
+        F: FnMut(LogRecord) -> bool + Send + 'static,
+    {
+        self.blocking(move |shared| {
+            let filter = query
+                .filter
+                .numbered(query.after.saturating_add(1), u64::MAX);
+            let snapshot = shared.logs.snapshot();
+            search::stream(&snapshot, &filter, query.tail, found);
+            let units = snapshot.units();
+            let last = units.iter().map(|unit| unit.extent().numbers.1).max();
+            last.unwrap_or(0)
+        })
+        .await
+    }
+
+    /// How many log records fit, over time.
+    ///
+    /// # Errors
+    /// If the store has stopped.
+    pub async fn histogram(
+        &self,
+        filter: Filter,
+        between: (Timestamp, Timestamp),
+        buckets: usize,
+    ) -> Result<Histogram, Error> {
+        self.blocking(move |shared| {
+            search::histogram(&shared.logs.snapshot(), filter, between, buckets)
+        })
+        .await
+    }
+
+    /// Who called whom in the spans that fit, and how that went.
+    ///
+    /// # Errors
+    /// If the store has stopped.
+    pub async fn edges(&self, filter: Filter) -> Result<Vec<search::Edge>, Error> {
+        self.blocking(move |shared| search::edges(&shared.spans.snapshot(), &filter))
+            .await
+    }
+
+    /// How many log records fit, by service, level and instance.
+    ///
+    /// # Errors
+    /// If the store has stopped.
+    pub async fn facets(&self, filter: Filter) -> Result<Facets, Error> {
+        self.blocking(move |shared| search::facets(&shared.logs.snapshot(), &filter))
+            .await
+    }
+
+    /// The log record of this number and those of its instance around it, oldest first; nothing if it is gone.
+    ///
+    /// # Errors
+    /// If the store has stopped.
+    pub async fn context(
+        &self,
+        number: u64,
+        before: usize,
+        after: usize,
+    ) -> Result<Vec<LogRecord>, Error> {
+        self.blocking(move |shared| search::context(&shared.logs.snapshot(), number, before, after))
+            .await
+    }
+
+    /// What `query` wants that is there, then what comes, with nothing lost or twice between.
+    ///
+    /// # Errors
+    /// If the store has stopped.
     pub async fn follow(&self, query: Query) -> Result<Follow, Error> {
-        let live = self.shared.live.subscribe();
-        let backlog = VecDeque::new();
-        let mut follow = Follow {
-            handle: self.clone(),
-            query,
-            live,
-            backlog,
-            more: false,
-        };
-        follow.read_disk().await?;
-        Ok(follow)
+        Follow::start(self.clone(), query).await
     }
 
-    /// Takes hops.
-    pub fn hops(&self, hops: impl IntoIterator<Item = Hop>) {
-        self.shared
-            .hops
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .extend(hops);
+    /// All that is kept of a trace.
+    ///
+    /// # Errors
+    /// If the store has stopped.
+    pub async fn trace(&self, trace: TraceId) -> Result<TraceView, Error> {
+        self.blocking(move |shared| {
+            search::trace(&shared.spans.snapshot(), &shared.logs.snapshot(), trace)
+        })
+        .await
     }
 
-    /// The recent hops of a trace, oldest first.
-    pub fn hops_of(&self, trace: TraceId) -> Vec<Hop> {
-        self.shared
-            .hops
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .of(trace)
+    /// A page of traces.
+    ///
+    /// # Errors
+    /// If the store has stopped.
+    pub async fn search_traces(&self, query: TraceQuery) -> Result<TracePage, Error> {
+        self.blocking(move |shared| search::traces(&shared.spans.snapshot(), query))
+            .await
     }
 
-    /// Whether lines are being kept.
+    /// Whether telemetry is being kept.
     pub fn health(&self) -> Health {
-        let trouble = self
-            .shared
-            .trouble
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
+        let shared = self.shared();
         Health {
-            trouble,
-            dropped: self.shared.dropped.load(Ordering::Relaxed),
+            trouble: shared.trouble.first(),
+            dropped: shared.dropped.load(Ordering::Relaxed),
+            dropped_spans: shared.dropped_spans.load(Ordering::Relaxed),
+            left_out_spans: shared.left_out_spans.load(Ordering::Relaxed),
         }
     }
 }
 
-impl Follow {
-    /// The next record; none once the store has stopped.
-    pub async fn next(&mut self) -> Option<LogRecord> {
-        loop {
-            if let Some(record) = self.backlog.pop_front() {
-                self.query.after = record.number;
-                return Some(record);
-            }
-            if self.more {
-                self.read_disk().await.ok()?;
-                continue;
-            }
-            match self.live.recv().await {
-                Ok(record) if self.query.wants(&record) => {
-                    self.query.after = record.number;
-                    return Some(record.as_ref().clone());
-                }
-                Ok(_) => {}
-                // Too far behind for the memory: the disk has what was missed.
-                Err(broadcast::error::RecvError::Lagged(_)) => self.read_disk().await.ok()?,
-                Err(broadcast::error::RecvError::Closed) => return None,
-            }
-        }
-    }
-
-    /// Reads the next batch from the disk.
-    async fn read_disk(&mut self) -> Result<(), Error> {
-        let (records, mut found) = tokio::sync::mpsc::channel(BATCH_LENGTH);
-        let query = self.query.clone();
-        // A tail is a batch of its own; what comes after it is read by number.
-        let room = self.query.tail.take().unwrap_or(BATCH_LENGTH).max(1);
-        let mut taken = 0;
-        let handle = self.handle.clone();
-        let read = handle.search(query, move |record| {
-            taken += 1;
-            records.blocking_send(record).is_ok() && taken < room
-        });
-        let gather = async {
-            while let Some(record) = found.recv().await {
-                self.backlog.push_back(record);
-            }
-        };
-        let (outcome, ()) = tokio::join!(read, gather);
-        self.more = self.backlog.len() >= room;
-        outcome
-    }
-}
-
-/// What the thread has.
-struct Thread {
-    shared: Arc<Shared>,
-    writer: Writer,
-    queue: Receiver<Message>,
-}
-
-impl Thread {
-    fn run(mut self) {
-        let mut flush_at: Option<Instant> = None;
-        let mut retain_at = clock::monotonic();
-        loop {
-            let now = clock::monotonic();
-            if now >= retain_at {
-                self.drop_old();
-                retain_at = now + RETENTION_INTERVAL;
-            }
-            if flush_at.is_some_and(|at| now >= at) {
-                self.flush();
-                flush_at = None;
-            }
-            let wake_at = flush_at.unwrap_or(retain_at);
-            match self
-                .queue
-                .recv_timeout(wake_at.saturating_duration_since(now))
-            {
-                Ok(Message::Record(record)) => {
-                    self.shared
-                        .queued_bytes
-                        .fetch_sub(record.message.len(), Ordering::Relaxed);
-                    self.take(record);
-                    flush_at = flush_at.or(Some(now + FLUSH_INTERVAL));
-                }
-                Ok(Message::Flush(done)) => {
-                    self.flush();
-                    flush_at = None;
-                    // Whoever asked may have gone.
-                    let _ = done.send(());
-                }
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => break,
-            }
-        }
-        self.flush();
-    }
-
-    fn take(&mut self, new: NewRecord) {
-        let told = extract(&new.message);
-        let mut record = LogRecord {
-            number: 0,
-            time: new.time,
-            service: new.service,
-            instance: new.instance,
-            revision: new.revision,
-            stream: new.stream,
-            level: new.level.or(told.level),
-            trace: new.trace.or(told.trace),
-            continued: new.continued,
-            message: new.message,
-        };
-        self.writer.append(&mut record, clock::monotonic());
-        if self.shared.live.receiver_count() > 0 {
-            // Nobody may be following any more by now.
-            let _ = self.shared.live.send(Arc::new(record));
-        }
-    }
-
-    fn flush(&mut self) {
-        let overflow = self.shared.overflow.swap(0, Ordering::Relaxed);
-        if overflow > 0 {
-            self.tell(format!(
-                "{overflow} lines were dropped: they came faster than the disk takes them"
-            ));
-        }
-        self.writer.flush(clock::monotonic());
-        let lost = self.writer.take_lost();
-        if lost > 0 {
-            self.shared.dropped.fetch_add(lost, Ordering::Relaxed);
-            self.tell(format!(
-                "{lost} lines were lost while the disk refused them"
-            ));
-            self.writer.flush(clock::monotonic());
-        }
-        let trouble = self.writer.trouble().map(str::to_owned);
-        *self
-            .shared
-            .trouble
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = trouble;
-    }
-
-    fn drop_old(&self) {
-        if let Err(error) = self.writer.drop_old(Timestamp::now()) {
-            tracing::warn!(%error, "old logs cannot be removed");
-        }
-    }
-
-    /// A record by the log, about itself.
-    fn tell(&mut self, message: String) {
-        let service = ServiceName::new("atoll").expect("a valid name");
-        self.take(NewRecord {
-            time: Timestamp::now(),
-            service,
-            instance: String::new(),
-            revision: RevisionNumber(0),
-            stream: Stream::Platform,
-            level: Some(Level::Warn),
-            trace: None,
-            continued: false,
-            message,
-        });
-    }
-}
+#[cfg(test)]
+mod tests;

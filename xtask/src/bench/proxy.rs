@@ -19,6 +19,7 @@ mod nginx;
 mod peer;
 mod plain;
 mod routes;
+mod telemetry;
 mod tls;
 mod token;
 
@@ -54,6 +55,7 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("cache", cache::run),
     ("latency", latency::run),
     ("routes", routes::run),
+    ("telemetry", telemetry::run),
 ];
 
 /// Whether there is a scenario of this name.

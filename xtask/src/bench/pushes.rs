@@ -59,7 +59,7 @@ fn application() -> anyhow::Result<App> {
     let app = App::new("bench-pushes")?;
     fs::write(
         app.dir().join("atoll.toml"),
-        "name = \"bench\"\nmembers = [\"services/*\"]\n[edge]\nlisten = \"127.0.0.1:0\"\n[mesh]\nport = 0\n\
+        "name = \"bench\"\nmembers = [\"services/*\"]\n[edge]\nlisten = \"127.0.0.1:0\"\n[mesh]\nport = 0\n[telemetry]\notlp_grpc = \"off\"\notlp_http = \"off\"\n\
          [events]\nlisten = \"127.0.0.1:0\"\n",
     )?;
     let service = app.dir().join("services/taker");

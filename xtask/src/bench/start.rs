@@ -52,7 +52,7 @@ pub(super) fn application(count: usize, command: &str) -> anyhow::Result<App> {
     let app = App::new("bench-start")?;
     fs::write(
         app.dir().join("atoll.toml"),
-        "name = \"bench\"\nmembers = [\"services/*\"]\n[edge]\nlisten = \"127.0.0.1:0\"\n[mesh]\nport = 0\n",
+        "name = \"bench\"\nmembers = [\"services/*\"]\n[edge]\nlisten = \"127.0.0.1:0\"\n[mesh]\nport = 0\n[telemetry]\notlp_grpc = \"off\"\notlp_http = \"off\"\n",
     )?;
     for number in 1..=count {
         let service = app.dir().join(format!("services/s{number}"));

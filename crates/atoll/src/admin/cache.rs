@@ -3,25 +3,44 @@
 use std::sync::Arc;
 
 use atoll_proxy::cache::{CacheStats, Purge};
-use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::extract::Json;
 use super::types::Problem;
 use crate::node::Node;
 
-/// What is to be forgotten: one of these.
-#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum PurgeOrder {
-    /// Everything; must be true.
-    All(bool),
+/// What is to be forgotten: exactly one of these is given.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PurgeOrder {
+    /// Everything, when true.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub all: Option<bool>,
     /// What the service has marked with this (`Cache-Tag`, `Surrogate-Key`).
-    Tag(String),
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tag: Option<String>,
     /// This path with any query, on any host; `/**` at its end stands for all below.
-    Path(String),
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+}
+
+impl PurgeOrder {
+    /// What it asks for, or why that is nothing.
+    fn target(self) -> Result<Purge, &'static str> {
+        match (self.all, self.tag, self.path) {
+            (Some(true), None, None) => Ok(Purge::All),
+            (Some(false), None, None) => Err("`all` must be true, or left out"),
+            (None, Some(tag), None) => Ok(Purge::Tag(tag)),
+            (None, None, Some(path)) if path.starts_with('/') && !path.contains(['?', '#']) => {
+                Ok(Purge::Path(path))
+            }
+            (None, None, Some(_)) => Err("a path starts with '/' and has no query"),
+            _ => Err("give one of `all`, `tag` and `path`"),
+        }
+    }
 }
 
 /// What was forgotten.
@@ -73,17 +92,42 @@ pub async fn purge(
     State(node): State<Arc<Node>>,
     Json(order): Json<PurgeOrder>,
 ) -> Result<Json<Purged>, Problem> {
-    let wrong = |detail: &str| Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail));
-    let what = match order {
-        PurgeOrder::All(true) => Purge::All,
-        PurgeOrder::All(false) => return wrong("`all` must be true, or left out"),
-        PurgeOrder::Tag(tag) => Purge::Tag(tag),
-        PurgeOrder::Path(path) if path.starts_with('/') && !path.contains(['?', '#']) => {
-            Purge::Path(path)
-        }
-        PurgeOrder::Path(_) => return wrong("a path starts with '/' and has no query"),
-    };
+    let what = order
+        .target()
+        .map_err(|why| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, why))?;
     // It looks at every page.
     let pages = tokio::task::block_in_place(|| node.purge(&what));
     Ok(Json(Purged { pages }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn target(order: &str) -> Result<Purge, &'static str> {
+        serde_json::from_str::<PurgeOrder>(order).unwrap().target()
+    }
+
+    #[test]
+    fn an_order_names_one_thing() {
+        assert_eq!(target(r#"{"all": true}"#), Ok(Purge::All));
+        assert_eq!(
+            target(r#"{"tag": "a", "all": null}"#),
+            Ok(Purge::Tag("a".to_owned()))
+        );
+        assert_eq!(
+            target(r#"{"path": "/a/**"}"#),
+            Ok(Purge::Path("/a/**".to_owned()))
+        );
+        for wrong in [
+            r#"{}"#,
+            r#"{"all": false}"#,
+            r#"{"tag": "a", "all": true}"#,
+            r#"{"path": "a"}"#,
+            r#"{"path": "/a?b"}"#,
+        ] {
+            assert!(target(wrong).is_err(), "{wrong}");
+        }
+        assert!(serde_json::from_str::<PurgeOrder>(r#"{"tags": "a"}"#).is_err());
+    }
 }

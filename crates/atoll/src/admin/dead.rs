@@ -3,9 +3,8 @@
 use std::sync::Arc;
 
 use atoll_base::{ServiceName, Timestamp};
-use atoll_events::dead::{DeadError, Filter, Letter, LetterId, Redrive, Step};
-use axum::Json;
-use axum::extract::{Path, Query, State};
+use atoll_events::dead::{DeadError, Filter, LISTED_MAX, Letter, LetterId, Page, Redrive, Step};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
@@ -13,12 +12,15 @@ use tokio::sync::mpsc;
 use utoipa::{IntoParams, ToSchema};
 
 use super::events::{Text, desk, refused};
+use super::extract::{Json, Path, Query};
 use super::lines::{line, ndjson};
 use super::types::Problem;
 use crate::node::Node;
 
 /// Outcomes that may wait for a slow reader.
 const QUEUE_LENGTH: usize = 16;
+/// Letters of a page, if nobody says how many.
+const PAGE: usize = 1_000;
 
 /// A dead letter: a record that a subscription has given up.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
@@ -38,8 +40,10 @@ pub struct LetterView {
     /// When it was given up (RFC 3339).
     #[schema(value_type = String, format = DateTime)]
     pub died: Timestamp,
-    /// How often it was tried.
+    /// How often it was tried, until it died the last time.
     pub attempts: u32,
+    /// How often its record died: it was delivered again in between.
+    pub deaths: u32,
     /// What happened the last time.
     pub reason: String,
     /// The beginning of the last answer, if there was one.
@@ -69,8 +73,27 @@ pub struct LettersQuery {
     pub group: Option<String>,
 }
 
+/// Which part of the letters is wanted.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, IntoParams)]
+pub struct PageQuery {
+    /// Those after this letter: `next` of the page before.
+    pub after: Option<String>,
+    /// So many at most, up to 10,000. Default 1,000.
+    pub limit: Option<usize>,
+}
+
+/// Letters, oldest first, by service and topic.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
+pub struct LettersPage {
+    /// The letters.
+    pub letters: Vec<LetterView>,
+    /// There are more, `after` this one.
+    pub next: Option<String>,
+}
+
 /// A value for an edited copy.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct Edit {
     /// The value.
     pub value: Text,
@@ -78,6 +101,7 @@ pub struct Edit {
 
 /// Letters to be dropped.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct DropOrder {
     /// Their names.
     pub ids: Vec<String>,
@@ -85,6 +109,7 @@ pub struct DropOrder {
 
 /// Letters to be tried again.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct RedriveOrder {
     /// Their names; if there are none, all that `which` describes.
     #[serde(default)]
@@ -128,18 +153,25 @@ pub enum StepView {
 
 /// The open dead letters.
 #[utoipa::path(
-    get, path = "/v1/dead", params(LettersQuery),
-    responses((status = 200, body = [LetterView]), (status = 422, body = Problem))
+    get, path = "/v1/dead", params(LettersQuery, PageQuery),
+    responses((status = 200, body = LettersPage), (status = 422, body = Problem))
 )]
 pub async fn list(
     State(node): State<Arc<Node>>,
     Query(query): Query<LettersQuery>,
-) -> Result<Json<Vec<LetterView>>, Problem> {
+    Query(part): Query<PageQuery>,
+) -> Result<Json<LettersPage>, Problem> {
     let Some(desk) = node.topics() else {
-        return Ok(Json(Vec::new()));
+        return Ok(Json(LettersPage::default()));
     };
-    let letters = desk.letters().list(&filter(query)?).await?;
-    Ok(Json(letters.into_iter().map(LetterView::from).collect()))
+    let after = part.after.as_deref().map(name).transpose()?;
+    let limit = part.limit.unwrap_or(PAGE);
+    let filter = filter(query)?;
+    let page = desk.letters().page(&filter, after.as_ref(), limit).await?;
+    Ok(Json(LettersPage {
+        letters: page.letters.into_iter().map(LetterView::from).collect(),
+        next: page.next.map(|id| id.to_string()),
+    }))
 }
 
 /// One dead letter.
@@ -192,7 +224,7 @@ pub async fn drop(
 #[utoipa::path(
     post, path = "/v1/dead/redrive", request_body = RedriveOrder,
     responses(
-        (status = 200, description = "Outcomes, one a line", content_type = "application/x-ndjson"),
+        (status = 200, description = "Outcomes, one a line", body = StepView, content_type = "application/x-ndjson"),
         (status = 404, body = Problem), (status = 422, body = Problem)
     )
 )]
@@ -208,12 +240,13 @@ pub async fn redrive(
         return Err(refused("say which letters: `ids`, `which`, or `all`"));
     }
     let letters = desk(&node)?.letters().clone();
-    let mut chosen = Vec::new();
+    let filter = filter(order.which)?;
+    let mut chosen = Page::default();
     for id in &order.ids {
-        chosen.push(letters.one(&name(id)?).await?);
+        chosen.letters.push(letters.one(&name(id)?).await?);
     }
     if order.ids.is_empty() {
-        chosen = letters.list(&filter(order.which)?).await?;
+        chosen = letters.page(&filter, None, LISTED_MAX).await?;
     }
     let how = Redrive {
         rate: order.rate,
@@ -231,7 +264,7 @@ pub async fn redrive(
             }
         };
         tokio::select! {
-            () = async { tokio::join!(letters.redrive(chosen, how, told), passing); } => {}
+            () = async { tokio::join!(letters.redrive(chosen, filter, how, told), passing); } => {}
             () = tasks.stopping() => {}
         }
     });
@@ -251,6 +284,7 @@ impl From<Letter> for LetterView {
             path: letter.path,
             died: letter.died,
             attempts: letter.attempts,
+            deaths: letter.deaths,
             reason: letter.reason,
             answer: letter.answer,
             trace: letter.trace,

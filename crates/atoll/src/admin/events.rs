@@ -6,9 +6,8 @@ use std::time::Duration;
 use atoll_base::{ServiceName, Timestamp};
 use atoll_events::bus::{Bus, BusError, Ends};
 use atoll_events::record::{DELIVER_AT, Header, NewRecord, Record};
-use axum::Json;
 use axum::body::Bytes;
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use base64::Engine as _;
@@ -17,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 use utoipa::{IntoParams, ToSchema};
 
+use super::extract::{Json, Path, Query};
 use super::lines::{line, ndjson};
 use super::types::Problem;
 use crate::node::{Node, Topics};
@@ -53,6 +53,7 @@ pub struct RecordView {
     /// Its offset there.
     pub offset: i64,
     /// Its time (RFC 3339).
+    #[schema(format = DateTime)]
     pub time: Option<String>,
     /// Its key.
     pub key: Option<Text>,
@@ -77,6 +78,7 @@ pub enum Text {
 
 /// A record to be published.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct NewRecordView {
     /// Its key.
     #[serde(default)]
@@ -119,6 +121,7 @@ pub struct ReaderView {
     /// Keys whose first record has failed and waits for its next attempt.
     pub failing: usize,
     /// Nobody answers; it is tried again then (RFC 3339).
+    #[schema(format = DateTime)]
     pub paused_until: Option<String>,
     /// Records taken since the node was started.
     pub taken: u64,
@@ -129,11 +132,13 @@ pub struct ReaderView {
     /// The last failure.
     pub trouble: Option<String>,
     /// When that was (RFC 3339).
+    #[schema(format = DateTime)]
     pub trouble_at: Option<String>,
 }
 
 /// From where on records are delivered again.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct ReplayOrder {
     /// Those published at this moment or later (RFC 3339).
     pub from: String,
@@ -258,7 +263,7 @@ pub async fn publish(
 #[utoipa::path(
     get, path = "/v1/topics/{topic}/records", params(("topic" = String, Path), RecordsQuery),
     responses(
-        (status = 200, description = "Records, one a line", content_type = "application/x-ndjson"),
+        (status = 200, description = "Records, one a line", body = RecordView, content_type = "application/x-ndjson"),
         (status = 404, body = Problem), (status = 422, body = Problem)
     )
 )]

@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use atoll_base::{Coded as _, Timestamp};
 use atoll_proxy::auth::ApiKey;
-use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::extract::{Json, Path};
 use super::types::Problem;
 use crate::node::{KeyRingError, Node};
 
@@ -24,7 +24,7 @@ pub struct NewKey {
     pub scopes: Vec<String>,
     /// From when on it is refused (RFC 3339). Default: never.
     #[serde(default)]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<String>, format = DateTime)]
     pub expires: Option<Timestamp>,
 }
 
@@ -38,13 +38,13 @@ pub struct KeyView {
     /// What it allows.
     pub scopes: Vec<String>,
     /// When it was made (RFC 3339).
-    #[schema(value_type = String)]
+    #[schema(value_type = String, format = DateTime)]
     pub created: Timestamp,
     /// From when on it is refused (RFC 3339).
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<String>, format = DateTime)]
     pub expires: Option<Timestamp>,
     /// When it was taken back (RFC 3339).
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<String>, format = DateTime)]
     pub revoked: Option<Timestamp>,
 }
 

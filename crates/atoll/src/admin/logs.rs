@@ -1,23 +1,28 @@
-//! The log and the hops of traces.
+//! The log as it came, and as it comes.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use atoll_base::{ServiceName, Timestamp, TraceId};
-use atoll_telemetry::{Hop, Query as LogQuery};
-use axum::Json;
+use atoll_telemetry::{Filter, Kind, Query as Wanted};
 use axum::body::Bytes;
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
-use utoipa::IntoParams;
+use utoipa::{IntoParams, ToSchema};
 
-use super::lines::{line, ndjson};
+use super::extract::Query;
+use super::lines::{event, events, line, ndjson};
+use super::log_search::LogView;
 use super::types::Problem;
 use crate::node::Node;
 
 /// Records that may wait for a slow reader.
 const QUEUE_LENGTH: usize = 256;
+
+/// A stream of events is never silent for longer.
+const BEAT: Duration = Duration::from_secs(15);
 
 /// The most that `tail` gives: they are gathered in memory.
 const TAIL_MAX: usize = 100_000;
@@ -28,6 +33,9 @@ pub struct LogsQuery {
     /// Of these services, separated by commas. Default: all.
     #[serde(default)]
     pub services: String,
+    /// Which fit this, in the query language. Default: all.
+    #[serde(default)]
+    pub q: String,
     /// Not older than this (RFC 3339).
     pub since: Option<String>,
     /// Not newer than this (RFC 3339).
@@ -41,6 +49,22 @@ pub struct LogsQuery {
     /// Stay, and send records as they come.
     #[serde(default)]
     pub follow: bool,
+}
+
+/// Which records are wanted as they come.
+#[derive(Debug, Default, Clone, Serialize, Deserialize, IntoParams)]
+pub struct LiveQuery {
+    /// In the query language. Default: all.
+    #[serde(default)]
+    pub q: String,
+}
+
+/// The events of `/v1/logs/live`, by their names, for its description.
+#[derive(Serialize, ToSchema)]
+pub struct LogEvents {
+    /// A record.
+    #[schema(required = false)]
+    log: LogView,
 }
 
 /// Log records, one JSON object a line (`application/x-ndjson`), oldest first.
@@ -77,7 +101,7 @@ pub async fn logs(
     } else {
         node.tasks().spawn("search", async move {
             let found = move |record| records.blocking_send(line(&record)).is_ok();
-            if let Err(error) = telemetry.search(wanted, found).await {
+            if let Err(error) = telemetry.records(wanted, found).await {
                 tracing::warn!(%error, "a search of the logs broke off");
             }
         });
@@ -85,44 +109,89 @@ pub async fn logs(
     Ok(ndjson(queue))
 }
 
-/// The recent hops of a trace, oldest first: where the request went.
+/// Log records that a query wants, as they come: Server-Sent Events called `log`.
 #[utoipa::path(
-    get, path = "/v1/traces/{trace}", params(("trace" = String, Path)),
-    responses((status = 200, description = "Hops"), (status = 422, body = Problem))
+    get, path = "/v1/logs/live", params(LiveQuery),
+    responses(
+        (status = 200, description = "Events, by their names", body = LogEvents, content_type = "text/event-stream"),
+        (status = 400, body = Problem)
+    )
 )]
-pub async fn trace(
+pub async fn live(
     State(node): State<Arc<Node>>,
-    Path(trace): Path<String>,
-) -> Result<Json<Vec<Hop>>, Problem> {
-    Ok(Json(node.telemetry().hops_of(parse_trace(&trace)?)))
+    Query(query): Query<LiveQuery>,
+) -> Result<Response, Problem> {
+    let wanted = Wanted {
+        filter: filter(Kind::Logs, &query.q)?,
+        tail: Some(0),
+        ..Wanted::default()
+    };
+    let (records, queue) = tokio::sync::mpsc::channel::<Bytes>(QUEUE_LENGTH);
+    let mut follow = node.telemetry().follow(wanted).await?;
+    let tasks = node.tasks().clone();
+    node.tasks().spawn("live", async move {
+        loop {
+            let bytes = tokio::select! {
+                record = follow.next() => match record {
+                    Some(record) => event("log", &LogView::from(record)),
+                    None => return,
+                },
+                // Whoever has gone without a word is found out by writing.
+                () = tokio::time::sleep(BEAT) => Bytes::from_static(b":\n\n"),
+                () = tasks.stopping() => return,
+                () = records.closed() => return,
+            };
+            if records.send(bytes).await.is_err() {
+                return;
+            }
+        }
+    });
+    Ok(events(queue))
 }
 
-fn parse(query: &LogsQuery) -> Result<LogQuery, Problem> {
+fn parse(query: &LogsQuery) -> Result<Wanted, Problem> {
     let services = query.services.split(',').filter(|name| !name.is_empty());
     let services: Result<Vec<ServiceName>, _> = services.map(ServiceName::new).collect();
-    let grep = query.grep.as_deref().map(regex::Regex::new).transpose();
-    Ok(LogQuery {
-        services: services.map_err(|error| refused(&error))?,
-        since: moment(query.since.as_deref())?,
-        until: moment(query.until.as_deref())?,
-        grep: grep.map_err(|error| refused(&error))?,
-        trace: query.trace.as_deref().map(parse_trace).transpose()?,
+    let services = services.map_err(|error| refused(&error))?;
+    let mut filter = filter(Kind::Logs, &query.q)?.of_services(&services);
+    if let Some(since) = moment(query.since.as_deref())? {
+        filter = filter.since(since);
+    }
+    if let Some(until) = moment(query.until.as_deref())? {
+        filter = filter.until(until);
+    }
+    if let Some(grep) = &query.grep {
+        filter = filter.matching(&regex::Regex::new(grep).map_err(|error| refused(&error))?);
+    }
+    if let Some(trace) = &query.trace {
+        filter = filter.of_traces([parse_trace(trace)?]);
+    }
+    Ok(Wanted {
+        filter,
+        after: 0,
         tail: query.tail.map(|tail| tail.min(TAIL_MAX)),
-        ..LogQuery::default()
     })
 }
 
-fn moment(text: Option<&str>) -> Result<Option<Timestamp>, Problem> {
+/// Reads a query; a mistake in it is told with its place.
+pub(super) fn filter(kind: Kind, text: &str) -> Result<Filter, Problem> {
+    Filter::parse(kind, text)
+        .map_err(|error| Problem::new(StatusCode::BAD_REQUEST, error.to_string()))
+}
+
+/// Reads a moment, if there is one.
+pub(super) fn moment(text: Option<&str>) -> Result<Option<Timestamp>, Problem> {
     text.map(str::parse)
         .transpose()
         .map_err(|error| refused(&error))
 }
 
-fn parse_trace(text: &str) -> Result<TraceId, Problem> {
+/// Reads the id of a trace.
+pub(super) fn parse_trace(text: &str) -> Result<TraceId, Problem> {
     TraceId::parse(text.as_bytes())
         .ok_or_else(|| refused(&"a trace id is 32 lowercase hexadecimal digits"))
 }
 
-fn refused(why: &dyn std::fmt::Display) -> Problem {
+pub(super) fn refused(why: &dyn std::fmt::Display) -> Problem {
     Problem::new(StatusCode::UNPROCESSABLE_ENTITY, why.to_string())
 }

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use atoll_base::ServiceName;
-use axum::Json;
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
+use super::extract::{Json, Path, Query};
 use super::types::{Accepted, DeploymentView, NewDeployment, OrderKind, Problem};
 use crate::node::{Node, Order, ServiceView};
 

@@ -4,6 +4,7 @@ use atoll_base::RevisionNumber;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::words;
 use crate::manifest::Mistake;
 
 /// What is to be done with a service.
@@ -58,6 +59,7 @@ pub struct DeploymentView {
     /// Of which service.
     pub service: String,
     /// up, deploy, rollback, restart or scale.
+    #[schema(schema_with = words::deployment_kind)]
     pub kind: String,
     /// The revision that was to serve.
     pub revision: Option<u32>,
@@ -70,10 +72,13 @@ pub struct DeploymentView {
     /// Why.
     pub why: String,
     /// When it began (RFC 3339).
+    #[schema(format = DateTime)]
     pub started: String,
     /// When it ended (RFC 3339).
+    #[schema(format = DateTime)]
     pub ended: Option<String>,
-    /// succeeded, failed or interrupted; absent while it runs.
+    /// succeeded, failed or interrupted; null while it runs.
+    #[schema(schema_with = words::outcome)]
     pub outcome: Option<String>,
     /// What went wrong, or what changed.
     pub detail: String,

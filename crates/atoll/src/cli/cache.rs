@@ -6,12 +6,9 @@ use crate::admin::cache::{CacheView, PurgeOrder, Purged};
 
 pub(super) async fn run(client: &Client, what: Cache, out: &Output) -> Result<(), Failure> {
     match what {
-        Cache::Purge { tag, path, all: _ } => {
-            let order = match (tag, path) {
-                (Some(tag), _) => PurgeOrder::Tag(tag),
-                (None, Some(path)) => PurgeOrder::Path(path),
-                (None, None) => PurgeOrder::All(true),
-            };
+        Cache::Purge { tag, path, all } => {
+            let all = all.then_some(true);
+            let order = PurgeOrder { all, tag, path };
             let purged: Purged = client.post("/v1/cache/purge", &order).await?;
             if out.json {
                 out.json(&purged);

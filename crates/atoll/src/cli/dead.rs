@@ -12,7 +12,9 @@ use super::events::{plain, stdin};
 use super::output::{BAD, FAINT, GOOD, Output, STRONG, WARN, table};
 use super::{Client, Failure};
 use crate::admin::client::escape;
-use crate::admin::dead::{DropOrder, Edit, LetterView, LettersQuery, RedriveOrder, StepView};
+use crate::admin::dead::{
+    DropOrder, Edit, LetterView, LettersPage, LettersQuery, RedriveOrder, StepView,
+};
 use crate::admin::events::Text;
 
 #[derive(Debug, Subcommand)]
@@ -129,9 +131,18 @@ async fn list(client: &Client, which: Which, all: bool, out: &Output) -> Result<
     let wanted: Vec<_> = wanted
         .map(|(name, value)| format!("{name}={}", escape(&value)))
         .collect();
-    let letters: Vec<LetterView> = client
-        .get(&format!("/v1/dead?{}", wanted.join("&")))
-        .await?;
+    let wanted = wanted.join("&");
+    let (mut letters, mut next) = (Vec::new(), Some(String::new()));
+    while let Some(after) = next {
+        let after = if after.is_empty() {
+            after
+        } else {
+            format!("&after={}", escape(&after))
+        };
+        let page: LettersPage = client.get(&format!("/v1/dead?{wanted}{after}")).await?;
+        letters.extend(page.letters);
+        next = page.next;
+    }
     if out.json {
         out.json(&letters);
         return Ok(());
@@ -155,7 +166,7 @@ async fn list(client: &Client, which: Which, all: bool, out: &Output) -> Result<
 }
 
 fn each(letters: &[LetterView]) -> Vec<Vec<String>> {
-    let head = ["ID", "DIED", "KEY", "ATTEMPTS", "REASON"];
+    let head = ["ID", "DIED", "KEY", "ATTEMPTS", "DEATHS", "REASON"];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
     rows.extend(letters.iter().map(|letter| {
         let key = letter.key.as_ref().map_or("-".to_owned(), plain);
@@ -169,6 +180,7 @@ fn each(letters: &[LetterView]) -> Vec<Vec<String>> {
             letter.died.to_string(),
             key,
             letter.attempts.to_string(),
+            letter.deaths.to_string(),
             letter.reason.clone(),
         ]
     }));
@@ -228,6 +240,12 @@ fn show(letter: &LetterView, out: &Output) {
     out.data(format!(
         "  {service} was sent it at {path} {often} until {died}"
     ));
+    if letter.deaths > 1 {
+        let deaths = letter.deaths;
+        out.data(format!(
+            "  its record died {deaths} times; this was the last"
+        ));
+    }
     out.data(format!("  {BAD}{reason}{BAD:#}"));
     if let Some(answer) = letter.answer.as_deref().filter(|answer| !answer.is_empty()) {
         out.data(format!("  its answer: {answer}"));

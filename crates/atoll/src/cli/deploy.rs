@@ -10,7 +10,7 @@ use super::output::{BAD, FAINT, GOOD, Output, table};
 use super::refusal::{ErrorView, explained};
 use super::{Client, Command, Failure};
 use crate::admin::types::{Accepted, DeploymentView, NewDeployment, OrderKind};
-use crate::node::ServiceView;
+use crate::node::{DeployStep, ServiceView};
 
 /// Seconds that one question for the end of a deployment waits.
 const WAIT_SECONDS: u32 = 1;
@@ -92,7 +92,7 @@ async fn watch(
                 .get::<ServiceView>(&format!("/v1/services/{service}"))
                 .await
             {
-                let step = view.step.unwrap_or_default();
+                let step = view.step.map_or("", DeployStep::word);
                 let ready = format!("{} of {} ready", view.serving, view.wanted);
                 bar.set_message(format!("{service}: {step} ({ready})"));
             }

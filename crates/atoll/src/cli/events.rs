@@ -7,6 +7,7 @@ use atoll_base::{ByteCount, HumanDuration, ServiceName, Timestamp};
 use clap::{Args, Subcommand};
 
 use super::dead::{self, Dead};
+use super::jobs::{self, Jobs};
 use super::output::{BAD, FAINT, GOOD, Output, STRONG, WARN, table};
 use super::{Client, Failure, moment};
 use crate::admin::client::escape;
@@ -41,6 +42,13 @@ pub(super) enum Events {
         #[arg(long, value_name = "WHEN")]
         from: String,
     },
+    /// Look after jobs: work that services have asked for.
+    Jobs {
+        #[command(subcommand)]
+        what: Jobs,
+    },
+    /// Show the outboxes of services, and what is wrong with them.
+    Outboxes,
     /// Look after dead letters: records that a subscription has given up.
     Dead {
         #[command(subcommand)]
@@ -94,6 +102,8 @@ pub(super) async fn run(client: &Client, what: Events, out: &Output) -> Result<(
             topic,
             from,
         } => replay(client, &service, &topic, &from, out).await,
+        Events::Jobs { what } => jobs::run(client, what, out).await,
+        Events::Outboxes => jobs::outboxes(client, out).await,
         Events::Dead { what } => dead::run(client, what, out).await,
     }
 }

@@ -1,8 +1,8 @@
 //! `atoll explain`: the pages of `docs/errors`, carried in the binary.
 
-use super::output::{BAD, FAINT, GOOD, Output, STRONG, table};
+use super::output::{BAD, FAINT, GOOD, Output, STRONG, WARN, table};
 use super::{Client, Failure};
-use crate::node::ResilienceView;
+use crate::admin::resilience::{BreakerState, ResilienceView};
 
 /// The pages, by file name.
 #[derive(rust_embed::RustEmbed)]
@@ -36,12 +36,16 @@ pub(super) async fn breaker(client: &Client, out: &Output) -> Result<(), Failure
     for breaker in &view.breakers {
         let caller = breaker.caller.as_deref().unwrap_or("edge");
         let (callee, why) = (&breaker.callee, &breaker.why);
+        let (style, state) = match breaker.state {
+            BreakerState::Open => (BAD, "open"),
+            BreakerState::HalfOpen => (WARN, "half open"),
+        };
         out.data(format!(
-            "{BAD}breaker open{BAD:#}  {caller} -> {callee}: {why}"
+            "{style}breaker {state}{style:#}  {caller} -> {callee}: {why}"
         ));
     }
     for instance in &view.instances {
-        let (id, state) = (&instance.instance, &instance.state);
+        let (id, state) = (&instance.instance, instance.state.word());
         let why = instance.why.as_deref().unwrap_or("it was left out before");
         out.data(format!("{BAD}{state}{BAD:#}  {id}: {why}"));
     }

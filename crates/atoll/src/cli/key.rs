@@ -102,14 +102,14 @@ fn state(key: &KeyView, now: Timestamp) -> String {
 }
 
 /// To the minute: more is noise in a table.
-fn minute(moment: Timestamp) -> String {
+pub(super) fn minute(moment: Timestamp) -> String {
     let text = moment.to_string();
     text.get(..16)
         .map_or(text.clone(), |text| text.replace('T', " "))
 }
 
 /// A moment to come, from `90d` (in so long) or from RFC 3339.
-fn moment(text: &str) -> Result<Timestamp, anyhow::Error> {
+pub(super) fn moment(text: &str) -> Result<Timestamp, anyhow::Error> {
     if let Ok(HumanDuration(span)) = text.parse() {
         return Ok(Timestamp::now().after(span));
     }

@@ -143,7 +143,7 @@ fn line(service: &ServiceView, width: usize) -> String {
         ServiceState::Degraded => format!("{WARN}!{WARN:#}"),
         ServiceState::Failed => format!("{BAD}✗{BAD:#}"),
     };
-    let word = word(service.state);
+    let word = service.state.word();
     let secs = service.deployment_ms.unwrap_or_default() as f64 / 1e3;
     let count = format!("{}/{}", service.serving, service.wanted);
     let name = service.name.as_str();
@@ -152,17 +152,6 @@ fn line(service: &ServiceView, width: usize) -> String {
         .map(|revision| revision.to_string())
         .unwrap_or_default();
     format!("{mark} {name:<width$}  {word:<9} {count:<5} {FAINT}{revision:<4} {secs:.1}s{FAINT:#}")
-}
-
-fn word(state: ServiceState) -> &'static str {
-    match state {
-        ServiceState::Ready => "ready",
-        ServiceState::Building => "building",
-        ServiceState::Waiting => "waiting",
-        ServiceState::Starting => "starting",
-        ServiceState::Degraded => "degraded",
-        ServiceState::Failed => "failed",
-    }
 }
 
 /// What `--json` prints.
@@ -218,6 +207,11 @@ async fn conclude(
         });
     } else {
         out.data(&node.edge);
+        if let Some(console) = &node.console {
+            out.say(format!(
+                "{FAINT}console {console}; `atoll console` logs a browser in{FAINT:#}"
+            ));
+        }
     }
     Ok(Ended {
         all_ready: ill.is_empty(),
@@ -225,7 +219,7 @@ async fn conclude(
 }
 
 fn tell_failure(service: &ServiceView, out: &Output) {
-    let still = format!("still {}", word(service.state));
+    let still = format!("still {}", service.state.word());
     let reason = service.reason.as_deref().unwrap_or(&still);
     out.say(format!("\n{BAD}✗ {}{BAD:#}: {reason}", service.name));
     let ill = service

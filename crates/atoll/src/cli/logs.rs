@@ -1,30 +1,33 @@
 //! `atoll logs`
 
+use std::time::Duration;
+
 use anstyle::{AnsiColor, Style};
 use atoll_base::{ServiceName, Timestamp, TraceId};
 use atoll_telemetry::{Level, LogRecord, Stream};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
-use super::output::{BAD, FAINT, Output, WARN};
+use super::output::{BAD, FAINT, Output, WARN, inert};
 use super::{Client, Failure, LogsArgs, moment};
 use crate::admin::client::escape;
+use crate::admin::traces::{SpanView, TraceDetail};
 use crate::manifest::nearest;
 use crate::node::ServiceView;
 
 /// Lines shown when nothing narrows the question.
 const TAIL_DEFAULT: usize = 100;
 
-/// A hop, as the admin API tells it.
-#[derive(Debug, Serialize, Deserialize)]
+/// A hop: a span that the proxy has made, in the form that `--json` prints.
+#[derive(Debug, Serialize)]
 struct HopView {
     time: Timestamp,
-    duration: std::time::Duration,
+    duration: Duration,
     caller: String,
     callee: Option<String>,
     instance: Option<String>,
     method: String,
     path: String,
-    status: u16,
+    status: u64,
     error: Option<String>,
 }
 
@@ -70,7 +73,7 @@ pub(super) async fn run(client: &Client, args: LogsArgs, out: &Output) -> Result
     if found {
         return Ok(());
     }
-    no_such_service(client, &args.services, out).await;
+    no_such_service(client, &asked(&args).0, out).await;
     nothing(&args, out)
 }
 
@@ -97,6 +100,25 @@ fn show_way(mut records: Vec<LogRecord>, hops: &mut Vec<HopView>, out: &Output) 
 }
 
 impl HopView {
+    /// The hop in a span; none if a service has made it.
+    fn of(span: SpanView) -> Option<Self> {
+        let text = |key: &str| span.attributes[key].as_str().unwrap_or_default().to_owned();
+        let some = |text: String| Some(text).filter(|text| !text.is_empty());
+        Some(Self {
+            time: span.start,
+            duration: Duration::from_micros(span.duration_us),
+            caller: span.caller?,
+            method: text("http.request.method"),
+            path: text("url.path"),
+            status: span.attributes["http.response.status_code"]
+                .as_u64()
+                .unwrap_or(0),
+            callee: some(span.service).filter(|service| service != "atoll"),
+            instance: some(span.instance),
+            error: some(span.status_message),
+        })
+    }
+
     /// When it was over, as the record of its failure has it.
     fn end(&self) -> Timestamp {
         let micros = i64::try_from(self.duration.as_micros()).unwrap_or(0);
@@ -129,7 +151,7 @@ fn nothing(args: &LogsArgs, out: &Output) -> Result<(), Failure> {
     } else {
         "no lines"
     };
-    let failed = args.trace.is_some() || args.grep.is_some();
+    let failed = args.trace.is_some() || args.grep.is_some() || !asked(args).1.is_empty();
     if failed && out.json {
         return Err(anyhow::anyhow!(message).into());
     }
@@ -137,20 +159,35 @@ fn nothing(args: &LogsArgs, out: &Output) -> Result<(), Failure> {
     if failed { Err(Failure::Told) } else { Ok(()) }
 }
 
+/// The hops of a trace, oldest first.
 async fn hops(client: &Client, trace: TraceId) -> Result<Vec<HopView>, Failure> {
-    Ok(client.get(&format!("/v1/traces/{trace}")).await?)
+    let detail: TraceDetail = client.get(&format!("/v1/traces/{trace}")).await?;
+    Ok(detail.spans.into_iter().filter_map(HopView::of).collect())
+}
+
+/// The services that are named, and what else is asked: a word that could be a service is one.
+fn asked(args: &LogsArgs) -> (Vec<ServiceName>, String) {
+    let mut services = Vec::new();
+    let mut conditions = Vec::new();
+    for text in &args.wanted {
+        match ServiceName::new(text) {
+            Ok(service) => services.push(service),
+            Err(_) => conditions.push(format!("({text})")),
+        }
+    }
+    (services, conditions.join(" "))
 }
 
 /// The query of the admin API.
 fn question(args: &LogsArgs) -> Result<String, Failure> {
     let mut pairs = Vec::new();
-    let names: Vec<&str> = args
-        .services
-        .iter()
-        .map(|service| service.as_str())
-        .collect();
+    let (services, conditions) = asked(args);
+    let names: Vec<&str> = services.iter().map(ServiceName::as_str).collect();
     if !names.is_empty() {
         pairs.push(("services", names.join(",")));
+    }
+    if !conditions.is_empty() {
+        pairs.push(("q", conditions.clone()));
     }
     if let Some(since) = &args.since {
         pairs.push(("since", moment(since)?.to_string()));
@@ -164,8 +201,11 @@ fn question(args: &LogsArgs) -> Result<String, Failure> {
     if let Some(trace) = args.trace {
         pairs.push(("trace", trace.to_string()));
     }
-    let narrowed =
-        args.since.is_some() || args.until.is_some() || args.grep.is_some() || args.trace.is_some();
+    let narrowed = args.since.is_some()
+        || args.until.is_some()
+        || args.grep.is_some()
+        || args.trace.is_some()
+        || !conditions.is_empty();
     let tail = args.tail.or((!narrowed).then_some(TAIL_DEFAULT));
     if let Some(tail) = tail {
         pairs.push(("tail", tail.to_string()));
@@ -196,7 +236,7 @@ fn show(record: &LogRecord, out: &Output) {
     } else {
         ""
     };
-    let message = &record.message;
+    let message = inert(&record.message);
     let time = clock_time(record.time);
     out.data(format!(
         "{FAINT}{time}{FAINT:#} {tint}{origin:<16}{tint:#} {mark}{style}{message}{style:#}"
@@ -223,19 +263,22 @@ fn show_hop(hop: &HopView, out: &Output) {
     let time = clock_time(hop.time);
     out.data(format!(
         "{FAINT}{time}{FAINT:#} {style}→ {} to {callee}: {} {} {} in {millis:.1} ms{error}{style:#}",
-        hop.caller, hop.method, hop.path, hop.status,
+        hop.caller,
+        inert(&hop.method),
+        inert(&hop.path),
+        hop.status,
     ));
 }
 
 /// Date and time to the millisecond, UTC.
-fn clock_time(moment: Timestamp) -> String {
+pub(super) fn clock_time(moment: Timestamp) -> String {
     let text = moment.to_string();
     let (date, time) = text.split_once('T').unwrap_or((&text, ""));
     format!("{date} {}", time.get(..12).unwrap_or(time))
 }
 
 /// A color for each service, the same every time.
-fn tint(service: &str) -> Style {
+pub(super) fn tint(service: &str) -> Style {
     const TINTS: [AnsiColor; 6] = [
         AnsiColor::Cyan,
         AnsiColor::Green,

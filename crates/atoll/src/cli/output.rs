@@ -1,5 +1,6 @@
 //! How the command line speaks: data to stdout, talk to stderr, colors only where they are seen.
 
+use std::borrow::Cow;
 use std::fmt::Display;
 use std::io::{IsTerminal, Write};
 
@@ -15,6 +16,8 @@ use crate::admin::client::CallError;
 pub(super) struct Output {
     pub(super) json: bool,
     color: ColorWhen,
+    /// Whether the process goes on when nobody takes its data.
+    stays: bool,
 }
 
 /// Good news.
@@ -28,6 +31,21 @@ pub(super) const FAINT: Style = Style::new().dimmed();
 /// Of more weight.
 pub(super) const STRONG: Style = Style::new().bold();
 
+/// Text of somebody else, as a terminal may show it: what would command the terminal is shown as a sign.
+pub(super) fn inert(text: &str) -> Cow<'_, str> {
+    let commands = |c: char| c.is_control() && c != '\t';
+    if !text.contains(commands) {
+        return Cow::Borrowed(text);
+    }
+    let sign = |c: char| match u32::from(c) {
+        code @ 0..0x20 if c != '\t' => char::from_u32(0x2400 + code).unwrap_or('\u{fffd}'),
+        0x7f => '\u{2421}',
+        0x80..0xa0 => '\u{fffd}',
+        _ => c,
+    };
+    Cow::Owned(text.chars().map(sign).collect())
+}
+
 impl Output {
     pub(super) fn new(json: bool, color: ColorWhen) -> Self {
         let choice = match color {
@@ -36,24 +54,45 @@ impl Output {
             ColorWhen::Never => anstream::ColorChoice::Never,
         };
         choice.write_global();
-        Self { json, color }
+        Self {
+            json,
+            color,
+            stays: false,
+        }
+    }
+
+    /// For a process that does more than print: it goes on when nobody reads what it says, and when the
+    /// file that takes it is full.
+    pub(super) fn that_stays(self) -> Self {
+        Self {
+            stays: true,
+            ..self
+        }
     }
 
     /// Prints data: one line.
     pub(super) fn data(&self, line: impl Display) {
-        print_or_leave(|| writeln!(anstream::stdout().lock(), "{line}"));
+        self.print(|| writeln!(anstream::stdout().lock(), "{line}"));
     }
 
     /// Prints data as JSON.
     pub(super) fn json(&self, value: &impl Serialize) {
         let text = serde_json::to_string_pretty(value).unwrap_or_default();
-        print_or_leave(|| writeln!(std::io::stdout().lock(), "{text}"));
+        self.print(|| writeln!(std::io::stdout().lock(), "{text}"));
     }
 
     /// Prints data as JSON, on one line.
     pub(super) fn json_line(&self, value: &impl Serialize) {
         let text = serde_json::to_string(value).unwrap_or_default();
-        print_or_leave(|| writeln!(std::io::stdout().lock(), "{text}"));
+        self.print(|| writeln!(std::io::stdout().lock(), "{text}"));
+    }
+
+    /// Nobody reads any more, `atoll logs | head` for one: then there is no reason to go on, unless there
+    /// is more to do than to print.
+    fn print(&self, write: impl FnOnce() -> std::io::Result<()>) {
+        if write().is_err() && !self.stays {
+            std::process::exit(0);
+        }
     }
 
     /// Says something to the person.
@@ -118,12 +157,30 @@ impl Output {
     }
 }
 
-/// Whoever reads stdout may leave early (`| head`); then there is nothing more to do. Rust ignores
-/// SIGPIPE, so the write fails instead of ending the program.
-fn print_or_leave(write: impl FnOnce() -> std::io::Result<()>) {
-    if write().is_err() {
-        std::process::exit(0);
+/// A time for a person.
+pub(super) fn micros(micros: u64) -> String {
+    match micros {
+        0..1000 => format!("{micros} µs"),
+        1000..1_000_000 => format!("{:.1} ms", micros as f64 / 1e3),
+        1_000_000..120_000_000 => format!("{:.2} s", micros as f64 / 1e6),
+        _ => format!("{:.0} min", micros as f64 / 6e7),
     }
+}
+
+/// How values went, from nothing to the greatest of them; a gap where there is none.
+pub(super) fn curve(values: &[Option<f64>]) -> String {
+    const STEPS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+    let most = values.iter().flatten().copied().fold(0.0, f64::max);
+    let step = |value: f64| {
+        let share = if most > 0.0 {
+            value.max(0.0) / most
+        } else {
+            0.0
+        };
+        // It is between 0 and 7.
+        STEPS[(share * 7.0).round() as usize]
+    };
+    values.iter().map(|value| value.map_or(' ', step)).collect()
 }
 
 /// Columns of the terminal, within reason.
@@ -193,6 +250,24 @@ fn width(cell: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn text_of_others_does_not_command_the_terminal() {
+        let hostile = "\u{1b}[31mred\u{7}\r\n\tx\u{9b}2J\u{7f}";
+        let shown = inert(hostile);
+        assert_eq!(
+            shown,
+            "\u{241b}[31mred\u{2407}\u{240d}\u{240a}\tx\u{fffd}2J\u{2421}"
+        );
+        assert_eq!(inert("ä plain"), "ä plain");
+    }
+
+    #[test]
+    fn a_curve_reaches_from_nothing_to_the_greatest() {
+        let values = [Some(0.0), None, Some(5.0), Some(10.0), Some(-1.0)];
+        assert_eq!(curve(&values), "▁ ▅█▁");
+        assert_eq!(curve(&[Some(0.0); 3]), "▁▁▁");
+    }
 
     #[test]
     fn columns_line_up_whatever_the_style() {

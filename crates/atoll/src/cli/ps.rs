@@ -117,7 +117,7 @@ fn rows(services: &[ServiceView], usage: &HashMap<String, f64>) -> Vec<Vec<Strin
             let mark = if instance.serving { "•" } else { "◦" };
             vec![
                 format!("{FAINT}{mark} {}{FAINT:#}", instance.id),
-                format!("{FAINT}{}{FAINT:#}", instance.state.replace('_', " ")),
+                format!("{FAINT}{}{FAINT:#}", instance.state.words()),
                 instance.revision.to_string(),
                 instance
                     .pid
@@ -132,7 +132,7 @@ fn rows(services: &[ServiceView], usage: &HashMap<String, f64>) -> Vec<Vec<Strin
     rows
 }
 
-fn state(state: ServiceState) -> String {
+pub(super) fn state(state: ServiceState) -> String {
     match state {
         ServiceState::Ready => format!("{GOOD}ready{GOOD:#}"),
         ServiceState::Building => "building".to_owned(),
@@ -143,7 +143,7 @@ fn state(state: ServiceState) -> String {
     }
 }
 
-fn errors(rate: f64) -> String {
+pub(super) fn errors(rate: f64) -> String {
     if rate > 0.0 {
         format!("{BAD}{rate:.1}{BAD:#}")
     } else {
@@ -151,7 +151,7 @@ fn errors(rate: f64) -> String {
     }
 }
 
-fn percent(cores: f64) -> String {
+pub(super) fn percent(cores: f64) -> String {
     format!("{:.0}%", cores * 100.0)
 }
 
@@ -166,7 +166,7 @@ fn since(moment: atoll_base::Timestamp) -> String {
 }
 
 /// Cores in use, by instance.
-fn processor_use(
+pub(super) fn processor_use(
     before: &[ServiceView],
     after: &[ServiceView],
     between: Duration,

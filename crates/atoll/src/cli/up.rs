@@ -66,6 +66,8 @@ async fn attached(
     client: &Client,
     out: &Output,
 ) -> Result<(), Failure> {
+    // The services must not end because nobody reads, or because the disk is full that takes the output.
+    let out = &out.that_stays();
     let mut signals = Signals::new().context("signals cannot be received")?;
     let socket = admin::path(&application.dir);
     let node = Node::open(application).await?;

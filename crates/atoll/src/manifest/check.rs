@@ -3,6 +3,7 @@
 pub(super) mod auth;
 mod events;
 mod mesh;
+mod objectives;
 pub mod schemas;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -64,13 +65,35 @@ pub(super) fn application(
             "give one of `[edge] listen` and `[mesh] port` another one".to_owned(),
         ));
     }
+    for (key, mistake) in file.console.mistakes() {
+        report.push(found(
+            WRONG_VALUE,
+            document.place(&[Step::Key("console"), Step::Key(key)]),
+            format!("`[console] {key}`: {mistake}"),
+            "here",
+            "see docs/console.md".to_owned(),
+        ));
+    }
+    let telemetry = &file.telemetry;
+    let own = telemetry.otlp_http.0.zip(telemetry.export.as_ref());
+    if own.is_some_and(|(address, export)| export.leads_to(address)) {
+        report.push(found(
+            WRONG_VALUE,
+            document.place(&[Step::Key("telemetry"), Step::Key("export")]),
+            "telemetry would be sent on to the node itself, again and again".to_owned(),
+            "its own `otlp_http`",
+            "name another place, or give `[telemetry] otlp_http` another port".to_owned(),
+        ));
+    }
     duplicate_names(members, report);
     for member in members {
         reserved_name(member, report);
         references(member, members, unread, report);
         values(member, report);
         mesh::member(member, members, unread, report);
+        objectives::member(member, report);
     }
+    objectives::application(document, file, report);
     if let Err((key, error)) = file.edge.check() {
         report.push(found(
             WRONG_VALUE,

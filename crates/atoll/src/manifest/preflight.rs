@@ -46,7 +46,9 @@ fn ports_in_use(application: &Application, report: &mut Report) {
         let example = "`[events] listen = \"127.0.0.1:9093\"`";
         (address, ["events", "listen"], "the broker", example)
     });
-    for (address, [section, key], side, example) in wanted.into_iter().chain(topics) {
+    let otlp = otlp_addrs(application);
+    let wanted = wanted.into_iter().chain(topics).chain(otlp);
+    for (address, [section, key], side, example) in wanted {
         // The mistakes other than a taken port (a foreign address) are told by the node itself.
         let taken = address.port() != 0
             && TcpListener::bind(address)
@@ -66,6 +68,31 @@ fn ports_in_use(application: &Application, report: &mut Report) {
 /// Where clients of Kafka connect, if there are topics.
 fn kafka_addr(application: &Application) -> Option<SocketAddr> {
     application.file.events.as_ref()?.addr().ok()
+}
+
+/// An address that is wanted, its keys, whose it is, and how to choose another.
+type Wanted = (SocketAddr, [&'static str; 2], &'static str, &'static str);
+
+/// Where OTLP is taken.
+fn otlp_addrs(application: &Application) -> impl Iterator<Item = Wanted> {
+    let config = &application.file.telemetry;
+    let doors = [
+        (
+            config.otlp_grpc,
+            "otlp_grpc",
+            "OTLP over gRPC",
+            "`[telemetry] otlp_grpc = \"127.0.0.1:14317\"`, or \"off\"",
+        ),
+        (
+            config.otlp_http,
+            "otlp_http",
+            "OTLP over HTTP",
+            "`[telemetry] otlp_http = \"127.0.0.1:14318\"`, or \"off\"",
+        ),
+    ];
+    doors
+        .into_iter()
+        .filter_map(|(port, key, side, example)| Some((port.0?, ["telemetry", key], side, example)))
 }
 
 /// A program with a path of its own may be what the build makes; then it is looked at later.

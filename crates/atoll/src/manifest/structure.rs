@@ -9,6 +9,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use atoll_base::{ByteCount, Code, HumanDuration, ServiceName};
+use atoll_telemetry::objective::Share;
 use serde_json::Value;
 use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue};
@@ -134,6 +135,7 @@ impl Walk<'_> {
         let error = match schema["format"].as_str() {
             Some("byte-count") => text.parse::<ByteCount>().err().map(|e| e.to_string()),
             Some("duration") => text.parse::<HumanDuration>().err().map(|e| e.to_string()),
+            Some("share") => text.parse::<Share>().err(),
             Some("service-name") => ServiceName::new(text).err().map(|e| e.to_string()),
             _ => None,
         };

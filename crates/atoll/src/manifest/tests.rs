@@ -309,3 +309,29 @@ fn broken_files_are_told_and_never_fatal() {
         read(&format!("{}ä={}", &whole[..end], &whole[end..]));
     }
 }
+
+#[test]
+fn telemetry_is_not_sent_to_the_node_that_sends_it() {
+    let with = |export: &str| {
+        let text = format!("{APPLICATION}[telemetry]\nexport = \"{export}\"\n");
+        let dir = application(&[
+            ("atoll.toml", text.as_str()),
+            (
+                "services/a/service.toml",
+                "name = \"a\"\nrun = [\"true\"]\n",
+            ),
+        ]);
+        load(dir.path())
+            .map(drop)
+            .map_err(|report| report.to_string())
+    };
+    for own in ["http://127.0.0.1:4318", "http://localhost:4318/x"] {
+        assert!(
+            with(own).unwrap_err().contains("to the node itself"),
+            "{own}"
+        );
+    }
+    for other in ["http://127.0.0.1:4319", "https://collector:4318"] {
+        with(other).unwrap();
+    }
+}

@@ -5,14 +5,14 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context as _;
 use atoll_base::{Code, Coded, ServiceName, Tasks};
 use atoll_broker::access::{Access, Account, OWN_GROUPS};
 use atoll_broker::config::EventsConfig;
-use atoll_broker::{Broker, Door, Inside, Values};
+use atoll_broker::{Broker, Door, Inside, Passed, Values};
 use atoll_events::dead::Letters;
 use atoll_events::kafka::KafkaBus;
 use atoll_events::registry::RegistryError;
@@ -26,8 +26,8 @@ use ring::rand::{SecureRandom as _, SystemRandom};
 use super::bus::BrokerBus;
 use super::courier::MeshCourier;
 use super::events::Events;
-use super::http_door;
 use super::traffic::Traffic;
+use super::{http_door, kafka_tls};
 use crate::admin::events::{ReaderView, TopicView};
 use crate::manifest::{self, Application, ServiceFile};
 
@@ -49,10 +49,56 @@ pub struct Topics {
 
 /// Where topics live.
 enum Home {
-    /// In the embedded broker, which listens here.
-    Own(Broker, SocketAddr),
+    /// In the embedded broker.
+    Own(Broker, Clients),
     /// In a Kafka with these brokers.
     Kafka(Arc<KafkaBus>, String),
+}
+
+/// How services reach the embedded broker.
+struct Clients {
+    /// `HOST:PORT`.
+    bootstrap: String,
+    protocol: &'static str,
+    /// Whom they are to believe, if the operator has said it.
+    ca: Option<PathBuf>,
+}
+
+impl Clients {
+    fn of(
+        config: &EventsConfig,
+        addr: SocketAddr,
+        dir: &Path,
+    ) -> Result<Self, atoll_broker::Error> {
+        let advertised = config.advertised()?;
+        let tls = config.tls.as_ref();
+        Ok(Self {
+            bootstrap: match (advertised, tls) {
+                // A certificate is for a name.
+                (Some(place), Some(_)) if place.host.contains(':') => {
+                    format!("[{}]:{}", place.host, place.port)
+                }
+                (Some(place), Some(_)) => format!("{}:{}", place.host, place.port),
+                _ => addr.to_string(),
+            },
+            protocol: tls.map_or("SASL_PLAINTEXT", |_| "SASL_SSL"),
+            ca: tls.and_then(|own| own.ca.as_ref()).map(|ca| dir.join(ca)),
+        })
+    }
+
+    fn variables(&self, service: &ServiceName, password: String) -> Vec<(&'static str, String)> {
+        let mut variables = vec![
+            ("KAFKA_BOOTSTRAP_SERVERS", self.bootstrap.clone()),
+            ("KAFKA_SECURITY_PROTOCOL", self.protocol.to_owned()),
+            ("KAFKA_SASL_MECHANISM", "SCRAM-SHA-256".to_owned()),
+            ("KAFKA_SASL_USERNAME", service.to_string()),
+            ("KAFKA_SASL_PASSWORD", password),
+        ];
+        if let Some(ca) = &self.ca {
+            variables.push(("KAFKA_SSL_CA_LOCATION", ca.display().to_string()));
+        }
+        variables
+    }
 }
 
 impl Topics {
@@ -78,10 +124,12 @@ impl Topics {
                 (Home::Kafka(Arc::clone(&kafka), brokers.clone()), kafka)
             }
             None => {
-                let (broker, addr) = embedded(config, state, (sql, &access), events, tasks).await?;
+                let at = (events, application.dir.as_path());
+                let (broker, addr) = embedded(config, state, (sql, &access), at, tasks).await?;
                 broker.guard(Arc::new(Schemas(schemas.clone())));
                 let inside = BrokerBus(Inside::new(broker.clone()));
-                (Home::Own(broker, addr), Arc::new(inside))
+                let clients = Clients::of(config, addr, &application.dir)?;
+                (Home::Own(broker, clients), Arc::new(inside))
             }
         };
         let courier = Arc::new(MeshCourier::new(Arc::clone(traffic)));
@@ -139,7 +187,8 @@ impl Topics {
         let topics = &application.file.topics;
         let services = application.services.values();
         let declared = services.flat_map(|own| published(&own.file).chain(read(&own.file)));
-        let mut names: Vec<&String> = declared.chain(topics.keys()).collect();
+        let told = &application.file.alerts.topic;
+        let mut names: Vec<&String> = declared.chain(topics.keys()).chain(told).collect();
         names.sort_unstable();
         names.dedup();
         for name in names {
@@ -211,6 +260,15 @@ impl Topics {
         Ok(views)
     }
 
+    /// How many records each service has published and read by the protocol of Kafka, by topic. A Kafka of one's
+    /// own does not say.
+    pub(super) fn passed(&self) -> Vec<Passed> {
+        match &self.home {
+            Home::Own(broker, _) => broker.passed(),
+            Home::Kafka(..) => Vec::new(),
+        }
+    }
+
     /// How much a topic takes on this machine's disk.
     fn bytes(&self, topic: &str) -> u64 {
         let Home::Own(broker, _) = &self.home else {
@@ -251,6 +309,11 @@ impl Topics {
         Ok(views)
     }
 
+    /// The jobs of services.
+    pub fn jobs(&self) -> &Jobs {
+        &self.jobs
+    }
+
     /// The outboxes of services.
     pub fn outboxes(&self) -> &Outboxes {
         &self.outboxes
@@ -280,19 +343,14 @@ impl Topics {
         let publishes: Vec<String> = published(file).cloned().collect();
         let reads: Vec<String> = read(file).cloned().collect();
         self.access.grant(service.as_str(), &publishes, &reads);
-        let events = ("EVENTS_URL", format!("http://{events}"));
-        let variables = match &self.home {
+        let mut variables = vec![("EVENTS_URL", format!("http://{events}"))];
+        match &self.home {
             // How a service proves itself to that Kafka is between the two; `[env]` can say it.
-            Home::Kafka(_, brokers) => vec![events, ("KAFKA_BOOTSTRAP_SERVERS", brokers.clone())],
-            Home::Own(_, addr) => vec![
-                events,
-                ("KAFKA_BOOTSTRAP_SERVERS", addr.to_string()),
-                ("KAFKA_SECURITY_PROTOCOL", "SASL_PLAINTEXT".to_owned()),
-                ("KAFKA_SASL_MECHANISM", "SCRAM-SHA-256".to_owned()),
-                ("KAFKA_SASL_USERNAME", service.to_string()),
-                ("KAFKA_SASL_PASSWORD", self.password(service)),
-            ],
-        };
+            Home::Kafka(_, brokers) => variables.push(("KAFKA_BOOTSTRAP_SERVERS", brokers.clone())),
+            Home::Own(_, clients) => {
+                variables.extend(clients.variables(service, self.password(service)));
+            }
+        }
         let named = variables.into_iter();
         named
             .map(|(name, value)| (name.to_owned(), value))
@@ -316,10 +374,13 @@ async fn embedded(
     config: &EventsConfig,
     state: &StateDir,
     (sql, access): (&Sql, &Access),
-    events: &Arc<Events>,
+    (events, dir): (&Arc<Events>, &Path),
     tasks: &Tasks,
 ) -> anyhow::Result<(Broker, SocketAddr)> {
-    let door = Door::open(config).await?;
+    let mut door = Door::open(config).await?;
+    if let Some(tls) = &config.tls {
+        door = door.with_tls(kafka_tls::server(tls, dir, events, tasks)?);
+    }
     let folder = state.subdir("log")?;
     let opened = tokio::task::block_in_place(|| Log::open(&folder, Arc::new(RealDisk)));
     let (log, findings) =

@@ -7,7 +7,7 @@ use std::time::Duration;
 use atoll_base::Tasks;
 use atoll_telemetry::Level;
 
-use super::events::Events;
+use super::events::{EventKind, Events};
 
 /// How soon a renewed certificate is used.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
@@ -25,7 +25,11 @@ pub(super) async fn watch(proxy: atoll_proxy::Handle, events: Arc<Events>, tasks
         let handle = proxy.clone();
         let read = tokio::task::spawn_blocking(move || handle.refresh_certificates()).await;
         match read {
-            Ok(Ok(true)) => events.node(Level::Info, "new certificates are in use".to_owned()),
+            Ok(Ok(true)) => events.node_with(
+                EventKind::Config,
+                Level::Info,
+                "new certificates are in use".to_owned(),
+            ),
             Ok(Ok(false)) | Err(_) => {}
             Ok(Err(error)) => {
                 let message =

@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use atoll_base::ServiceName;
 use atoll_events::Courier;
-use atoll_events::courier::Failure;
+use atoll_events::courier::{Failure, Topic};
+use atoll_proxy::TOPIC_FIELD;
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
+use http::HeaderValue;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -60,6 +62,11 @@ impl Courier for MeshCourier {
                 let reason = format!("the path is none: {error}");
                 return std::future::ready(Err(Failure::Unsent(reason))).boxed();
             }
+        }
+        // So that the proxy's span says of which topic it is.
+        let topic = request.extensions().get::<Topic>();
+        if let Some(topic) = topic.and_then(|topic| HeaderValue::from_str(&topic.0).ok()) {
+            request.headers_mut().insert(TOPIC_FIELD, topic);
         }
         let answering = self.client.request(request.map(Full::new));
         async move {

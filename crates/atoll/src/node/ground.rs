@@ -14,7 +14,7 @@ use atoll_telemetry::{Level, NewRecord, Stream};
 use tokio::sync::watch;
 
 use super::environment::{self, DependencyUrl, Folders};
-use super::events::Events;
+use super::events::{self, EventKind, Events};
 use super::outbox::OwnDatabase;
 use super::traffic::Traffic;
 use crate::database::Databases;
@@ -96,6 +96,9 @@ impl NodeGround {
             let events = self.traffic.mesh_address(id.service(), &own);
             resources.extend(topics.variables(id.service(), &file, events));
         }
+        let otlp = super::otlp::own_name();
+        let otlp = self.traffic.mesh_address(id.service(), &otlp);
+        resources.extend(super::otlp::variables(otlp));
         let dependencies: Vec<DependencyUrl> = file
             .needs
             .iter()
@@ -125,8 +128,12 @@ impl NodeGround {
             let Some((given_up, reason)) = self.hand_over(&id, prepared) else {
                 return;
             };
-            self.events
-                .instance(&id, Level::Error, format!("cannot be started: {reason}"));
+            self.events.instance(
+                &id,
+                EventKind::Exit,
+                Level::Error,
+                format!("cannot be started: {reason}"),
+            );
             if let Some(deploy) = self.deploy.get() {
                 deploy.news(id.clone(), InstanceNews::Lost(reason)).await;
             }
@@ -249,6 +256,15 @@ impl Ground for SharedGround {
                     let outbox = self.0.outbox(&revision.service, &file);
                     topics.outboxes().serve(&revision.service, outbox);
                 }
+                let before = self.0.traffic.file_of(&revision.service);
+                // What a service exposes when it first serves is told by its deployment.
+                let told = before.and_then(|before| events::new_routes(&before.route, &file.route));
+                if let Some(told) = told {
+                    let told = (Level::Info, told);
+                    let service = &revision.service;
+                    let events = &self.0.events;
+                    events.service_with(service, EventKind::Config, told, &[]);
+                }
                 self.0.traffic.serve(&revision.service, file, ids, standby);
             }
             Err(reason) => self
@@ -311,16 +327,10 @@ impl NodeGround {
 }
 
 fn build_line(service: &ServiceName, line: &str) -> NewRecord {
+    let now = atoll_base::Timestamp::now();
     NewRecord {
-        time: atoll_base::Timestamp::now(),
-        service: service.clone(),
         instance: "build".to_owned(),
-        revision: atoll_base::RevisionNumber(0),
-        stream: Stream::Stdout,
-        level: None,
-        trace: None,
-        continued: false,
-        message: line.to_owned(),
+        ..NewRecord::new(now, service.clone(), Stream::Stdout, line.to_owned())
     }
 }
 

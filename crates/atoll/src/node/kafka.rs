@@ -1,16 +1,14 @@
 //! A Kafka of the operator's own, in place of the embedded broker.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use anyhow::Context as _;
-use atoll_broker::config::{EventsConfig, KafkaTlsConfig, SaslMechanism};
+use atoll_broker::config::{EventsConfig, SaslMechanism};
 use atoll_events::Registry;
 use atoll_events::kafka::{KafkaBus, Login, Mechanism, Way};
 use atoll_store::Sql;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject as _;
-use rustls::{ClientConfig, RootCertStore};
+
+use super::kafka_tls;
 
 /// Connects to `brokers`. Files are named relative to `dir`.
 pub(super) async fn connect(
@@ -19,7 +17,11 @@ pub(super) async fn connect(
     dir: &Path,
     (sql, schemas): (&Sql, &Registry),
 ) -> anyhow::Result<KafkaBus> {
-    let tls = config.tls.as_ref().map(|own| tls(own, dir)).transpose()?;
+    let tls = config
+        .tls
+        .as_ref()
+        .map(|own| kafka_tls::client(own, dir))
+        .transpose()?;
     let login = config.sasl.as_ref().map(|own| {
         let file = dir.join(&own.password_file);
         let password = std::fs::read_to_string(&file);
@@ -52,34 +54,4 @@ fn servers(brokers: &str) -> Vec<String> {
         .filter(|part| !part.is_empty())
         .map(str::to_owned)
         .collect()
-}
-
-fn tls(config: &KafkaTlsConfig, dir: &Path) -> anyhow::Result<Arc<ClientConfig>> {
-    let mut roots = RootCertStore::empty();
-    match &config.ca {
-        Some(ca) => {
-            let file = dir.join(ca);
-            let unread = || {
-                format!(
-                    "the certificates of Kafka, {}, cannot be read",
-                    file.display()
-                )
-            };
-            for certificate in CertificateDer::pem_file_iter(&file).with_context(unread)? {
-                roots
-                    .add(certificate.with_context(unread)?)
-                    .with_context(unread)?;
-            }
-            anyhow::ensure!(!roots.is_empty(), "{} holds no certificate", file.display());
-        }
-        None => {
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        }
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder =
-        ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
-    Ok(Arc::new(
-        builder.with_root_certificates(roots).with_no_client_auth(),
-    ))
 }

@@ -292,13 +292,18 @@ fn from_file(path: &Path) -> anyhow::Result<KeySet> {
 }
 
 /// Those that this system trusts.
-fn trust_of_system() -> anyhow::Result<rustls::ClientConfig> {
+pub(super) fn trust_of_system() -> anyhow::Result<rustls::ClientConfig> {
     let mut roots = rustls::RootCertStore::empty();
     let (added, _) =
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     if added == 0 {
         bail!("this system has no certificates to trust; install ca-certificates");
     }
+    trust(roots)
+}
+
+/// What believes those whom these have signed.
+pub(super) fn trust(roots: rustls::RootCertStore) -> anyhow::Result<rustls::ClientConfig> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?

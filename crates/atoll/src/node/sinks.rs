@@ -4,15 +4,16 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use atoll_base::{Coded, InstanceId, ServiceName, Timestamp};
+use atoll_base::{Coded, InstanceId, RevisionNumber, ServiceName};
 use atoll_deploy::InstanceNews;
-use atoll_proxy::{ErrorKind, Side, SpanBatch, SpanRef, SpanSink};
+use atoll_proxy::{SpanBatch, SpanRef, SpanSink};
 use atoll_supervisor::{Event, ExitReason, Observer, OutputLine, OutputSink, Stream as Output};
-use atoll_telemetry::{Handle as Telemetry, Hop, HopOutcome, Level, NewRecord, Stream};
+use atoll_telemetry::{Handle as Telemetry, Level, NewRecord, Stream};
 
 use super::access_log::AccessLog;
 use super::broker::Topics;
-use super::events::Events;
+use super::events::{EventKind, Events};
+use super::hop::{Hops, caller};
 use super::traffic::Traffic;
 
 /// News of instances on its way to the deployments: for each instance the last of it, in the order
@@ -133,13 +134,30 @@ impl InstanceWatch {
         self.own_ready.set(id, false);
     }
 
+    fn told(&self, id: &InstanceId, what: EventKind, message: String) {
+        self.events.instance(id, what, Level::Info, message);
+    }
+
+    /// The end itself is told besides.
+    fn out_of_memory(&self, id: &InstanceId, reason: &ExitReason) {
+        let ExitReason::OutOfMemory { limit } = reason else {
+            return;
+        };
+        let limit = limit.map(|limit| ("memory_limit_bytes", limit.0));
+        let numbers: Vec<_> = [("oom_kills", 1)].into_iter().chain(limit).collect();
+        let said = (Level::Error, reason.to_string());
+        self.events
+            .instance_with(id, EventKind::Oom, said, &numbers);
+    }
+
     fn lost(&self, id: InstanceId, reason: String, last_lines: &[String]) {
         self.gone(&id);
         let reason = match last_lines.last() {
             Some(last) => format!("{reason}; its last line: {last}"),
             None => reason,
         };
-        self.events.instance(&id, Level::Error, reason.clone());
+        self.events
+            .instance(&id, EventKind::Exit, Level::Error, reason.clone());
         self.own_ready.set_trouble(&id, Some(reason.clone()));
         self.news.put(id, InstanceNews::Lost(reason));
     }
@@ -152,16 +170,15 @@ impl Observer for InstanceWatch {
                 id, pid, cgroup, ..
             } => {
                 self.traffic.started(&id, cgroup);
-                self.events
-                    .instance(&id, Level::Info, format!("started as process {pid}"));
+                let message = format!("started as process {pid}");
+                self.told(&id, EventKind::Start, message);
             }
             Event::Ready { id, addr, after } => {
                 self.reachable(&id, addr);
                 self.own_ready.set(&id, true);
                 self.own_ready.set_trouble(&id, None);
-                let millis = after.as_millis();
-                self.events
-                    .instance(&id, Level::Info, format!("ready after {millis} ms"));
+                let message = format!("ready after {} ms", after.as_millis());
+                self.told(&id, EventKind::Ready, message);
                 self.news.put(id, InstanceNews::Ready);
             }
             Event::Unready { id, reason } => self.lost(id, reason, &[]),
@@ -171,13 +188,14 @@ impl Observer for InstanceWatch {
                 if matches!(reason, ExitReason::Asked | ExitReason::Killed { .. }) =>
             {
                 self.gone(&id);
-                self.events.instance(&id, Level::Info, reason.to_string());
+                self.told(&id, EventKind::Exit, reason.to_string());
             }
             Event::Exited {
                 id,
                 reason,
                 last_lines,
             } => {
+                self.out_of_memory(&id, &reason);
                 self.lost(id, reason.to_string(), &last_lines);
             }
             Event::NeverReady {
@@ -199,13 +217,14 @@ impl Observer for InstanceWatch {
                 let kind = if crash_loop { "crash loop: " } else { "" };
                 let millis = delay.as_millis();
                 let message = format!("{kind}restart {attempt} in {millis} ms");
-                self.events.instance(&id, Level::Warn, message);
+                self.events
+                    .instance(&id, EventKind::Exit, Level::Warn, message);
             }
             Event::Stopped { id } => {
                 self.gone(&id);
                 self.traffic.stopped(&id);
                 self.own_ready.set_trouble(&id, None);
-                self.events.instance(&id, Level::Info, "stopped".to_owned());
+                self.told(&id, EventKind::Exit, "stopped".to_owned());
             }
             Event::Warning { code, message } => {
                 let text = format!("{message} ({code})");
@@ -226,19 +245,16 @@ pub struct Output2Log {
 
 impl OutputSink for Output2Log {
     fn line(&self, line: OutputLine<'_>) {
+        let stream = match line.stream {
+            Output::Stdout => Stream::Stdout,
+            Output::Stderr => Stream::Stderr,
+        };
+        let (service, text) = (line.instance.service().clone(), line.text.to_owned());
         self.telemetry.log(NewRecord {
-            time: line.time,
-            service: line.instance.service().clone(),
             instance: line.instance.to_string(),
             revision: line.instance.revision(),
-            stream: match line.stream {
-                Output::Stdout => Stream::Stdout,
-                Output::Stderr => Stream::Stderr,
-            },
-            level: None,
-            trace: None,
             continued: line.continued,
-            message: line.text.to_owned(),
+            ..NewRecord::new(line.time, service, stream, text)
         });
     }
 }
@@ -247,11 +263,15 @@ impl OutputSink for Output2Log {
 /// of the log what tells its cause.
 const FAILURES_PER_SECOND_MAX: u32 = 50;
 
-/// Takes the proxy's spans: all as hops; a failure also as a log record, which stays on disk.
+/// Takes the proxy's spans: all as spans of the service that was called; a failure also as a log record.
 pub struct Spans2Log {
     telemetry: Telemetry,
     access_log: Option<Arc<AccessLog>>,
     failures: Mutex<HashMap<ServiceName, Failures>>,
+    /// The platform's own name.
+    own: ServiceName,
+    /// The door for telemetry in the mesh.
+    otlp: ServiceName,
 }
 
 /// Failures of one service in one second.
@@ -268,6 +288,8 @@ impl Spans2Log {
             telemetry,
             access_log,
             failures: Mutex::default(),
+            own: ServiceName::new("atoll").expect("a valid name"),
+            otlp: super::otlp::own_name(),
         }
     }
 
@@ -303,41 +325,12 @@ impl SpanSink for Spans2Log {
     }
 
     fn spans(&self, batch: SpanBatch) {
-        self.telemetry.hops(batch.iter().map(|span| hop(&span)));
-        for span in batch.iter().filter(|span| is_failure(span)) {
+        for span in batch.iter().filter(SpanRef::is_failed) {
             self.failed(failure(&span));
         }
-    }
-}
-
-/// A failure is what the service or the platform got wrong; a client's mistake is not.
-fn is_failure(span: &SpanRef<'_>) -> bool {
-    span.status >= 500
-}
-
-fn hop(span: &SpanRef<'_>) -> Hop {
-    Hop {
-        trace: span.trace,
-        span: span.span,
-        parent: span.parent,
-        time: span.start,
-        duration: span.duration,
-        caller: caller(span).into(),
-        callee: span.service.map(|service| service.as_str().into()),
-        instance: span.instance.map(|instance| instance.as_str().into()),
-        method: span.method.into(),
-        path: span.path.into(),
-        outcome: HopOutcome {
-            status: span.status,
-            error: span.error.map(ErrorKind::words),
-        },
-    }
-}
-
-fn caller<'a>(span: &SpanRef<'a>) -> &'a str {
-    match span.side {
-        Side::Edge => "edge",
-        Side::Mesh => span.caller.map_or("unknown", ServiceName::as_str),
+        let (own, otlp) = (self.own.clone(), self.otlp.clone());
+        self.telemetry
+            .span_batch(Box::new(Hops { batch, own, otlp }));
     }
 }
 
@@ -355,19 +348,17 @@ fn failure(span: &SpanRef<'_>) -> NewRecord {
         span.status,
     );
     let edge = || ServiceName::new("edge").expect("a valid name");
+    let service = span.service.cloned().unwrap_or_else(edge);
+    let end = span.start.after(span.duration);
     NewRecord {
-        time: Timestamp::from_micros(
-            span.start.as_micros() + i64::try_from(span.duration.as_micros()).unwrap_or(0),
-        ),
-        service: span.service.cloned().unwrap_or_else(edge),
         instance: span.instance.map(ToString::to_string).unwrap_or_default(),
         revision: span
             .instance
-            .map_or(atoll_base::RevisionNumber(0), InstanceId::revision),
-        stream: Stream::Platform,
+            .map_or(RevisionNumber(0), InstanceId::revision),
         level: Some(Level::Error),
         trace: Some(span.trace),
-        continued: false,
-        message,
+        span: Some(span.span),
+        attributes: r#"{"kind":"request"}"#.to_owned(),
+        ..NewRecord::new(end, service, Stream::Platform, message)
     }
 }

@@ -41,7 +41,7 @@ struct Board {
     /// Services that have served, with the manifest of the revision that does.
     services: BTreeMap<ServiceName, Served>,
     /// What the platform itself serves to services, by its name; and the token that proves the proxy.
-    own: Option<(ServiceName, Arc<Endpoint>, Arc<str>)>,
+    own: BTreeMap<ServiceName, (Arc<Endpoint>, Arc<str>)>,
     /// The address of each dependency; never given to another while the node runs.
     mesh: BTreeMap<(ServiceName, ServiceName), Ipv4Addr>,
 }
@@ -66,7 +66,7 @@ impl Traffic {
     /// A process of the instance runs in this cgroup, and may call others from there.
     pub fn started(&self, id: &InstanceId, cgroup: Option<u64>) {
         let Some(cgroup) = cgroup else { return };
-        self.proxy.callers().add(cgroup, id.service().clone());
+        self.proxy.callers().add(cgroup, id.clone());
         let before = self.lock().cgroups.insert(id.clone(), cgroup);
         if let Some(before) = before.filter(|before| *before != cgroup) {
             self.proxy.callers().remove(before);
@@ -180,7 +180,8 @@ impl Traffic {
     pub fn serve_own(&self, service: ServiceName, addr: SocketAddr, token: Arc<str>) {
         let id = InstanceId::new(service.clone(), atoll_base::RevisionNumber(0), 1);
         let mut board = self.lock();
-        board.own = Some((service, Endpoint::new(id, addr), token));
+        let endpoint = Endpoint::new(id, addr);
+        board.own.insert(service, (endpoint, token));
         self.publish(&mut board);
     }
 
@@ -204,7 +205,7 @@ impl Traffic {
             let cluster = cluster(service, &served.file, endpoints);
             clusters.insert(service.clone(), Arc::new(cluster));
         }
-        if let Some((service, endpoint, token)) = &board.own {
+        for (service, (endpoint, token)) in &board.own {
             let own = Cluster {
                 introduce: Some(Arc::clone(token)),
                 timeout: OWN_TIMEOUT,
@@ -272,6 +273,11 @@ fn cluster(service: &ServiceName, file: &ServiceFile, endpoints: Vec<Arc<Endpoin
     });
     Cluster {
         timeout: file.request_timeout.0,
+        slow_after: file
+            .objective
+            .as_ref()
+            .and_then(|own| own.latency)
+            .map(|own| own.0),
         protocol: file.protocol,
         resilience: file.resilience.clone(),
         dependencies: file.dependency.clone(),

@@ -5,7 +5,7 @@ use std::sync::PoisonError;
 
 use atoll_base::{RevisionNumber, ServiceName, Timestamp};
 use atoll_deploy::Progress;
-use atoll_proxy::ServiceStats;
+use atoll_proxy::{Resilience, ServiceStats};
 use atoll_supervisor::{State, Status};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -28,8 +28,10 @@ pub struct NodeView {
     pub started: Timestamp,
     /// The address of the edge: that of HTTPS, if it is served.
     pub edge: String,
+    /// Where browsers reach the console, if there is one.
+    pub console: Option<String>,
     /// What is not as it should be on this machine; also why a database server that Atoll runs is
-    /// down, while it is.
+    /// down, and why alerts do not get to whom they should, while that is so.
     pub warnings: Vec<String>,
     /// Why log lines are being lost right now, if they are.
     pub logs_trouble: Option<String>,
@@ -55,6 +57,62 @@ pub enum ServiceState {
     Failed,
 }
 
+impl ServiceState {
+    /// The word.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Ready => "ready",
+            Self::Building => "building",
+            Self::Waiting => "waiting",
+            Self::Starting => "starting",
+            Self::Degraded => "degraded",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// The step that a deployment has reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum DeployStep {
+    /// The build command runs.
+    Building,
+    /// The files are being copied.
+    Copying,
+    /// What it waits for is not ready yet.
+    Waiting,
+    /// Instances were started.
+    Starting,
+    /// Traffic has moved to the revision.
+    Shifted,
+    /// It is over, well.
+    Succeeded,
+    /// It is over, and what served before goes on.
+    Failed,
+}
+
+/// Where an instance is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum InstanceState {
+    /// It runs, or is about to, and does not answer its check yet.
+    Starting,
+    /// It answers.
+    Ready,
+    /// It stopped answering, or never did, and is being ended in order to be started again.
+    Unready,
+    /// It ended and is started again after a pause.
+    BackingOff,
+    /// It ended again and again soon after its start. Still retried.
+    CrashLoop,
+    /// It was asked to leave.
+    Stopping,
+    /// It left, as asked or with exit code 0, and is not started again.
+    Stopped,
+    /// It ended or could not be started, and is not started again.
+    Failed,
+}
+
 /// A service.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct ServiceView {
@@ -76,9 +134,8 @@ pub struct ServiceView {
     pub serving: u32,
     /// The deployment that runs.
     pub deployment: Option<i64>,
-    /// The step that its last deployment has reached: building, copying, waiting, starting,
-    /// shifted, succeeded or failed.
-    pub step: Option<String>,
+    /// The step that its last deployment has reached.
+    pub step: Option<DeployStep>,
     /// What went wrong last, while it matters.
     pub reason: Option<String>,
     /// Milliseconds from the begin of its last deployment until now or until it was done.
@@ -107,8 +164,8 @@ pub struct InstanceView {
     /// The revision that it runs.
     #[schema(value_type = u32)]
     pub revision: RevisionNumber,
-    /// Where it is in its life: starting, ready, unready, backing_off, crash_loop, stopping.
-    pub state: String,
+    /// Where it is in its life.
+    pub state: InstanceState,
     /// Whether it has requests.
     pub serving: bool,
     /// Its main process.
@@ -130,46 +187,64 @@ pub struct InstanceView {
     pub memory: u64,
 }
 
-/// What keeps requests away from where they would go.
-#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
-pub struct ResilienceView {
-    /// Breakers that are not closed.
-    pub breakers: Vec<BreakerView>,
-    /// Instances that are left out, on probation, or would be out if enough others were in.
-    pub instances: Vec<LeftOutView>,
+impl DeployStep {
+    /// The word, for people.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Building => "building",
+            Self::Copying => "copying",
+            Self::Waiting => "waiting",
+            Self::Starting => "starting",
+            Self::Shifted => "shifted",
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+        }
+    }
 }
 
-/// A breaker that is not closed.
-#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
-pub struct BreakerView {
-    /// Who calls; none for the edge.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub caller: Option<String>,
-    /// Who is called.
-    pub callee: String,
-    /// Why, in words.
-    pub why: String,
-    /// Why, for programs: `cause`, `trials_failed`, `until`.
-    pub facts: serde_json::Value,
+impl From<&Progress> for DeployStep {
+    fn from(progress: &Progress) -> Self {
+        match progress {
+            Progress::Building => Self::Building,
+            Progress::Copying => Self::Copying,
+            Progress::Waiting => Self::Waiting,
+            Progress::Starting { .. } => Self::Starting,
+            Progress::Shifted { .. } => Self::Shifted,
+            Progress::Succeeded => Self::Succeeded,
+            Progress::Failed { .. } => Self::Failed,
+        }
+    }
 }
 
-/// An instance that does not simply get requests.
-#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
-pub struct LeftOutView {
-    /// The instance.
-    pub instance: String,
-    /// `out`, `probation`, or `kept`: it would be out if enough others were in.
-    pub state: String,
-    /// Why, in words.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub why: Option<String>,
-    /// Why, for programs: `cause`, `trials_failed`, `until`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub facts: Option<serde_json::Value>,
+impl InstanceState {
+    /// The words, for people.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Ready => "ready",
+            Self::Unready => "unready",
+            Self::BackingOff => "backing off",
+            Self::CrashLoop => "crash loop",
+            Self::Stopping => "stopping",
+            Self::Stopped => "stopped",
+            Self::Failed => "failed",
+        }
+    }
 }
 
-fn facts(why: &atoll_proxy::resilience::Why) -> serde_json::Value {
-    serde_json::to_value(why).unwrap_or_default()
+impl From<State> for InstanceState {
+    fn from(state: State) -> Self {
+        match state {
+            State::Starting => Self::Starting,
+            State::Ready => Self::Ready,
+            State::Unready => Self::Unready,
+            State::BackingOff => Self::BackingOff,
+            State::CrashLoop => Self::CrashLoop,
+            State::Stopping => Self::Stopping,
+            State::Stopped => Self::Stopped,
+            State::Failed => Self::Failed,
+        }
+    }
 }
 
 impl Node {
@@ -198,27 +273,8 @@ impl Node {
     }
 
     /// What keeps requests away from where they would go.
-    pub fn resilience(&self) -> ResilienceView {
-        let explained = self.parts.proxy.explain();
-        let breakers = explained.breakers.into_iter().map(|open| BreakerView {
-            caller: open.caller.map(|caller| caller.to_string()),
-            callee: open.callee.to_string(),
-            why: open.why.to_string(),
-            facts: facts(&open.why),
-        });
-        let instances = explained.instances.into_iter().map(|verdict| LeftOutView {
-            instance: verdict.instance.to_string(),
-            state: serde_json::to_value(verdict.state)
-                .ok()
-                .and_then(|state| state.as_str().map(str::to_owned))
-                .unwrap_or_default(),
-            why: verdict.why.as_ref().map(ToString::to_string),
-            facts: verdict.why.as_ref().map(facts),
-        });
-        ResilienceView {
-            breakers: breakers.collect(),
-            instances: instances.collect(),
-        }
+    pub fn resilience(&self) -> Resilience {
+        self.parts.proxy.explain()
     }
 
     /// The node itself.
@@ -232,17 +288,19 @@ impl Node {
             pid: std::process::id(),
             started: self.started,
             edge: self.edge(),
+            console: self.console().addr().map(|addr| format!("http://{addr}")),
             warnings: self.warnings(),
             logs_trouble: health.trouble,
             logs_dropped: health.dropped,
         }
     }
 
-    /// What this machine lacks, and servers of Atoll's own that do not run.
+    /// What this machine lacks, servers of Atoll's own that do not run, and alerts that nobody gets.
     fn warnings(&self) -> Vec<String> {
         let lasting = self.parts.warnings.lock();
         let mut warnings = lasting.unwrap_or_else(PoisonError::into_inner).clone();
         warnings.extend(self.parts.own_ready.troubles());
+        warnings.extend(self.parts.alerts.troubles());
         warnings
     }
 
@@ -305,7 +363,7 @@ impl Node {
             wanted: deployed.count,
             serving: serving as u32,
             deployment: deployed.deployment,
-            step: progress.map(|progress| step_name(progress).to_owned()),
+            step: progress.map(DeployStep::from),
             reason: match state {
                 ServiceState::Ready => None,
                 ServiceState::Waiting => file.map(|file| waits_for(&file.wait_for)),
@@ -336,7 +394,7 @@ impl Node {
         InstanceView {
             id: status.id.to_string(),
             revision: status.id.revision(),
-            state: state_name(status.state).to_owned(),
+            state: status.state.into(),
             serving: status.state == State::Ready && deployed.serving.contains(&status.id),
             pid: status.pid,
             address: status.addr.map(|addr| addr.to_string()),
@@ -372,18 +430,6 @@ fn waits_for(services: &[ServiceName]) -> String {
     format!("waits for {}", names.join(", "))
 }
 
-fn step_name(progress: &Progress) -> &'static str {
-    match progress {
-        Progress::Building => "building",
-        Progress::Copying => "copying",
-        Progress::Waiting => "waiting",
-        Progress::Starting { .. } => "starting",
-        Progress::Shifted { .. } => "shifted",
-        Progress::Succeeded => "succeeded",
-        Progress::Failed { .. } => "failed",
-    }
-}
-
 fn route(route: &atoll_proxy::RouteConfig) -> String {
     let methods = if route.methods.is_empty() {
         "any".to_owned()
@@ -392,17 +438,4 @@ fn route(route: &atoll_proxy::RouteConfig) -> String {
     };
     let host = route.host.as_deref().unwrap_or_default();
     format!("{methods} {host}{}", route.path)
-}
-
-fn state_name(state: State) -> &'static str {
-    match state {
-        State::Starting => "starting",
-        State::Ready => "ready",
-        State::Unready => "unready",
-        State::BackingOff => "backing_off",
-        State::CrashLoop => "crash_loop",
-        State::Stopping => "stopping",
-        State::Stopped => "stopped",
-        State::Failed => "failed",
-    }
 }

@@ -143,6 +143,6 @@ fn a_failure_is_kept_in_the_log_under_its_trace() {
         &app.cli(&["logs", "--trace", answer.trace()])
             .succeeded()
             .out,
-        line,
+        "POST /a/exit/3 502",
     );
 }

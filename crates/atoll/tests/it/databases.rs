@@ -4,7 +4,7 @@ use std::net::TcpListener;
 
 use rustix::process::Signal;
 
-use crate::testkit::{App, called, eventually, holds, kill};
+use crate::testkit::{Ability, App, called, eventually, holds, kill, lacking};
 
 /// What is missing on this machine is a failure, not a reason to skip: these are promises too.
 fn needs_program(found: bool, program: &str) {
@@ -73,8 +73,7 @@ fn sqlite_is_a_file_of_the_services_own_that_outlives_the_application() {
 fn a_service_writes_to_its_data_folder_and_nowhere_near_its_program() {
     let app = App::with_a();
     if app.warned("ATL0221") {
-        println!("skipped: this machine has no sandbox for services");
-        return;
+        return lacking(Ability::Sandbox);
     }
     app.done_in("a", "echo note > $DATA_DIR/note && cat $DATA_DIR/note");
     assert_eq!(app.read(".atoll/data/a/note"), "note\n");
@@ -89,8 +88,7 @@ fn a_service_writes_to_its_data_folder_and_nowhere_near_its_program() {
 fn a_service_sees_nothing_of_the_node_and_of_others() {
     let app = two("sqlite");
     if app.warned("ATL0221") {
-        println!("skipped: this machine has no sandbox for services");
-        return;
+        return lacking(Ability::Sandbox);
     }
     app.done_in("a", "echo secret > $DATA_DIR/secret");
     let state = app.path(".atoll");

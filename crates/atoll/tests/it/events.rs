@@ -5,7 +5,7 @@ mod outbox;
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::testkit::{Answer, App, eventually, free_port, holds, kill, until};
+use crate::testkit::{Answer, App, Connection, eventually, free_port, holds, kill, until};
 
 /// An application with topics on a port of the system's choice.
 fn shop() -> App {
@@ -111,6 +111,47 @@ fn a_record_that_a_service_publishes_is_pushed_to_another() {
     holds(&format!("{way:?}"), "orders to atoll");
     holds(&format!("{way:?}"), "atoll to points-r1-1");
     until("no lag", || lag(&app) == 0);
+    on_the_map(&app);
+    let trace = app.cli(&["--json", "trace", &parent[3..35]]).succeeded();
+    let trace = trace.json();
+    let spans = trace["spans"].as_array().unwrap().iter();
+    let names = spans.map(|span| format!("{} {}", span["kind"], span["name"]).replace('"', ""));
+    let names: Vec<String> = names.collect();
+    assert_eq!(
+        names[1..],
+        ["producer send placed", "consumer process placed"]
+    );
+}
+
+/// The topic stands between who publishes and who is called.
+#[track_caller]
+fn on_the_map(app: &App) {
+    let socket = app.path(".atoll/run/admin.sock");
+    let map = Connection::local(&socket).unwrap().get("/v1/map").unwrap();
+    let map = map.has(200).json();
+    let edges: Vec<String> = map["edges"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|own| format!("{} {} {}", own["from"], own["kind"], own["to"]).replace('"', ""))
+        .collect();
+    for edge in [
+        "orders event placed",
+        "placed event points",
+        "edge http orders",
+    ] {
+        assert!(
+            edges.iter().any(|own| own == edge),
+            "no {edge} in {edges:?}"
+        );
+    }
+    assert!(
+        !edges.iter().any(|own| own.contains("http atoll")),
+        "{edges:?}"
+    );
+    let nodes = map["nodes"].as_array().unwrap();
+    let topic = nodes.iter().find(|own| own["name"] == "placed").unwrap();
+    assert_eq!(topic["kind"], "topic");
 }
 
 #[test]
@@ -325,7 +366,10 @@ fn elsewhere(app: &App, port: u16, login: &str) {
 
 /// An application whose broker the others take for their Kafka. `more`: of `[events]`.
 fn kafka(port: u16, more: &str) -> App {
-    let home = App::new();
+    kafka_in(App::new(), port, more)
+}
+
+fn kafka_in(home: App, port: u16, more: &str) -> App {
     let text = home.read("atoll.toml");
     let events = format!("[events]\nlisten = \"127.0.0.1:{port}\"\n{more}\n");
     home.write(
@@ -361,6 +405,99 @@ fn a_kafka_of_ones_own_is_logged_in_to() {
         .cli(&["--json", "events", "tail", "placed"])
         .succeeded();
     holds(&told.out, "\"value\":\"1\"");
+}
+
+#[test]
+fn kafkas_protocol_is_spoken_in_tls() {
+    let port = free_port();
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let (cert, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+    let home = App::new();
+    home.write("broker.pem", &cert);
+    home.write("broker.key", &key);
+    let tls = "[events.tls]\ncert = \"broker.pem\"\nkey = \"broker.key\"\nca = \"broker.pem\"";
+    let home = kafka_in(
+        home,
+        port,
+        &format!("open = false\nadvertise = \"localhost:{port}\"\n{tls}"),
+    );
+    let told = "echo $KAFKA_SECURITY_PROTOCOL $KAFKA_BOOTSTRAP_SERVERS; cat $KAFKA_SSL_CA_LOCATION";
+    let expected = format!("SASL_SSL localhost:{port}\n{cert}");
+    assert_eq!(
+        home.done_in("market", told).replace('\r', "").trim(),
+        expected.replace('\r', "").trim()
+    );
+    let password = home.done_in("market", "echo $KAFKA_SASL_PASSWORD");
+
+    let app = shop();
+    app.service("orders")
+        .route("/orders/**")
+        .table("[publish]\ntopics = [\"placed\"]")
+        .write();
+    app.write("secret", &password);
+    app.write("ca.pem", &cert);
+    let text = app.read("atoll.toml");
+    let (before, _) = text.split_once("[events]").unwrap();
+    let with = |tls: &str, host: &str| {
+        let login =
+            "[events.sasl]\nmechanism = \"plain\"\nuser = \"market\"\npassword_file = \"secret\"\n";
+        let events = format!("[events]\nkafka = \"{host}:{port}\"\n{tls}{login}");
+        app.write("atoll.toml", &format!("{before}{events}"));
+    };
+    // Neither in the clear, nor to whom nobody vouches for, nor under another name.
+    let ca = "[events.tls]\nca = \"ca.pem\"\n";
+    for (tls, host) in [
+        ("", "localhost"),
+        ("[events.tls]\n", "localhost"),
+        (ca, "127.0.0.1"),
+    ] {
+        with(tls, host);
+        holds(&app.try_up().ended(1).err, "Kafka cannot be reached");
+    }
+    with(ca, "localhost");
+    app.up();
+    publish(&app, "topics/placed", "text/plain", "1").has(201);
+    let told = home
+        .cli(&["--json", "events", "tail", "placed"])
+        .succeeded();
+    holds(&told.out, "\"value\":\"1\"");
+
+    // A renewed certificate is used by who comes then; a broken one changes nothing.
+    let says = |what: &str| {
+        until(what, || {
+            let all = home.messages("atoll");
+            all.iter().any(|own| own.contains(what))
+        });
+    };
+    app.down();
+    home.write("broker.pem", "broken");
+    says("the broker's certificate from before stays in use");
+    app.up();
+    app.down();
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    home.write("broker.key", &made.signing_key.serialize_pem());
+    home.write("broker.pem", &made.cert.pem());
+    says("the broker's new certificate is in use");
+    holds(&app.try_up().ended(1).err, "Kafka cannot be reached");
+    app.write("ca.pem", &made.cert.pem());
+    app.up();
+}
+
+#[test]
+fn a_broker_that_speaks_tls_needs_a_certificate() {
+    let app = shop();
+    app.service("orders").write();
+    let text = app.read("atoll.toml");
+    app.write("atoll.toml", &format!("{text}[events.tls]\nca = \"x\"\n"));
+    let said = app.cli(&["check"]).ended(3);
+    holds(&said.err, "the broker needs a certificate");
+    let tls = "advertise = \"nowhere\"\n[events.tls]\ncert = \"none.pem\"\nkey = \"none.key\"\n";
+    let (before, after) = text.split_once("[events]\n").unwrap();
+    app.write("atoll.toml", &format!("{before}[events]\n{tls}"));
+    holds(&app.cli(&["check"]).ended(3).err, "is no HOST:PORT");
+    let tls = tls.replace("advertise = \"nowhere\"\n", "");
+    app.write("atoll.toml", &format!("{before}[events]\n{after}{tls}"));
+    holds(&app.try_up().ended(1).err, "none.pem, cannot be read");
 }
 
 #[test]

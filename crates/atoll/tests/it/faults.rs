@@ -1,6 +1,8 @@
 //! What services do wrong, as a person sees it in `up`, `ps` and `logs`.
 
-use crate::testkit::{App, eventually, holds, until};
+use std::process::Stdio;
+
+use crate::testkit::{Ability, App, atoll, eventually, holds, lacking, until};
 
 #[test]
 fn a_service_that_ends_at_once_is_named_with_its_last_lines_and_the_others_serve() {
@@ -110,6 +112,30 @@ fn bytes_that_are_no_text_become_replacement_characters() {
     );
 }
 
+/// `atoll up | head`: and its output may be a file on a disk that is full.
+#[test]
+fn a_node_whose_output_nobody_takes_goes_on() {
+    let app = App::new();
+    app.service("a").route("/a/**").write();
+    let said = app.path("up.err");
+    let mut up = atoll();
+    up.arg("-C").arg(app.dir()).arg("up");
+    up.stdout(Stdio::piped());
+    up.stderr(std::fs::File::create(&said).unwrap());
+    let mut node = up.spawn().unwrap();
+    drop(node.stdout.take());
+    eventually("what is said after the address", || {
+        assert_eq!(node.try_wait().unwrap(), None, "{}", app.read("up.err"));
+        match app.read("up.err") {
+            said if said.contains("Ctrl-C stops") => Ok(()),
+            said => Err(said),
+        }
+    });
+    assert_eq!(app.view("a")["state"], "ready");
+    app.down();
+    assert!(node.wait().unwrap().success());
+}
+
 #[test]
 fn a_service_that_uses_more_memory_than_it_may_is_told_so_and_comes_back() {
     let app = App::new();
@@ -120,8 +146,7 @@ fn a_service_that_uses_more_memory_than_it_may_is_told_so_and_comes_back() {
     app.service("b").route("/b/**").write();
     app.up();
     if app.warned("ATL0220") {
-        println!("skipped: this machine has no memory cgroup for the node");
-        return;
+        return lacking(Ability::Cgroups);
     }
     let pid = app.pids("a");
     let answer =
@@ -132,6 +157,8 @@ fn a_service_that_uses_more_memory_than_it_may_is_told_so_and_comes_back() {
         let log = app.cli(&["logs", "a"]).succeeded().out;
         log.contains("used more than its memory limit of 64MiB")
     });
+    let told = app.log(&["a", "kind:oom memory_limit_bytes:67108864"]);
+    assert_eq!(told.len(), 1, "{told:?}");
     until("it to be back", || app.get("/a/x").status == 200);
     assert_ne!(app.pids("a"), pid);
     app.get("/b/x").has(200);

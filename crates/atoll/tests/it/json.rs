@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
-use crate::testkit::{App, Said, atoll, command, eventually, holds, run};
+use crate::testkit::{Ability, App, Said, atoll, command, eventually, holds, lacking, run};
 
 /// What a refused command printed: one line, with an error that has these parts.
 #[track_caller]
@@ -94,8 +94,7 @@ fn ps_tells_the_node_and_the_processor_use() {
     assert!(told["node"]["warnings"].is_array(), "{told:#}");
     assert!(told["node"].get("logs_trouble").is_some(), "{told:#}");
     if app.warned("ATL0220") {
-        println!("not looked at: processor use, which nothing counts here");
-        return;
+        return lacking(Ability::Cgroups);
     }
     let spin = "while :; do :; done & echo $! > \"$DATA_DIR/spinning\"";
     app.done_in("a", &format!("({spin}) > /dev/null 2>&1"));

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::testkit::{App, atoll, holds, run, until};
+use crate::testkit::{Ability, App, atoll, holds, lacking, run, until};
 
 #[test]
 fn up_starts_every_service_and_prints_the_address_of_the_edge() {
@@ -71,8 +71,7 @@ fn down_leaves_no_process_of_any_service() {
 fn down_leaves_no_cgroup() {
     let app = App::with_a();
     if app.warned("ATL0220") {
-        println!("skipped: this machine has no cgroup for the node");
-        return;
+        return lacking(Ability::Cgroups);
     }
     assert!(!app.cgroups().is_empty());
     app.down();

@@ -182,11 +182,7 @@ fn lines_are_kept_when_the_node_was_killed() {
         &app.cli(&["logs", "a", "--grep", "before"]).succeeded().out,
         "a-r1-1",
     );
-    kill(app.nodes()[0].0, Signal::KILL);
-    eventually("the end of the node", || match app.nodes() {
-        left if left.is_empty() => Ok(()),
-        left => Err(format!("{left:?}")),
-    });
+    app.kill_node();
     app.up();
     holds(
         &app.cli(&["logs", "a", "--grep", "before"]).succeeded().out,

@@ -97,9 +97,9 @@ fn mistakes_of_all_files_are_told_at_once() {
      4 │ [scale]
        ╰────
       help: the keys here are `artifact`, `build`, `database`, `deny`, `dependency`, `deploy`,
-            `description`, `env`, `health`, `mesh_rate_limit`, `name`, `needs`, `outbox`, `owner`,
-            `protocol`, `publish`, `request_timeout`, `resilience`, `resources`, `route`, `run`,
-            `scale`, `stop_timeout`, `subscribe` and `wait_for`
+            `description`, `env`, `health`, `mesh_rate_limit`, `name`, `needs`, `objective`, `outbox`,
+            `owner`, `protocol`, `publish`, `request_timeout`, `resilience`, `resources`, `route`,
+            `run`, `scale`, `stop_timeout`, `subscribe` and `wait_for`
 
     ATL0104
 
@@ -437,4 +437,167 @@ fn nothing_starts_where_there_are_mistakes() {
         !app.path(".atoll").exists(),
         "a refused start leaves nothing"
     );
+}
+
+#[test]
+fn a_topic_can_be_compacted_and_a_slip_of_it_is_told() {
+    let app = app(&[("a", "")]);
+    let text = app.read("atoll.toml");
+    let with = |cleanup: &str| {
+        let topic = "[topics.customers]\nsegment_age = \"1h\"\ndelete_retention = \"2d\"";
+        let more = format!("{text}{topic}\ncleanup = \"{cleanup}\"\n");
+        app.write("atoll.toml", &more);
+    };
+    with("compact,delete");
+    app.cli(&["check"]).succeeded();
+    with("compacted");
+    assert_snapshot!(told(&app), @r##"
+    ATL0104
+
+      × `topics.customers.cleanup` cannot be "compacted"
+        ╭─[atoll.toml:14:11]
+     13 │ delete_retention = "2d"
+     14 │ cleanup = "compacted"
+        ·           ─────┬─────
+        ·                ╰── not known
+        ╰────
+      help: did you mean "compact"?
+
+
+    error: 1 mistake in the manifests
+    "##);
+}
+
+#[test]
+fn objectives_that_promise_too_much_or_nothing_are_told() {
+    let app = app(&[
+        (
+            "a",
+            "[objective]\navailability = \"99.9\"\nlatency_target = \"100%\"",
+        ),
+        ("b", "[objective]\nwindow = \"30d\""),
+        ("c", "[objective]\nlatency = \"300ms\"\nwindow = \"1d\""),
+        ("d", "[objective]\navailabilty = \"99.9%\""),
+    ]);
+    assert_snapshot!(told(&app), @r##"
+    ATL0104
+
+      × `objective.availability` cannot be "99.9": '99.9' is no percentage from 90% to 99.999%
+       ╭─[services/a/service.toml:4:16]
+     3 │ [objective]
+     4 │ availability = "99.9"
+       ·                ───┬──
+       ·                   ╰── here
+     5 │ latency_target = "100%"
+       ╰────
+      help: for example "99.9%"
+
+    ATL0104
+
+      × `objective.latency_target` cannot be "100%": '100%' is no percentage from 90% to 99.999%
+       ╭─[services/a/service.toml:5:18]
+     4 │ availability = "99.9"
+     5 │ latency_target = "100%"
+       ·                  ───┬──
+       ·                     ╰── here
+       ╰────
+      help: for example "99.9%"
+
+    ATL0104
+
+      × `[objective]`: an objective says nothing without `availability` or `latency`
+       ╭─[services/b/service.toml:3:1]
+     2 │ run = ["sh"]
+     3 │ [objective]
+       · ─────┬─────
+       ·      ╰── here
+     4 │ window = "30d"
+       ╰────
+      help: for example `availability = "99.9%"`
+
+    ATL0104
+
+      × `[objective]`: the window is 1d, not from 3d to 90d
+       ╭─[services/c/service.toml:5:10]
+     4 │ latency = "300ms"
+     5 │ window = "1d"
+       ·          ──┬─
+       ·            ╰── here
+       ╰────
+      help: for example "30d"
+
+    ATL0102
+
+      × `objective.availabilty` is no key that Atoll knows
+       ╭─[services/d/service.toml:4:1]
+     3 │ [objective]
+     4 │ availabilty = "99.9%"
+       · ─────┬─────
+       ·      ╰── unknown key
+       ╰────
+      help: did you mean `availability`?
+
+
+    error: 5 mistakes in the manifests
+    "##);
+}
+
+#[test]
+fn alerts_to_a_topic_that_cannot_be_and_headers_for_nobody_are_told() {
+    let app = app(&[("a", "[objective]\navailability = \"99.9%\"")]);
+    let text = app.read("atoll.toml");
+    let alerts = "[alerts]\ntopic = \"alerts\"\nwebhook_headers = \"hook.headers\"\n";
+    app.write("atoll.toml", &format!("{text}{alerts}"));
+    assert_snapshot!(told(&app), @r##"
+    ATL0104
+
+      × `[alerts]`: `alerts` is a topic, and this application has none
+        ╭─[atoll.toml:12:9]
+     11 │ [alerts]
+     12 │ topic = "alerts"
+        ·         ────┬───
+        ·             ╰── here
+     13 │ webhook_headers = "hook.headers"
+        ╰────
+      help: add `[events]` to atoll.toml
+
+    ATL0104
+
+      × `[alerts]`: there are headers for a webhook, and no webhook
+        ╭─[atoll.toml:13:19]
+     12 │ topic = "alerts"
+     13 │ webhook_headers = "hook.headers"
+        ·                   ───────┬──────
+        ·                          ╰── here
+        ╰────
+      help: add `webhook = "https://…"`
+
+
+    error: 2 mistakes in the manifests
+    "##);
+}
+
+#[test]
+fn an_address_of_a_webhook_that_is_none_is_told() {
+    let app = app(&[("a", "[objective]\navailability = \"99.9%\"")]);
+    let text = app.read("atoll.toml");
+    app.write(
+        "atoll.toml",
+        &format!("{text}[alerts]\nwebhook = \"hooks.example.com\"\n"),
+    );
+    assert_snapshot!(told(&app), @r##"
+    ATL0104
+
+      × "hooks.example.com" is no address like "http://collector:4318"
+        ╭─[atoll.toml:12:11]
+     11 │ [alerts]
+     12 │ webhook = "hooks.example.com"
+        ·           ─────────┬─────────
+        ·                    ╰── here
+        ╰────
+      help: `atoll schema` tells what each key means and takes
+
+
+    error: 1 mistake in the manifests
+    "##);
 }

@@ -12,7 +12,7 @@ fn a_taken_port_of_the_edge_is_told_with_its_place_and_a_remedy() {
     let address = taken.local_addr().unwrap();
     app.write(
         "atoll.toml",
-        &format!("name = \"shop\"\nmembers = [\"services/*\"]\n[edge]\nlisten = \"{address}\"\n[mesh]\nport = 0\n"),
+        &format!("name = \"shop\"\nmembers = [\"services/*\"]\n[edge]\nlisten = \"{address}\"\n[mesh]\nport = 0\n[telemetry]\notlp_grpc = \"off\"\notlp_http = \"off\"\n"),
     );
     for arguments in [&["up"][..], &["up", "--detach"], &["check"]] {
         let said = app.cli(arguments).ended(3);
@@ -38,7 +38,7 @@ fn a_taken_port_of_the_mesh_is_told_with_its_place_and_a_remedy() {
     let port = taken.local_addr().unwrap().port();
     app.write(
         "atoll.toml",
-        &format!("name = \"shop\"\nmembers = [\"services/*\"]\n[edge]\nlisten = \"127.0.0.1:0\"\n[mesh]\nport = {port}\n"),
+        &format!("name = \"shop\"\nmembers = [\"services/*\"]\n[edge]\nlisten = \"127.0.0.1:0\"\n[mesh]\nport = {port}\n[telemetry]\notlp_grpc = \"off\"\notlp_http = \"off\"\n"),
     );
     let said = app.cli(&["up", "--detach"]).ended(3);
     holds(&said.err, "ATL0112");

@@ -135,6 +135,8 @@ fn a_service_is_given_the_documented_variables_and_nothing_of_its_parents() {
         "HOME",
         "HOST",
         "LANG",
+        "OTEL_EXPORTER_OTLP_ENDPOINT",
+        "OTEL_EXPORTER_OTLP_PROTOCOL",
         "OTEL_RESOURCE_ATTRIBUTES",
         "OTEL_SERVICE_NAME",
         "PATH",

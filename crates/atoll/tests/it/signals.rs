@@ -53,7 +53,6 @@ fn services_die_with_a_node_that_is_killed() {
 fn the_next_up_ends_what_a_killed_node_has_left() {
     let app = with_forks();
     app.up();
-    let (node, _) = app.nodes()[0];
     let sleeping = |all: &[(u32, String)]| {
         let asleep = all.iter().filter(|(_, command)| command == "sleep 3600");
         asleep.count() == 3
@@ -63,7 +62,7 @@ fn the_next_up_ends_what_a_killed_node_has_left() {
         all if sleeping(&all) && all.len() == 4 => Ok(()),
         all => Err(format!("{all:?}")),
     });
-    kill(node, Signal::KILL);
+    app.kill_node();
     // The main process dies with its node; what it forked does not.
     let left = eventually("the end of the main process", || match app.processes() {
         left if left.len() < 4 => Ok(left),

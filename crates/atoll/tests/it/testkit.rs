@@ -11,6 +11,8 @@ use std::time::Duration;
 
 use atoll_base::clock;
 
+pub(crate) use atoll_testkit::{Ability, lacking};
+
 pub(crate) use app::{App, atoll};
 pub(crate) use http::{Answer, Connection};
 pub(crate) use load::{Load, get, get_and_close, post};

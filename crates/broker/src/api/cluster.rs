@@ -53,8 +53,8 @@ pub(crate) async fn metadata(session: &Session, request: &Request) -> Result<Byt
     }
     let broker = MetadataResponseBroker::default()
         .with_node_id(NODE)
-        .with_host(text(session.local.ip().to_string()))
-        .with_port(i32::from(session.local.port()));
+        .with_host(text(session.place.host.clone()))
+        .with_port(i32::from(session.place.port));
     let response = MetadataResponse::default()
         .with_brokers(vec![broker])
         .with_cluster_id(Some(text(CLUSTER)))
@@ -67,8 +67,8 @@ pub(crate) async fn metadata(session: &Session, request: &Request) -> Result<Byt
 pub(crate) fn describe(session: &Session, request: &Request) -> Result<Bytes, BadRequest> {
     let broker = DescribeClusterBroker::default()
         .with_broker_id(NODE)
-        .with_host(text(session.local.ip().to_string()))
-        .with_port(i32::from(session.local.port()));
+        .with_host(text(session.place.host.clone()))
+        .with_port(i32::from(session.place.port));
     let response = DescribeClusterResponse::default()
         .with_cluster_id(text(CLUSTER))
         .with_controller_id(NODE)
@@ -80,7 +80,7 @@ pub(crate) fn describe(session: &Session, request: &Request) -> Result<Bytes, Ba
 
 pub(crate) fn find_coordinator(session: &Session, request: &Request) -> Result<Bytes, BadRequest> {
     let asked: FindCoordinatorRequest = request.decode()?;
-    let (host, port) = (text(session.local.ip().to_string()), session.local.port());
+    let (host, port) = (text(session.place.host.clone()), session.place.port);
     let coordinators = asked.coordinator_keys.into_iter().map(|key| {
         Coordinator::default()
             .with_key(key)

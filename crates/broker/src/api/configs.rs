@@ -19,7 +19,7 @@ use kafka_protocol::messages::{
 use super::text;
 use crate::Error;
 use crate::access::Right;
-use crate::config::{Durability, TopicConfig};
+use crate::config::{Cleanup, Durability, TopicConfig};
 use crate::connection::Session;
 use crate::wire::{BadRequest, Request};
 
@@ -34,7 +34,7 @@ const SET: i8 = 0;
 const UNSET: i8 = 1;
 
 /// The settings, by Kafka's names, and whether they can be changed.
-fn settings(config: &TopicConfig) -> [(&'static str, String, bool); 9] {
+fn settings(config: &TopicConfig) -> [(&'static str, String, bool); 13] {
     let size = config
         .retention_size
         .map_or(-1, |size| size.0.cast_signed());
@@ -43,20 +43,79 @@ fn settings(config: &TopicConfig) -> [(&'static str, String, bool); 9] {
         Durability::Memory => "memory",
     };
     [
-        ("cleanup.policy", "delete".to_owned(), false),
+        ("cleanup.policy", policy(config.cleanup).to_owned(), true),
+        ("delete.retention.ms", millis(config.delete_retention), true),
+        ("min.compaction.lag.ms", millis(config.compaction_lag), true),
         (
-            "retention.ms",
-            config.retention.0.as_millis().to_string(),
+            "min.cleanable.dirty.ratio",
+            (f64::from(config.compaction_dirty) / 100.0).to_string(),
             true,
         ),
+        ("retention.ms", millis(config.retention), true),
         ("retention.bytes", size.to_string(), true),
         ("max.message.bytes", config.max_batch.0.to_string(), true),
         ("segment.bytes", config.segment.0.to_string(), true),
+        ("segment.ms", millis(config.segment_age), true),
         ("atoll.durability", durability.to_owned(), true),
         ("compression.type", "producer".to_owned(), false),
         ("min.insync.replicas", "1".to_owned(), false),
         ("message.timestamp.type", "CreateTime".to_owned(), false),
     ]
+}
+
+fn millis(duration: HumanDuration) -> String {
+    duration.0.as_millis().to_string()
+}
+
+fn policy(cleanup: Cleanup) -> &'static str {
+    match cleanup {
+        Cleanup::Delete => "delete",
+        Cleanup::Compact => "compact",
+        Cleanup::CompactDelete => "compact,delete",
+    }
+}
+
+/// The policies in a list, in any order.
+fn cleanup(value: &str) -> Option<Cleanup> {
+    let mut found = None;
+    for name in value.split(',').map(str::trim) {
+        let own = match name {
+            "delete" => Cleanup::Delete,
+            "compact" => Cleanup::Compact,
+            _ => return None,
+        };
+        found = match found {
+            Some(known) if known != own => Some(Cleanup::CompactDelete),
+            _ => Some(own),
+        };
+    }
+    found
+}
+
+/// A part of one, as so many percent.
+fn percent(value: &str) -> Option<u8> {
+    let ratio: f64 = value.trim().parse().ok()?;
+    let wanted = (ratio * 100.0).round();
+    (0..=100).find(|percent| f64::from(*percent) == wanted)
+}
+
+/// Sets one of them to its default.
+fn unset(config: &mut TopicConfig, key: &str) -> bool {
+    let default = TopicConfig::default();
+    match key {
+        "cleanup.policy" => config.cleanup = default.cleanup,
+        "delete.retention.ms" => config.delete_retention = default.delete_retention,
+        "min.compaction.lag.ms" => config.compaction_lag = default.compaction_lag,
+        "min.cleanable.dirty.ratio" => config.compaction_dirty = default.compaction_dirty,
+        "retention.ms" => config.retention = default.retention,
+        "retention.bytes" => config.retention_size = default.retention_size,
+        "max.message.bytes" => config.max_batch = default.max_batch,
+        "segment.bytes" => config.segment = default.segment,
+        "segment.ms" => config.segment_age = default.segment_age,
+        "atoll.durability" => config.durability = default.durability,
+        _ => return false,
+    }
+    true
 }
 
 /// Sets one of them; without a value, to its default.
@@ -70,22 +129,31 @@ pub(crate) fn set(config: &mut TopicConfig, key: &str, value: Option<&str>) -> R
         let number = text.trim().parse::<i64>();
         number.map_err(|_| wrong("it is a whole number"))
     };
-    let default = TopicConfig::default();
+    let above_zero =
+        |text: &str| u64::try_from(number(text)?).map_err(|_| wrong("it is above zero"));
+    let span = |text: &str| {
+        let millis = above_zero(text)?.min(FOREVER_MILLIS);
+        Ok::<_, Error>(HumanDuration(Duration::from_millis(millis)))
+    };
     let Some(value) = value else {
-        match key {
-            "retention.ms" => config.retention = default.retention,
-            "retention.bytes" => config.retention_size = default.retention_size,
-            "max.message.bytes" => config.max_batch = default.max_batch,
-            "segment.bytes" => config.segment = default.segment,
-            "atoll.durability" => config.durability = default.durability,
-            _ => return Err(wrong("there is no such setting here")),
-        }
-        return Ok(());
+        let known = unset(config, key);
+        return known
+            .then_some(())
+            .ok_or_else(|| wrong("there is no such setting here"));
     };
     match key {
-        "cleanup.policy" if value != "delete" => {
-            return Err(wrong("topics are not compacted here; it is 'delete'"));
+        "cleanup.policy" => {
+            let known = cleanup(value);
+            config.cleanup =
+                known.ok_or_else(|| wrong("it is 'delete', 'compact' or 'compact,delete'"))?;
         }
+        "delete.retention.ms" => config.delete_retention = span(value)?,
+        "min.compaction.lag.ms" => config.compaction_lag = span(value)?,
+        "min.cleanable.dirty.ratio" => {
+            let percent = percent(value);
+            config.compaction_dirty = percent.ok_or_else(|| wrong("it is between 0 and 1"))?;
+        }
+        "segment.ms" => config.segment_age = span(value)?,
         "retention.ms" => {
             // -1 stands for ever.
             let millis = u64::try_from(number(value)?).unwrap_or(FOREVER_MILLIS);
@@ -94,14 +162,8 @@ pub(crate) fn set(config: &mut TopicConfig, key: &str, value: Option<&str>) -> R
         "retention.bytes" => {
             config.retention_size = u64::try_from(number(value)?).ok().map(ByteCount);
         }
-        "max.message.bytes" | "segment.bytes" => {
-            let bytes = u64::try_from(number(value)?).map_err(|_| wrong("it is above zero"))?;
-            if key == "segment.bytes" {
-                config.segment = ByteCount(bytes);
-            } else {
-                config.max_batch = ByteCount(bytes);
-            }
-        }
+        "max.message.bytes" => config.max_batch = ByteCount(above_zero(value)?),
+        "segment.bytes" => config.segment = ByteCount(above_zero(value)?),
         "atoll.durability" => {
             config.durability = match value {
                 "synced" => Durability::Synced,

@@ -156,7 +156,7 @@ pub(crate) async fn leader_epoch(
     request.answer(&OffsetForLeaderEpochResponse::default().with_topics(topics))
 }
 
-async fn open(
+pub(super) async fn open(
     session: &Session,
     right: Right,
     topic: &str,

@@ -18,6 +18,7 @@ use crate::Error;
 use crate::access::Right;
 use crate::connection::Session;
 use crate::partition::{Partition, Produced};
+use crate::passed;
 use crate::txn::Producer;
 use crate::wire::{BadRequest, Request};
 use atoll_store::log::Header;
@@ -82,6 +83,7 @@ async fn place(
     let checked = session.broker.check_batch(topic, &batch);
     checked.map_err(refuse)?;
     let header = Header::parse(&batch).ok();
+    let records = passed::records(&batch, 0);
     let transactional = header.filter(Header::is_transactional);
     let produced = match (transaction, transactional) {
         (Some(id), Some(header)) => {
@@ -101,6 +103,10 @@ async fn place(
         }
         _ => partition.produce(batch).map_err(refuse)?,
     };
+    if produced.is_new() {
+        let counters = session.broker.counters();
+        counters.published(&session.who, topic, records);
+    }
     Ok((partition, produced))
 }
 

@@ -239,8 +239,19 @@ fn response(error: &TransactionError, knows_fenced: bool) -> ResponseError {
     }
 }
 
+/// Whether the client may learn of the transactional id: with an account, of those that begin with
+/// its own name. Whoever knows the id of another could end its transactions.
+pub(super) fn sees(session: &Session, id: &str) -> Result<(), ResponseError> {
+    match &session.who {
+        Principal::Account(name) if !id.starts_with(name.as_str()) => {
+            Err(ResponseError::TransactionalIdAuthorizationFailed)
+        }
+        _ => check(session, Some(id)),
+    }
+}
+
 /// Whether the client may use the transactional id.
-fn check(session: &Session, id: Option<&str>) -> Result<(), ResponseError> {
+pub(super) fn check(session: &Session, id: Option<&str>) -> Result<(), ResponseError> {
     let Some(id) = id else {
         return Ok(());
     };

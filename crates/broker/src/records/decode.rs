@@ -72,6 +72,13 @@ impl Records {
         })
     }
 
+    /// The next record, and its bytes as they stand in the batch.
+    pub fn next_with_bytes(&mut self) -> Option<Result<(Record, Bytes), RecordsError>> {
+        let begin = self.at;
+        let record = self.next()?;
+        Some(record.map(|record| (record, self.bytes.slice(begin..self.at))))
+    }
+
     fn read(&mut self) -> Result<Record, RecordsError> {
         let mut cursor = Cursor::new(&self.bytes, self.at, self.bytes.len());
         if cursor.rest() == 0 {

@@ -16,11 +16,11 @@ use super::varint::{put_varint, put_varlong};
 use super::{CONTROL, Compression, RecordsError, TRANSACTIONAL, compress};
 
 /// Bytes before the records.
-const HEAD: usize = 61;
+pub(super) const HEAD: usize = 61;
 /// Bytes that the length in the header does not count: the offset and itself.
-const BEFORE_LENGTH: usize = 12;
+pub(super) const BEFORE_LENGTH: usize = 12;
 /// Bytes that the checksum does not cover.
-const BEFORE_CHECKSUM: usize = 21;
+pub(super) const BEFORE_CHECKSUM: usize = 21;
 const MAGIC: u8 = 2;
 
 /// How a batch is to be written.
@@ -158,7 +158,7 @@ impl BatchBuilder {
 }
 
 /// Kafka's lengths have 31 bits.
-fn length(length: usize) -> Result<i32, RecordsError> {
+pub(super) fn length(length: usize) -> Result<i32, RecordsError> {
     i32::try_from(length).map_err(|_| RecordsError::TooLarge(i32::MAX as usize))
 }
 

@@ -1,11 +1,8 @@
 //! Clients that lie, break off, vanish or do not listen: each costs its own connection, no more.
 
-use std::collections::{BTreeSet, HashMap};
-
-use atoll_broker::access::Account;
 use atoll_broker::records::{Compression, compress};
-use atoll_broker::wire::FRAME_BYTES_MAX;
 use atoll_broker::wire::kinds::KINDS;
+use atoll_broker::wire::{FRAME_BYTES_MAX, FRAME_BYTES_UNPROVEN_MAX};
 use bytes::Bytes;
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::create_partitions_request::CreatePartitionsTopic;
@@ -20,7 +17,6 @@ use kafka_protocol::messages::offset_commit_request::{
 use kafka_protocol::messages::{
     ApiVersionsRequest, CreatePartitionsRequest, CreateTopicsRequest, DeleteRecordsRequest,
     DeleteTopicsRequest, GroupId, ListOffsetsRequest, MetadataRequest, OffsetCommitRequest,
-    SaslAuthenticateRequest, SaslHandshakeRequest,
 };
 use kafka_protocol::protocol::StrBytes;
 
@@ -43,6 +39,22 @@ fn list_offsets(name: &str, timestamp: i64) -> ListOffsetsRequest {
 async fn offset_error(client: &mut Client, name: &str, timestamp: i64) -> i16 {
     let listed = client.ask(7, &list_offsets(name, timestamp)).await;
     listed.topics[0].partitions[0].error_code
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_has_proven_nothing_costs_little_and_not_for_long() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start(dir.path(), false).await;
+    let most = i32::try_from(FRAME_BYTES_UNPROVEN_MAX).unwrap();
+    let mut large = node.client().await;
+    large.raw(&(most + 1).to_be_bytes()).await;
+    assert!(large.is_closed().await);
+    let mut silent = node.client().await;
+    let asked = ApiVersionsRequest::default();
+    assert_eq!(silent.ask(0, &asked).await.error_code, 0);
+    // Within ten seconds.
+    assert!(silent.is_closed().await);
+    node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -215,24 +227,13 @@ async fn commit(client: &mut Client, name: &str) -> i16 {
 async fn an_account_reaches_no_topic_of_others_by_any_request() {
     let dir = tempfile::tempdir().unwrap();
     let node = Node::start(dir.path(), false).await;
-    let account = Account {
-        secret: "s".to_owned(),
-        publishes: BTreeSet::from(["mine".to_owned()]),
-        reads: BTreeSet::from(["mine".to_owned()]),
-    };
-    let accounts = HashMap::from([("orders".to_owned(), account)]);
-    node.broker.access().replace(accounts);
+    node.has_account_of_mine();
     for name in ["mine", "other"] {
         let config = Default::default();
         node.broker.catalog().declare(name, &config).await.unwrap();
     }
     let mut client = node.client().await;
-    let plain = StrBytes::from_static_str("PLAIN");
-    let shake = SaslHandshakeRequest::default().with_mechanism(plain);
-    client.ask(1, &shake).await;
-    let proof = Bytes::from_static(b"\0orders\0s");
-    let proof = SaslAuthenticateRequest::default().with_auth_bytes(proof);
-    assert_eq!(client.ask(2, &proof).await.error_code, 0);
+    assert_eq!(client.log_in("orders", "s").await, 0);
     assert_eq!(offset_error(&mut client, "mine", -1).await, 0);
     assert_eq!(commit(&mut client, "mine").await, 0);
     let denied = ResponseError::TopicAuthorizationFailed.code();

@@ -13,7 +13,9 @@ use atoll_broker::{Broker, Door};
 use atoll_store::Sql;
 use atoll_store::log::{Log, RealDisk};
 use bytes::{Bytes, BytesMut};
-use kafka_protocol::messages::{ApiKey, RequestHeader, ResponseHeader};
+use kafka_protocol::messages::{
+    ApiKey, RequestHeader, ResponseHeader, SaslAuthenticateRequest, SaslHandshakeRequest,
+};
 use kafka_protocol::protocol::{Decodable, Encodable, Request, StrBytes};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -25,6 +27,18 @@ pub(crate) struct Node {
 }
 
 impl Node {
+    /// The only account is `orders`, with the secret `s`; it may publish to `mine` and read it.
+    pub(crate) fn has_account_of_mine(&self) {
+        let mine = std::collections::BTreeSet::from(["mine".to_owned()]);
+        let account = atoll_broker::access::Account {
+            secret: "s".to_owned(),
+            publishes: mine.clone(),
+            reads: mine,
+        };
+        let accounts = [("orders".to_owned(), account)].into();
+        self.broker.access().replace(accounts);
+    }
+
     /// On what is in `dir`. `open`: clients without an account may do everything.
     pub(crate) async fn start(dir: &Path, open: bool) -> Self {
         std::fs::create_dir_all(dir.join("log")).unwrap();
@@ -62,6 +76,16 @@ impl Node {
 pub(crate) struct Client(TcpStream);
 
 impl Client {
+    /// Says who it is; tells the code of the answer.
+    pub(crate) async fn log_in(&mut self, name: &str, password: &str) -> i16 {
+        let plain = StrBytes::from_static_str("PLAIN");
+        let shake = SaslHandshakeRequest::default().with_mechanism(plain);
+        assert_eq!(self.ask(1, &shake).await.error_code, 0);
+        let proof = Bytes::from(format!("\0{name}\0{password}"));
+        let proof = SaslAuthenticateRequest::default().with_auth_bytes(proof);
+        self.ask(2, &proof).await.error_code
+    }
+
     /// Asks, and waits for the answer.
     pub(crate) async fn ask<R: Request>(&mut self, version: i16, request: &R) -> R::Response {
         self.send(version, request).await;

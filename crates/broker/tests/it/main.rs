@@ -4,6 +4,9 @@
 
 mod bad_input;
 mod client;
+mod compaction;
+mod fetch_sessions;
+mod inspect;
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -29,9 +32,8 @@ use kafka_protocol::messages::txn_offset_commit_request::{
 use kafka_protocol::messages::{
     AddOffsetsToTxnRequest, AddPartitionsToTxnRequest, ApiVersionsRequest, CreateTopicsRequest,
     EndTxnRequest, FetchRequest, FindCoordinatorRequest, GroupId, InitProducerIdRequest,
-    ListOffsetsRequest, MetadataRequest, OffsetFetchRequest, ProduceRequest,
-    SaslAuthenticateRequest, SaslHandshakeRequest, TopicName, TransactionalId,
-    TxnOffsetCommitRequest,
+    ListOffsetsRequest, MetadataRequest, OffsetFetchRequest, ProduceRequest, TopicName,
+    TransactionalId, TxnOffsetCommitRequest,
 };
 use kafka_protocol::protocol::StrBytes;
 
@@ -313,12 +315,7 @@ async fn an_account_may_do_what_it_declares() {
     assert!(nobody.is_closed().await);
     for (password, expected) in [("secret", 0), ("guess", 58)] {
         let mut client = node.client().await;
-        let plain = StrBytes::from_static_str("PLAIN");
-        let shake = SaslHandshakeRequest::default().with_mechanism(plain);
-        assert_eq!(client.ask(1, &shake).await.error_code, 0);
-        let proof = Bytes::from(format!("\0orders\0{password}"));
-        let proof = SaslAuthenticateRequest::default().with_auth_bytes(proof);
-        assert_eq!(client.ask(2, &proof).await.error_code, expected);
+        assert_eq!(client.log_in("orders", password).await, expected);
         if expected != 0 {
             client.send(9, &MetadataRequest::default()).await;
             assert!(client.is_closed().await);

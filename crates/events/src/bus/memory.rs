@@ -22,16 +22,34 @@ struct Shared {
 #[derive(Debug, Default)]
 struct State {
     topics: HashMap<Arc<str>, Vec<Vec<Record>>>,
+    /// Where topics begin that do not begin at nothing.
+    starts: HashMap<Arc<str>, i64>,
     groups: HashMap<String, Marks>,
     failing: Option<BusError>,
     now: i64,
 }
 
 impl Memory {
-    /// Makes a topic.
+    /// Makes a topic, empty. (Another one of the same name, if there was one.)
     pub fn create(&self, topic: &str, partitions: usize) {
         let partitions = vec![Vec::new(); partitions];
-        self.lock().topics.insert(topic.into(), partitions);
+        let mut state = self.lock();
+        state.topics.insert(topic.into(), partitions);
+        state.starts.remove(topic);
+    }
+
+    /// Takes the records before an offset from each partition of a topic, as retention does.
+    pub fn retain_from(&self, topic: &str, start: i64) {
+        self.lock().starts.insert(topic.into(), start);
+    }
+
+    /// Gives a topic one more partition.
+    pub fn grow(&self, topic: &str) {
+        self.lock()
+            .topics
+            .entry(topic.into())
+            .or_default()
+            .push(Vec::new());
     }
 
     /// Everything fails in this way from now on, or nothing.
@@ -48,7 +66,9 @@ impl Memory {
     pub fn records(&self, topic: &str) -> Vec<Record> {
         let state = self.lock();
         let partitions = state.topics.get(topic).into_iter().flatten();
-        partitions.flatten().cloned().collect()
+        let start = state.start(topic);
+        let there = partitions.flatten().filter(|own| own.place.offset >= start);
+        there.cloned().collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -69,6 +89,10 @@ impl Memory {
 }
 
 impl State {
+    fn start(&self, topic: &str) -> i64 {
+        self.starts.get(topic).copied().unwrap_or(0)
+    }
+
     fn partition(&mut self, topic: &str, partition: i32) -> Result<&mut Vec<Record>, BusError> {
         let partitions = self
             .topics
@@ -151,12 +175,13 @@ impl Bus for Memory {
         bytes_max: usize,
     ) -> BoxFuture<'_, Result<Chunk, BusError>> {
         self.answer(|state| {
+            let start = state.start(topic);
             let records = state.partition(topic, partition)?;
             let end = i64::try_from(records.len()).unwrap_or(i64::MAX);
-            if from < 0 || from > end {
+            if from < start || from > end {
                 return Err(BusError::Gone {
                     offset: from,
-                    start: 0,
+                    start,
                     end,
                 });
             }
@@ -203,7 +228,8 @@ impl Bus for Memory {
         self.answer(|state| {
             let end = state.partition(topic, partition)?.len();
             let end = i64::try_from(end).unwrap_or(i64::MAX);
-            Ok(Ends { start: 0, end })
+            let start = state.start(topic);
+            Ok(Ends { start, end })
         })
     }
 
@@ -214,8 +240,10 @@ impl Bus for Memory {
         time: i64,
     ) -> BoxFuture<'_, Result<Option<i64>, BusError>> {
         self.answer(|state| {
-            let records = state.partition(topic, partition)?;
-            let found = records.iter().find(|record| record.time >= time);
+            let start = state.start(topic);
+            let records = state.partition(topic, partition)?.iter();
+            let mut there = records.skip_while(|record| record.place.offset < start);
+            let found = there.find(|record| record.time >= time);
             Ok(found.map(|record| record.place.offset))
         })
     }

@@ -77,8 +77,42 @@ async fn scene(values: &[&str]) -> Scene {
 }
 
 impl Scene {
+    /// Page by page.
+    async fn all(&self, filter: &Filter) -> Vec<Letter> {
+        let (mut all, mut after) = (Vec::new(), None);
+        loop {
+            let page = self.letters.page(filter, after.as_ref(), 2).await.unwrap();
+            assert!(page.letters.len() <= 2);
+            all.extend(page.letters);
+            after = page.next;
+            if after.is_none() {
+                return all;
+            }
+        }
+    }
+
     async fn open(&self) -> Vec<Letter> {
-        self.letters.list(&Filter::default()).await.unwrap()
+        self.all(&Filter::default()).await
+    }
+
+    /// The newest letters of the records that are kept in the SQL state.
+    async fn known(&self) -> Vec<i64> {
+        let sql = "SELECT number FROM events_dead_record ORDER BY number";
+        let read = self.letters.sql.call(move |db| {
+            let mut rows = db.prepare(sql)?;
+            rows.query_map([], |row| row.get(0))?.collect()
+        });
+        read.await.unwrap()
+    }
+
+    /// How many rows were ever written or deleted.
+    async fn changes(&self) -> i64 {
+        let sql = "SELECT total_changes()";
+        let read = self
+            .letters
+            .sql
+            .call(move |db| db.query_row(sql, [], |row| row.get(0)));
+        read.await.unwrap()
     }
 
     async fn redrive(&self, stop_after: u32) -> Vec<Step> {
@@ -87,7 +121,10 @@ impl Scene {
             rate: 10_000.0,
             stop_after,
         };
-        self.letters.redrive(self.open().await, how, told).await;
+        // One letter to a page.
+        let filter = Filter::default();
+        let first = self.letters.page(&filter, None, 1).await.unwrap();
+        self.letters.redrive(first, filter, how, told).await;
         let mut all = Vec::new();
         while let Some(step) = steps.recv().await {
             all.push(step);
@@ -154,12 +191,12 @@ async fn what_died_of_the_same_is_one_group_whatever_its_numbers() {
         group,
         ..Filter::default()
     };
-    assert_eq!(scene.letters.list(&own).await.unwrap().len(), 2);
+    assert_eq!(scene.all(&own).await.len(), 2);
     let other = Filter {
         service: Some(ServiceName::new("other").unwrap()),
         ..Filter::default()
     };
-    assert_eq!(scene.letters.list(&other).await.unwrap(), []);
+    assert_eq!(scene.all(&other).await, []);
 }
 
 #[tokio::test]
@@ -215,6 +252,71 @@ async fn what_was_dropped_is_open_no_more() {
     scene.letters.drop(&[id(0)]).await.unwrap();
     assert_eq!(scene.open().await.len(), 1);
     assert!(scene.letters.drop(&[id(0)]).await.is_err());
+}
+
+#[tokio::test]
+async fn a_record_that_dies_again_is_one_letter_the_newest() {
+    let scene = scene(&["bad 1", "bad 2"]).await;
+    let before = scene.open().await;
+    scene.letters.drop(&[id(1)]).await.unwrap();
+    scene.pushes.replay(&points(), "paid", 0).await.unwrap();
+    scene.bus.wait("dead.points.paid", 0, 3).await;
+    let now = scene.open().await;
+    let told: Vec<_> = now
+        .iter()
+        .map(|own| (own.id.number, own.offset, own.deaths))
+        .collect();
+    assert_eq!(told, [(2, 0, 2), (3, 1, 2)]);
+    assert_eq!((before[0].deaths, before[0].offset), (1, 0));
+    // The one before is no letter of its own any more.
+    assert!(scene.letters.one(&id(0)).await.is_err());
+    assert_eq!(scene.letters.one(&id(2)).await.unwrap(), now[0]);
+    scene.letters.drop(&[id(2)]).await.unwrap();
+    scene.points.0.store(true, Ordering::SeqCst);
+    assert_eq!(scene.redrive(3).await, [Step::Taken(id(3))]);
+    assert_eq!(scene.open().await, [], "none of those before comes back");
+}
+
+#[tokio::test]
+async fn a_topic_that_was_made_anew_knows_nothing_of_the_one_before() {
+    let old = scene(&["bad 1", "bad 2", "bad 3"]).await;
+    assert_eq!(old.open().await.len(), 3);
+    let new = scene(&["bad 4"]).await;
+    new.pushes.replay(&points(), "paid", 0).await.unwrap();
+    new.bus.wait("dead.points.paid", 0, 1).await;
+    // Another topic of the same name, over the state of before.
+    let letters = Letters {
+        sql: old.letters.sql.clone(),
+        ..new.letters.clone()
+    };
+    let page = letters.page(&Filter::default(), None, 9).await.unwrap();
+    let told: Vec<_> = page.letters.iter().map(|own| own.deaths).collect();
+    assert_eq!(told, [2]);
+}
+
+#[tokio::test]
+async fn what_retention_took_is_forgotten_also_by_who_looks_often() {
+    let scene = scene(&["bad 1", "bad 2", "bad 3"]).await;
+    assert_eq!(scene.open().await.len(), 3);
+    assert_eq!(scene.known().await, [0, 1, 2]);
+    scene.bus.retain_from("dead.points.paid", 2);
+    assert_eq!(scene.open().await.len(), 1);
+    assert_eq!(scene.known().await, [2]);
+    // All die again: the third is known by a letter that is still there.
+    scene.pushes.replay(&points(), "paid", 0).await.unwrap();
+    scene.bus.wait("dead.points.paid", 0, 5).await;
+    assert_eq!(scene.open().await.len(), 3);
+    scene.bus.retain_from("dead.points.paid", 5);
+    let now = scene.open().await;
+    assert_eq!((now[0].id.number, now[0].deaths), (5, 2));
+    assert_eq!(scene.known().await, [5]);
+    // Nothing is left of it: one look clears, those after it write nothing.
+    scene.bus.retain_from("dead.points.paid", 6);
+    assert_eq!(scene.open().await, []);
+    assert_eq!(scene.known().await, [0_i64; 0]);
+    let before = scene.changes().await;
+    assert_eq!(scene.open().await, []);
+    assert_eq!(scene.changes().await, before);
 }
 
 #[tokio::test]

@@ -35,14 +35,14 @@ impl Policy {
         let half = nominal / 2;
         let spread = u64::try_from(half.as_micros()).unwrap_or(u64::MAX);
         let chosen = half + Duration::from_micros(dice % spread.saturating_add(1).max(1));
-        chosen.max(after.unwrap_or_default().min(PATIENCE))
+        chosen.max(patient(after.unwrap_or_default()))
     }
 }
 
 impl Pause {
     pub(super) fn wait(&self, times: u32, after: Option<Duration>) -> Duration {
         let own = doubled(self.first, times, self.longest);
-        own.max(after.unwrap_or_default().min(PATIENCE))
+        own.max(patient(after.unwrap_or_default()))
     }
 }
 
@@ -65,6 +65,11 @@ impl Default for Pause {
             longest: Duration::from_secs(5),
         }
     }
+}
+
+/// What a service asks for, as far as it is heeded.
+pub(super) fn patient(after: Duration) -> Duration {
+    after.min(PATIENCE)
 }
 
 fn doubled(first: Duration, times: u32, longest: Duration) -> Duration {

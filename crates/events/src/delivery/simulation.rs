@@ -168,6 +168,9 @@ impl World {
                 final_word: self.dice.below(10) == 0,
                 after: None,
             },
+            8 => Outcome::Busy {
+                after: (self.dice.below(2) == 0).then_some(Duration::from_secs(1)),
+            },
             _ => Outcome::Unreached { after: None },
         };
         if outcome == Outcome::Taken {

@@ -372,3 +372,55 @@ fn enough_that_waits_is_enough() {
     it.answer(0, Outcome::Taken);
     assert_eq!(it.machine.wants(0), Some(READ_AHEAD as i64 + 1));
 }
+
+const BUSY: Outcome = Outcome::Busy {
+    after: Some(Duration::from_secs(2)),
+};
+
+#[test]
+fn a_service_without_time_is_left_alone_and_asked_for_another_key_first() {
+    let mut it = bench(1, 1);
+    it.arrive(0, &[Some(1), Some(2)]);
+    assert_eq!(it.answer(0, BUSY), []);
+    assert_eq!(it.wait(1_999), []);
+    assert_eq!(it.wait(1), [deliver(1, &[1], 1)]);
+    // It has time again: no attempt counts.
+    assert_eq!(it.answer(1, Outcome::Taken), [deliver(2, &[0], 1)]);
+}
+
+#[test]
+fn a_record_that_alone_finds_no_time_holds_back_its_key_and_nothing_else() {
+    let mut it = bench(1, 1);
+    it.arrive(0, &[Some(1), Some(1), Some(2)]);
+    it.answer(0, BUSY);
+    it.wait(2_000);
+    assert_eq!(it.answer(1, Outcome::Taken), [deliver(2, &[0], 1)]);
+    assert_eq!(it.answer(2, BUSY), []);
+    assert_eq!((it.machine.paused_until(), it.machine.failing()), (None, 1));
+    assert_eq!(it.arrive(3, &[Some(3)]), [deliver(3, &[3], 1)]);
+    it.answer(3, Outcome::Taken);
+    // It is never given up.
+    for flight in 4..20 {
+        assert_eq!(it.wait(60_000), [deliver(flight, &[0], 1)]);
+        it.machine.taken += 1;
+        assert_eq!(it.answer(flight, BUSY), []);
+    }
+    it.wait(60_000);
+    assert_eq!(it.answer(20, Outcome::Taken), [deliver(21, &[1], 1)]);
+}
+
+#[test]
+fn records_of_a_batch_that_was_refused_wait_as_long_as_the_service_says() {
+    let mut it = bench(1, 2);
+    it.arrive(0, &[None]);
+    it.arrive(1, &[Some(2), Some(3)]);
+    it.answer(0, Outcome::Taken);
+    let refused = Outcome::Refused {
+        final_word: false,
+        after: Some(Duration::from_secs(2)),
+    };
+    assert_eq!(it.answer(1, refused), []);
+    assert_eq!(it.wait(1_999), []);
+    assert_eq!(it.wait(1), [deliver(2, &[1], 1)]);
+    assert_eq!(it.answer(2, Outcome::Taken), [deliver(3, &[2], 1)]);
+}

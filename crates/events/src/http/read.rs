@@ -3,10 +3,11 @@
 //! An answer has events of all partitions, so that none is left behind. Those of one partition are
 //! in order; between partitions there is none. Nothing is kept of a reader: its cursor says it all.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use atoll_base::{HumanDuration, Timestamp};
+use atoll_base::{HumanDuration, ServiceName, Timestamp};
 use axum::Extension;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State as Shared};
@@ -15,12 +16,12 @@ use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt as _;
 use futures_util::future::select_all;
 use serde::Deserialize;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use super::cursor::Cursor;
 use super::publish::unknown_caller;
-use super::{Caller, Problem, State, stream};
+use super::{Caller, Limits, Problem, State, stream};
 use crate::bus::{Bus, BusError, Chunk};
 use crate::cloudevents::{self, Event};
 use crate::record::Record;
@@ -62,7 +63,53 @@ pub(super) struct Reading {
     pub(super) topic: Arc<str>,
     pub(super) cursor: Cursor,
     /// Given back when the reader goes.
-    _place: Arc<OwnedSemaphorePermit>,
+    _place: Arc<Place>,
+}
+
+/// How many may read at once: in all, and of one service.
+pub(super) struct Places {
+    all: Arc<Semaphore>,
+    of_one_max: usize,
+    of_one: Mutex<HashMap<ServiceName, Arc<Semaphore>>>,
+}
+
+/// One of them.
+struct Place {
+    _of_all: OwnedSemaphorePermit,
+    _of_one: OwnedSemaphorePermit,
+}
+
+impl Places {
+    pub(super) fn new(limits: &Limits) -> Self {
+        Self {
+            all: Arc::new(Semaphore::new(limits.readers_max)),
+            of_one_max: limits.readers_of_one_max,
+            of_one: Mutex::default(),
+        }
+    }
+
+    fn take(&self, caller: &ServiceName) -> Result<Place, Problem> {
+        let mut of_one = self.of_one.lock().unwrap_or_else(PoisonError::into_inner);
+        // There is one for each service that was ever there: few.
+        let own = of_one.entry(caller.clone());
+        let own = own.or_insert_with(|| Arc::new(Semaphore::new(self.of_one_max)));
+        let busy = |who: &str| {
+            let detail = format!("{who} at once; try again, or read more events at once");
+            Problem::later(StatusCode::SERVICE_UNAVAILABLE, 1, detail)
+        };
+        let of_one = Arc::clone(own).try_acquire_owned();
+        let of_one = of_one.map_err(|_| {
+            let max = self.of_one_max;
+            busy(&format!(
+                "{caller} has {max} reads under way, which is all it may have"
+            ))
+        })?;
+        let of_all = Arc::clone(&self.all).try_acquire_owned();
+        Ok(Place {
+            _of_all: of_all.map_err(|_| busy("too many read"))?,
+            _of_one: of_one,
+        })
+    }
 }
 
 pub(super) async fn read(
@@ -82,11 +129,7 @@ pub(super) async fn read(
     let Query(query) = query?;
     let max = query.max()?;
     let wait = query.wait()?;
-    let readers = Arc::clone(&state.readers);
-    let place = readers.try_acquire_owned().map_err(|_| {
-        let detail = "too many read at once; try again, or read more events at once";
-        Problem::later(StatusCode::SERVICE_UNAVAILABLE, 1, detail)
-    })?;
+    let place = state.readers.take(&caller)?;
     let streamed = accepts_stream(&headers);
     let last = headers.get("last-event-id").filter(|_| streamed);
     let last = last.map(|last| last.to_str().unwrap_or_default().to_owned());

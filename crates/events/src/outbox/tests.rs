@@ -194,6 +194,13 @@ async fn what_is_published_and_not_marked_in_a_crash_is_published_once(database:
     let scene = Scene::new();
     scene.serve(database);
     scene.records("placed", 1).await;
+    // It is out, and counts.
+    let published = async {
+        while scene.outboxes.views()[0].published == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    in_time("the row is not counted", published).await;
     let bus = scene.stop().await;
     assert_eq!(database.unmarked().await, 1, "the test shows nothing");
     database.recover().await;

@@ -13,6 +13,7 @@ use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 
 use crate::cloudevents::{self, Event};
 use crate::config::SubscribeConfig;
+use crate::courier::Topic;
 use crate::record::{DELIVER_AT, Header, NewRecord, Record};
 
 const TRACEPARENT: &str = "traceparent";
@@ -61,6 +62,10 @@ pub(super) fn write(
     );
     if let Ok(parent) = HeaderValue::from_str(&facts.traceparent) {
         headers.insert(HeaderName::from_static(TRACEPARENT), parent);
+    }
+    if let Some(first) = records.first() {
+        let topic = first.place.topic.to_string();
+        request.extensions_mut().insert(Topic(topic));
     }
     (request, facts)
 }

@@ -4,6 +4,8 @@
 //! dead letters): all that is done when it is written down, and nothing else, so that both hold or
 //! neither does. Deliveries do not wait for it.
 
+mod keep;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,7 +20,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::cache::Cache;
 use super::flight::{Answered, Started};
-use super::{View, grave, group, letter};
+use super::{CONTROLS_MAX, View, grave, group, letter};
 use crate::bus::{Bus, BusError, Chunk, Mark, Progress};
 use crate::config::SubscribeConfig;
 use crate::courier::{Courier, Ending};
@@ -36,6 +38,9 @@ const TRY_AGAIN: Duration = Duration::from_secs(1);
 const UNKEPT_MAX: usize = 1000;
 /// What is done when it ends is kept within this.
 const KEEP_WITHIN: Duration = Duration::from_secs(1);
+/// Whether the topic has more partitions than before is looked at this often: any client of Kafka may
+/// add some.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
 /// A subscription that nobody names any more ends within this.
 const LEAVE_WITHIN: Duration = Duration::from_secs(10);
 
@@ -62,6 +67,8 @@ enum Done {
     Settled(Unkept, Result<(), BusError>),
     /// A pause after an error is over.
     Rested(i32),
+    /// Partitions that are new, and where they begin.
+    Found(Vec<(i32, i64)>),
     /// Nothing follows from it.
     Told,
 }
@@ -93,6 +100,7 @@ pub(super) struct Subscription {
     ends: Vec<End>,
     settling: bool,
     settle_after: Instant,
+    look_after: Instant,
     /// What is done could not be kept the last time.
     unkeepable: bool,
     held: bool,
@@ -127,6 +135,7 @@ impl Subscription {
             ends: Vec::new(),
             settling: false,
             settle_after: monotonic(),
+            look_after: monotonic() + LOOK_EVERY,
             unkeepable: false,
             held: false,
             leaving: false,
@@ -138,26 +147,34 @@ impl Subscription {
         }
     }
 
-    /// Delivers until it is told to stop, or nobody can tell it anything any more.
-    pub(super) async fn run(mut self, mut controls: mpsc::Receiver<Control>) {
+    /// Delivers until it is told to stop, or nobody can tell it anything any more. If there is one
+    /// `before`, when that has ended: both would deliver.
+    pub(super) async fn run(
+        mut self,
+        mut controls: mpsc::Receiver<Control>,
+        before: Option<oneshot::Receiver<()>>,
+    ) {
+        let mut later = Vec::new();
+        if let Some(before) = before
+            // Nothing is ever sent: it is dropped with the task.
+            && !self.meanwhile(&mut controls, &mut later, before).await
+        {
+            return;
+        }
         while let Err(error) = self.open().await {
             self.trouble(format!("its place cannot be read: {error}"));
             let rest = tokio::time::sleep(TRY_AGAIN);
-            tokio::pin!(rest);
-            loop {
-                tokio::select! {
-                    () = &mut rest => break,
-                    control = controls.recv() => match control {
-                        Some(Control::Stop(_, ended)) => return told(ended),
-                        Some(other) => self.control(other),
-                        None => return,
-                    },
-                }
+            if !self.meanwhile(&mut controls, &mut later, rest).await {
+                return;
             }
+        }
+        for order in later {
+            self.control(order);
         }
         loop {
             self.start_reads();
             self.start_settle();
+            self.start_look();
             let deadline = self.deadline();
             tokio::select! {
                 biased;
@@ -180,6 +197,33 @@ impl Subscription {
         }
     }
 
+    /// Answers questions while it waits for `something`; orders are for later, when there are
+    /// partitions that they could concern. False: it is over.
+    async fn meanwhile(
+        &mut self,
+        controls: &mut mpsc::Receiver<Control>,
+        later: &mut Vec<Control>,
+        something: impl Future,
+    ) -> bool {
+        tokio::pin!(something);
+        loop {
+            let room = later.len() < CONTROLS_MAX;
+            tokio::select! {
+                _ = &mut something => return true,
+                Some(done) = self.work.next() => self.finish(done),
+                control = controls.recv(), if room => match control {
+                    Some(Control::Stop(_, ended)) => {
+                        told(ended);
+                        return false;
+                    }
+                    Some(question @ Control::View(_)) => self.control(question),
+                    Some(order) => later.push(order),
+                    None => return false,
+                },
+            }
+        }
+    }
+
     async fn open(&mut self) -> Result<(), BusError> {
         let known = self.bus.progress(&self.group).await?;
         for partition in 0..self.bus.partitions(&self.topic).await? {
@@ -190,6 +234,37 @@ impl Subscription {
         Ok(())
     }
 
+    /// Looks whether the topic has partitions that are not known yet. One that cannot be asked is
+    /// asked again.
+    fn start_look(&mut self) {
+        let now = monotonic();
+        if now < self.look_after {
+            return;
+        }
+        self.look_after = now + LOOK_EVERY;
+        let known = self.machine.partitions().max().map_or(0, |last| last + 1);
+        let (bus, topic) = (Arc::clone(&self.bus), Arc::clone(&self.topic));
+        let look = async move {
+            let mut fresh = Vec::new();
+            let count = bus.partitions(&topic).await.unwrap_or(known);
+            for partition in known..count {
+                let Ok(ends) = bus.ends(&topic, partition).await else {
+                    break;
+                };
+                fresh.push((partition, ends.start));
+            }
+            Done::Found(fresh)
+        };
+        self.work.push(look.boxed());
+    }
+
+    /// A partition is new as a whole: nothing of it was missed.
+    fn take_up(&mut self, partition: i32, offset: i64) {
+        if !self.machine.partitions().any(|own| own == partition) {
+            self.machine.open(partition, offset, "");
+        }
+    }
+
     fn control(&mut self, control: Control) {
         match control {
             Control::Reachable => self.apply(Command::Reachable),
@@ -198,11 +273,7 @@ impl Subscription {
                 self.config = Arc::from(config);
                 self.apply(Command::Tick);
             }
-            Control::Open(partition, offset) => {
-                if !self.machine.partitions().any(|own| own == partition) {
-                    self.machine.open(partition, offset, "");
-                }
-            }
+            Control::Open(partition, offset) => self.take_up(partition, offset),
             Control::Rewind(offsets) => {
                 for (partition, offset) in offsets {
                     self.cache.clear(partition);
@@ -306,6 +377,11 @@ impl Subscription {
             }
             Done::Rested(partition) => drop(self.reading.remove(&partition)),
             Done::Told => {}
+            Done::Found(fresh) => {
+                for (partition, offset) in fresh {
+                    self.take_up(partition, offset);
+                }
+            }
             Done::Answered(answered) => self.answered(*answered),
             Done::Settled(unkept, result) => self.settled(unkept, result),
         }
@@ -398,7 +474,7 @@ impl Subscription {
             // What was deleted needs no delivery.
             outcome = Outcome::Taken;
             self.trouble(
-                "a record was deleted before it was delivered: the topic's retention is too short"
+                "a record was deleted before it was delivered: the topic's retention is too short, or a later record of its key has replaced it"
                     .to_owned(),
             );
         } else if outcome == Outcome::Taken
@@ -447,167 +523,13 @@ impl Subscription {
         self.hold();
     }
 
-    /// What is given up becomes a dead letter.
-    fn bury(
-        &mut self,
-        actions: &[Action],
-        records: &[Record],
-        reason: &str,
-        ending: &Ending,
-        trace: &str,
-    ) {
-        for action in actions {
-            let Action::Bury {
-                partition,
-                offset,
-                attempts,
-            } = action
-            else {
-                continue;
-            };
-            let dead = (*partition, *offset);
-            let own = |record: &&Record| (record.place.partition, record.place.offset) == dead;
-            let Some(record) = records.iter().find(own) else {
-                continue;
-            };
-            let death = grave::Death {
-                service: &self.service,
-                path: self.config.path.as_deref().unwrap_or_default(),
-                attempts: *attempts,
-                reason,
-                ending,
-                trace,
-                time: Timestamp::now(),
-            };
-            self.unkept.push(grave::letter(record, &death));
-            self.buried += 1;
-        }
-    }
-
-    /// What the service has answered becomes a record, if that is wanted.
-    fn publish_answer(
-        &mut self,
-        records: &[Record],
-        ending: &Ending,
-        facts: &letter::Facts,
-    ) -> Option<Result<(), BusError>> {
-        let topic = self.config.output.as_deref()?;
-        let (Ending::Answer(answer), Some(record)) = (ending, records.first()) else {
-            return None;
-        };
-        let output = letter::output(topic, record, answer, facts)?;
-        let checked = output.map_err(BusError::Refused).and_then(|output| {
-            self.bus.check(&output)?;
-            self.unkept.push(output);
-            Ok(())
-        });
-        Some(checked)
-    }
-
-    fn hold(&mut self) {
-        if self.leaving {
-            return;
-        }
-        let full = self.unkept.len() + self.ends.len() > UNKEPT_MAX;
-        if full != self.held {
-            self.held = full;
-            self.apply(Command::Hold(full));
-        }
-    }
-
-    /// Keeps all that is done, if it is time.
-    fn start_settle(&mut self) {
-        let now = monotonic();
-        let patient = (self.unkept.is_empty() && self.ends.is_empty()) || self.unkeepable;
-        let early = patient && self.settle_after > now;
-        if self.settling || early || !self.has_news() {
-            return;
-        }
-        self.settle_after = now + KEEP_EVERY;
-        let partitions: Vec<i32> = self.machine.partitions().collect();
-        let done = partitions.into_iter().filter_map(|partition| {
-            let (offset, metadata) = self.machine.progress(partition)?;
-            Some(Progress {
-                topic: Arc::clone(&self.topic),
-                partition,
-                mark: Mark { offset, metadata },
-            })
-        });
-        let mut unkept = Unkept {
-            progress: done.collect(),
-            records: std::mem::take(&mut self.unkept),
-            ends: std::mem::take(&mut self.ends),
-        };
-        self.settling = true;
-        let (bus, group) = (Arc::clone(&self.bus), self.group.clone());
-        let jobs = self.jobs.clone();
-        self.work.push(Box::pin(async move {
-            // Jobs first: what is known to be done does no harm when it is delivered again.
-            if let (Some(jobs), false) = (jobs, unkept.ends.is_empty()) {
-                if let Err(error) = jobs.keep(&unkept.ends).await {
-                    let error = BusError::Unavailable(error.to_string());
-                    return Done::Settled(unkept, Err(error));
-                }
-                unkept.ends.clear();
-            }
-            let (progress, records) = (unkept.progress.clone(), unkept.records.clone());
-            if progress.is_empty() && records.is_empty() {
-                return Done::Settled(unkept, Ok(()));
-            }
-            let again = (progress.clone(), records.clone());
-            let settled = match bus.settle(&group, progress, records).await {
-                // Somebody has deleted the topic of the dead letters.
-                Err(BusError::NoTopic(topic)) if topic.starts_with("dead.") => {
-                    match bus.ensure(&topic).await {
-                        Ok(()) => bus.settle(&group, again.0, again.1).await,
-                        Err(error) => Err(error),
-                    }
-                }
-                settled => settled,
-            };
-            Done::Settled(unkept, settled)
-        }));
-    }
-
-    fn has_news(&self) -> bool {
-        self.machine.has_progress() || !self.ends.is_empty()
-    }
-
-    fn settled(&mut self, mut unkept: Unkept, result: Result<(), BusError>) {
-        self.settling = false;
-        self.unkeepable = result.is_err();
-        if let Err(error) = result {
-            self.trouble(format!("what is done cannot be kept: {error}"));
-            for own in unkept.progress {
-                self.machine.not_kept(own.partition);
-            }
-            if let BusError::Refused(_) = error {
-                self.set_aside(&mut unkept.records);
-            }
-            unkept.records.append(&mut self.unkept);
-            unkept.ends.append(&mut self.ends);
-            (self.unkept, self.ends) = (unkept.records, unkept.ends);
-            self.settle_after = monotonic() + TRY_AGAIN;
-        }
-        self.hold();
-    }
-
-    /// What the bus will never take must not hold up all the rest.
-    fn set_aside(&mut self, records: &mut Vec<NewRecord>) {
-        records.retain(|record| match self.bus.check(record) {
-            Err(BusError::Refused(why)) => {
-                let key = record.key.as_deref().map(String::from_utf8_lossy);
-                tracing::error!(service = %self.service, topic = %record.topic, ?key, why, "a record is lost: it was checked before, and is refused now");
-                false
-            }
-            _ => true,
-        });
-    }
-
     fn deadline(&self) -> Option<Instant> {
         let keep = (!self.settling && self.has_news()).then_some(self.settle_after);
         let next = self.machine.next_deadline();
-        [keep, next].into_iter().flatten().min()
+        [keep, next, Some(self.look_after)]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// What is under way may end; then all that is done is kept.

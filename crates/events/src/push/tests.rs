@@ -36,6 +36,8 @@ struct Service {
     posts: Mutex<Vec<Post>>,
     came: Notify,
     answers: Mutex<Arc<Answers>>,
+    /// If there is one, each answer waits for a permit of it.
+    gate: Mutex<Option<Arc<tokio::sync::Semaphore>>>,
 }
 
 impl Courier for Arc<Service> {
@@ -55,6 +57,10 @@ impl Courier for Arc<Service> {
             let answers = own.answers.lock().unwrap().clone();
             own.posts.lock().unwrap().push(post.clone());
             own.came.notify_waiters();
+            let gate = own.gate.lock().unwrap().clone();
+            if let Some(gate) = gate {
+                gate.acquire().await.unwrap().forget();
+            }
             answers(&post)
         }
         .boxed()
@@ -92,6 +98,7 @@ impl Scene {
             posts: Mutex::default(),
             came: Notify::new(),
             answers: Mutex::new(Arc::new(|_: &Post| Ok(status(204)))),
+            gate: Mutex::default(),
         });
         let tasks = Tasks::new();
         let courier = Arc::new(Arc::clone(&service));
@@ -450,6 +457,47 @@ async fn a_subscription_that_is_not_named_any_more_rests_and_goes_on_where_it_wa
     tokio::time::sleep(Duration::from_secs(60)).await;
     assert_eq!(scene.service.posts.lock().unwrap().len(), 1);
     scene.run(config()).await;
+    assert_eq!(bodies(&scene.posts(2).await), ["1", "2"]);
+    scene.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_is_named_again_waits_for_what_was_under_way() {
+    let scene = Scene::new();
+    let gate = Arc::new(tokio::sync::Semaphore::new(0));
+    *scene.service.gate.lock().unwrap() = Some(Arc::clone(&gate));
+    scene.run(config()).await;
+    scene.publish("k", "1").await;
+    scene.posts(1).await;
+    scene.pushes.serve(&points(), &[]);
+    scene.run(config()).await;
+    // Two that run at once would both send it.
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(scene.service.posts.lock().unwrap().len(), 1);
+    // It answers questions, and an order is not lost.
+    let asked = tokio::time::Instant::now();
+    assert_eq!(scene.pushes.views().await.len(), 1);
+    assert_eq!(asked.elapsed(), Duration::ZERO);
+    let points = points();
+    let again = scene.pushes.replay(&points, "orders.placed", 0);
+    assert_eq!(again.await.unwrap(), 1);
+    gate.add_permits(10);
+    scene.publish("k", "2").await;
+    assert_eq!(bodies(&scene.posts(3).await), ["1", "1", "2"]);
+    scene.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn partitions_that_somebody_adds_are_delivered() {
+    let scene = Scene::new();
+    scene.run(config()).await;
+    scene.publish("k", "1").await;
+    scene.posts(1).await;
+    scene.bus.grow("orders.placed");
+    let mut record = NewRecord::new("orders.placed");
+    record.partition = Some(2);
+    record.value = Some(Bytes::from_static(b"2"));
+    scene.bus.publish(vec![record]).await.unwrap();
     assert_eq!(bodies(&scene.posts(2).await), ["1", "2"]);
     scene.stop().await;
 }

@@ -79,6 +79,7 @@ impl Candidate<'_, '_, '_> {
         let way = local.route(route.index).ok_or_else(|| self.no_route())?;
         let max_body = self.worker.shared.config.edge.max_body.0;
         let meter = self.meter.get_or_init(|| Rc::clone(&way.meter));
+        self.route.get_or_init(|| Rc::clone(&way.pattern));
         let mut course = Course::to(&way.target, meter, route.max_body.unwrap_or(max_body));
         if let Some(timeout) = route.timeout {
             course.timeout = timeout;
@@ -467,6 +468,7 @@ impl Candidate<'_, '_, '_> {
             to_head: self.head.method == "HEAD",
             close: self.facts.close || !self.facts.body.is_done(),
             meter: self.meter.get().cloned(),
+            route: self.route.get().cloned(),
         }
     }
 

@@ -233,6 +233,7 @@ mod tests {
         ejectors.take_over(&snapshot, 0);
         let pool = |endpoint: &Arc<Endpoint>| Rc::new(Pool::new(Arc::clone(endpoint), 1000.0, 0));
         Target {
+            calls_others: false,
             service: Rc::new(Known::new(name)),
             timeout: std::time::Duration::ZERO,
             denials: None,

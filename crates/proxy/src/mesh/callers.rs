@@ -1,9 +1,9 @@
-//! Which service lives in which cgroup.
+//! Which instance lives in which cgroup.
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use atoll_base::ServiceName;
+use atoll_base::{InstanceId, ServiceName};
 
 use super::verify::own_cgroup;
 
@@ -15,16 +15,25 @@ pub struct Callers(Arc<RwLock<List>>);
 
 #[derive(Debug, Default)]
 struct List {
-    instances: HashMap<u64, ServiceName>,
+    instances: HashMap<u64, InstanceId>,
     /// Who this process itself is, and where it lives.
     own: Option<(u64, ServiceName)>,
 }
 
+/// Who lives in a cgroup.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Dweller {
+    /// An instance.
+    Instance(InstanceId),
+    /// This process itself, and what it calls as.
+    Own(ServiceName),
+}
+
 impl Callers {
-    /// An instance of `service` runs in this cgroup. To be told before it can call anyone.
-    pub fn add(&self, cgroup: u64, service: ServiceName) {
+    /// The instance runs in this cgroup. To be told before it can call anyone.
+    pub fn add(&self, cgroup: u64, instance: InstanceId) {
         let mut list = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        list.instances.insert(cgroup, service);
+        list.instances.insert(cgroup, instance);
     }
 
     /// This process calls as `service`. Whoever else lives in its cgroup may do so too.
@@ -46,11 +55,13 @@ impl Callers {
         list.instances.is_empty()
     }
 
-    /// The service in a cgroup.
-    pub(crate) fn service(&self, cgroup: u64) -> Option<ServiceName> {
+    /// Who lives in a cgroup.
+    pub(crate) fn find(&self, cgroup: u64) -> Option<Dweller> {
         let list = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(instance) = list.instances.get(&cgroup) {
+            return Some(Dweller::Instance(instance.clone()));
+        }
         let own = list.own.as_ref().filter(|(own, _)| *own == cgroup);
-        let found = list.instances.get(&cgroup);
-        found.or(own.map(|(_, service)| service)).cloned()
+        own.map(|(_, service)| Dweller::Own(service.clone()))
     }
 }

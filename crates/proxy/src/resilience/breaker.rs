@@ -158,11 +158,12 @@ impl Circuit {
         true
     }
 
-    /// Why it is not closed. `now` and `wall` are the same moment.
+    /// Why it is not closed. `now` and `wall` are the same moment. It has a time until which it is open as
+    /// long as calls are refused: when its time is over, the next call is a trial, and it has none.
     pub fn why(&self, now: Millis, wall: Timestamp) -> Option<Why> {
         let until = match self.state {
-            State::Open { until } => Some(until),
-            State::Closed | State::HalfOpen { .. } => None,
+            State::Open { until } if until > now => Some(until),
+            State::Closed | State::Open { .. } | State::HalfOpen { .. } => None,
         };
         let cause = self.cause?;
         Some(Why::new(cause, self.trials_failed, until, now, wall))

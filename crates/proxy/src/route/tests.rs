@@ -30,6 +30,59 @@ fn found<'a>(table: &'a RouteTable, host: &str, method: &str, path: &str) -> Opt
 }
 
 #[test]
+fn a_service_has_routes_of_its_own_for_calls_that_do_not_come_by_the_edge() {
+    let given = [
+        (
+            "a",
+            RouteConfig {
+                host: Some("shop".to_owned()),
+                ..RouteConfig::new("/a/{id}")
+            },
+        ),
+        (
+            "a",
+            RouteConfig {
+                methods: vec!["POST".to_owned()],
+                ..RouteConfig::new("/a/new")
+            },
+        ),
+        (
+            "a",
+            RouteConfig {
+                rewrite: Some("/a".to_owned()),
+                ..RouteConfig::new("/outer")
+            },
+        ),
+        (
+            "b",
+            RouteConfig {
+                rewrite: Some("/b".to_owned()),
+                ..RouteConfig::new("/outer/b")
+            },
+        ),
+        ("c", RouteConfig::new("/**")),
+    ];
+    let name = |name| ServiceName::new(name).unwrap();
+    let table = RouteTable::build(given.map(|(service, config)| (name(service), config))).unwrap();
+    let own = table.own(&name("a")).unwrap();
+    for (method, path, expected) in [
+        ("GET", "/a/7", Some("/a/{id}")),
+        ("POST", "/a/new", Some("/a/new")),
+        ("GET", "/a/new", Some("/a/{id}")),
+        ("GET", "/outer", None),
+        ("GET", "/x", None),
+    ] {
+        let found = table.find_own(own, method.as_bytes(), path.as_bytes());
+        assert_eq!(found.map(|route| route.path.as_str()), expected, "{path}");
+    }
+    assert_eq!(
+        table.own(&name("b")),
+        None,
+        "its paths are other ones than it sees"
+    );
+}
+
+#[test]
 fn text_wins_over_parameters_and_these_over_prefixes() {
     let table = table(&[
         "/**",

@@ -188,7 +188,8 @@ async fn outsiders_cannot_forge_fields_with_underscores() {
         !head.contains("6.6.6.6") && !head.contains("evil"),
         "{head}"
     );
-    assert!(!head.contains("https") && !head.contains("666"), "{head}");
+    // Alone, the number may stand in an id of the trace.
+    assert!(!head.contains("https") && !head.contains(": 666"), "{head}");
     assert!(
         !head.contains("transfer") && !head.contains("proxy_"),
         "{head}"

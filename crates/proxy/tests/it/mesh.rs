@@ -1,9 +1,15 @@
 //! Calls between services.
 
-use atoll_proxy::rate::RateLimitConfig;
-use atoll_proxy::{Denials, DenyConfig, ErrorKind, Side};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
-use crate::toys::{Proxy, Toy, name};
+use atoll_base::{InstanceId, RevisionNumber};
+use atoll_proxy::rate::RateLimitConfig;
+use atoll_proxy::{Denials, DenyConfig, ErrorKind, RouteConfig, Side};
+use atoll_testkit::{Ability, lacking};
+use tokio::sync::Semaphore;
+
+use crate::toys::{Client, Proxy, Toy, name, ok, until};
 
 #[tokio::test]
 async fn the_local_address_tells_caller_and_callee() {
@@ -77,6 +83,139 @@ async fn problems_in_the_mesh_name_service_and_trace() {
     assert_eq!(answer.field("x-trace-id"), None);
 }
 
+fn instance(of: &str) -> InstanceId {
+    InstanceId::new(name(of), RevisionNumber(1), 1)
+}
+
+/// Answers a request when it is let go, the one that came first before the others.
+struct Held {
+    toy: Toy,
+    came: Arc<AtomicUsize>,
+    go: Arc<Semaphore>,
+}
+
+impl Held {
+    async fn new() -> Self {
+        let came = Arc::<AtomicUsize>::default();
+        let go = Arc::new(Semaphore::new(0));
+        let (counter, gate) = (Arc::clone(&came), Arc::clone(&go));
+        let toy = Toy::raw(move |mut client: Client| {
+            let (counter, gate) = (Arc::clone(&counter), Arc::clone(&gate));
+            async move {
+                while client.read_request().await.is_some() {
+                    counter.fetch_add(1, SeqCst);
+                    gate.acquire().await.unwrap().forget();
+                    client.send(&ok("late")).await;
+                }
+            }
+        });
+        let toy = toy.await;
+        Self { toy, came, go }
+    }
+
+    async fn has(&self, requests: usize) {
+        until("the request to come", || self.came.load(SeqCst) == requests).await;
+    }
+}
+
+#[tokio::test]
+async fn a_call_that_does_not_say_its_trace_is_joined_to_the_only_request_and_to_none_of_two() {
+    let Some(cgroup) = own_cgroup() else {
+        return lacking(Ability::Callers);
+    };
+    let (orders, catalog) = (Held::new().await, Toy::named("catalog").await);
+    let endpoint = orders.toy.endpoint();
+    let proxy = Proxy::start();
+    proxy.publish(
+        &[("orders", RouteConfig::new("/**"))],
+        &[
+            ("orders", &[Arc::clone(&endpoint)]),
+            ("catalog", &[catalog.endpoint()]),
+        ],
+    );
+    proxy
+        .handle
+        .callers()
+        .add(cgroup, endpoint.instance().clone());
+    let (mut one, mut two) = (proxy.client().await, proxy.client().await);
+    let mut call = proxy.mesh_client(1).await;
+    one.send(b"GET /one HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    orders.has(1).await;
+    call.get("/of-one").await;
+    let told = "GET /told HTTP/1.1\r\nHost: a\r\n\
+         traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00\r\n\r\n";
+    call.request(told).await;
+    two.send(b"GET /two HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    orders.has(2).await;
+    call.get("/of-whom").await;
+    orders.go.add_permits(1);
+    one.answer().await;
+    until("one to be over", || endpoint.in_flight() == 1).await;
+    call.get("/of-two").await;
+    orders.go.add_permits(1);
+    two.answer().await;
+    until("both to be over", || endpoint.in_flight() == 0).await;
+    call.get("/of-nobody").await;
+
+    let span = async |path: &'static str| proxy.spans.find(move |span| span.path == path).await;
+    for (call, request) in [("/of-one", "/one"), ("/of-two", "/two")] {
+        let (call, request) = (span(call).await, span(request).await);
+        assert!(call.inferred, "{call:?}");
+        assert_eq!(
+            (call.trace, call.parent),
+            (request.trace, Some(request.span))
+        );
+    }
+    for path in ["/of-whom", "/of-nobody"] {
+        let call = span(path).await;
+        assert_eq!((call.inferred, call.parent), (false, None), "{path}");
+    }
+    let told = span("/told").await;
+    assert!(!told.inferred);
+    assert_eq!(told.parent.as_deref(), Some("00f067aa0ba902b7"));
+    // Of another process of this service, nothing is known.
+    let another = InstanceId::new(name("orders"), RevisionNumber(1), 99);
+    proxy.handle.callers().add(cgroup, another);
+    one.send(b"GET /three HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    orders.has(3).await;
+    proxy.mesh_client(1).await.get("/of-another").await;
+    assert!(!span("/of-another").await.inferred);
+    orders.go.add_permits(1);
+}
+
+/// What a client has left may still be worked on, and make its calls.
+#[tokio::test]
+async fn after_a_request_that_was_given_up_a_call_is_joined_to_nobody() {
+    let Some(cgroup) = own_cgroup() else {
+        return lacking(Ability::Callers);
+    };
+    let (orders, catalog) = (Held::new().await, Toy::named("catalog").await);
+    let endpoint = orders.toy.endpoint();
+    let proxy = Proxy::start();
+    proxy.publish(
+        &[("orders", RouteConfig::new("/**"))],
+        &[
+            ("orders", &[Arc::clone(&endpoint)]),
+            ("catalog", &[catalog.endpoint()]),
+        ],
+    );
+    let callers = proxy.handle.callers();
+    callers.add(cgroup, endpoint.instance().clone());
+    let mut left = proxy.client().await;
+    left.send(b"GET /left HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    orders.has(1).await;
+    drop(left);
+    until("it to be given up", || endpoint.in_flight() == 0).await;
+    let mut next = proxy.client().await;
+    next.send(b"GET /next HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    orders.has(2).await;
+    proxy.mesh_client(1).await.get("/of-whom").await;
+    let call = proxy.spans.find(|span| span.path == "/of-whom").await;
+    assert_eq!((call.inferred, call.parent), (false, None));
+    orders.go.add_permits(2);
+    next.answer().await;
+}
+
 /// The number of this process's cgroup, if the kernel tells.
 fn own_cgroup() -> Option<u64> {
     use std::os::unix::fs::MetadataExt;
@@ -97,12 +236,11 @@ async fn an_address_answers_only_to_the_service_that_it_is_for() {
     let proxy = Proxy::start();
     proxy.publish(&[], &[("orders", &[orders.endpoint()]), ("catalog", &[])]);
     let Some(cgroup) = own_cgroup() else {
-        eprintln!("skipped: no unified cgroups here");
-        return;
+        return lacking(Ability::Callers);
     };
     // Nothing is known of anyone: callers are taken at their word.
     assert_eq!(proxy.mesh_client(2).await.get("/").await.status, 200);
-    proxy.handle.callers().add(cgroup, name("catalog"));
+    proxy.handle.callers().add(cgroup, instance("catalog"));
     assert_eq!(proxy.mesh_client(2).await.get("/").await.status, 200);
     // This process is `catalog`: the address of `orders` is not for it.
     let answer = proxy.mesh_client(0).await.get("/").await;
@@ -112,7 +250,7 @@ async fn an_address_answers_only_to_the_service_that_it_is_for() {
     let span = proxy.spans.find(|span| span.status == 403).await;
     assert_eq!(span.error, Some(ErrorKind::Forbidden));
     // Of this process, nothing is known any more, but of others.
-    proxy.handle.callers().add(1 << 60, name("catalog"));
+    proxy.handle.callers().add(1 << 60, instance("catalog"));
     proxy.handle.callers().remove(cgroup);
     assert_eq!(proxy.mesh_client(2).await.get("/").await.status, 403);
 }
@@ -120,16 +258,15 @@ async fn an_address_answers_only_to_the_service_that_it_is_for() {
 #[tokio::test]
 async fn a_process_that_calls_before_the_news_of_its_start_is_waited_for() {
     let Some(cgroup) = own_cgroup() else {
-        eprintln!("skipped: no unified cgroups here");
-        return;
+        return lacking(Ability::Callers);
     };
     let orders = Toy::named("orders").await;
     let proxy = Proxy::start();
     proxy.publish(&[], &[("orders", &[orders.endpoint()])]);
-    proxy.handle.callers().add(1 << 60, name("orders"));
+    proxy.handle.callers().add(1 << 60, instance("orders"));
     let mut client = proxy.mesh_client(0).await;
     client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
-    proxy.handle.callers().add(cgroup, name("orders"));
+    proxy.handle.callers().add(cgroup, instance("orders"));
     assert_eq!(client.answer().await.status, 200);
 }
 

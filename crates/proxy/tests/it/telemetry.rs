@@ -4,9 +4,9 @@ use std::slice::from_ref;
 use std::time::Duration;
 
 use atoll_base::Timestamp;
-use atoll_proxy::{ErrorKind, Side};
+use atoll_proxy::{ErrorKind, RouteConfig, Side};
 
-use crate::toys::{Proxy, Toy, answer, eventually, until};
+use crate::toys::{Proxy, Span, Toy, answer, eventually, until};
 
 #[tokio::test]
 async fn a_span_tells_what_happened() {
@@ -34,6 +34,75 @@ async fn a_span_tells_what_happened() {
         "{age:?}"
     );
     assert_ne!(span.span, "");
+}
+
+#[tokio::test]
+async fn a_span_has_the_pattern_of_its_route_and_the_sizes_of_bodies() {
+    let toy = Toy::http(|_| answer("200 OK", b"short and stout")).await;
+    let endpoint = toy.endpoint();
+    let proxy = Proxy::start();
+    let rewritten = RouteConfig {
+        rewrite: Some("/orders/{id}".to_owned()),
+        ..RouteConfig::new("/old/{id}")
+    };
+    proxy.publish(
+        &[
+            ("orders", RouteConfig::new("/orders/{id}")),
+            ("orders", rewritten),
+            ("cart", RouteConfig::new("/**")),
+        ],
+        &[("cart", &[]), ("orders", from_ref(&endpoint))],
+    );
+    let seen = async |path: &'static str, side: Side| {
+        let fits = move |span: &Span| span.path == path && span.side == side;
+        let span = proxy.spans.find(fits).await;
+        (span.route, span.bytes)
+    };
+    let mut client = proxy.client().await;
+    let post = "POST /orders/7 HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello";
+    client.request(post).await;
+    client.get("/old/7").await;
+    let told = |route: &str, bytes| (Some(route.to_owned()), bytes);
+    assert_eq!(
+        seen("/orders/7", Side::Edge).await,
+        told("/orders/{id}", (5, 15))
+    );
+    assert_eq!(
+        seen("/old/7", Side::Edge).await.0.as_deref(),
+        Some("/old/{id}")
+    );
+    // In the mesh it is the callee that has routes, by the paths that it sees.
+    let mut cart = proxy.mesh_client(1).await;
+    for path in ["/orders/8", "/old/8", "/other"] {
+        assert_eq!(cart.get(path).await.status, 200);
+    }
+    assert_eq!(
+        seen("/orders/8", Side::Mesh).await,
+        told("/orders/{id}", (0, 15))
+    );
+    assert_eq!(seen("/old/8", Side::Mesh).await.0, None);
+    assert_eq!(seen("/other", Side::Mesh).await.0, None);
+}
+
+#[tokio::test]
+async fn who_carries_a_record_may_say_of_which_topic_but_not_from_outside() {
+    let toy = Toy::echo().await;
+    let endpoint = toy.endpoint();
+    let proxy = Proxy::start().forward_to(from_ref(&endpoint));
+    let request =
+        "POST /take HTTP/1.1\r\nHost: a\r\nAtoll-Topic: placed\r\nContent-Length: 0\r\n\r\n";
+    let mut mesh = proxy.mesh_client(0).await;
+    let answer = mesh.request(request).await;
+    let seen = answer.text();
+    assert!(!seen.contains("placed"), "it is for the proxy: {seen}");
+    let span = proxy.spans.find(|span| span.side == Side::Mesh).await;
+    assert_eq!(span.topic.as_deref(), Some("placed"));
+    mesh.get("/next").await;
+    let span = proxy.spans.find(|span| span.path == "/next").await;
+    assert_eq!(span.topic, None, "not of the request before");
+    proxy.client().await.request(request).await;
+    let span = proxy.spans.find(|span| span.side == Side::Edge).await;
+    assert_eq!((span.path.as_str(), span.topic), ("/take", None));
 }
 
 #[tokio::test]

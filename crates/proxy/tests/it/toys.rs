@@ -43,9 +43,14 @@ pub(crate) struct Span {
     pub(crate) instance: Option<String>,
     pub(crate) method: String,
     pub(crate) path: String,
+    pub(crate) route: Option<String>,
+    pub(crate) topic: Option<String>,
+    /// Of the bodies of request and answer.
+    pub(crate) bytes: (u64, u64),
     pub(crate) status: u16,
     pub(crate) error: Option<ErrorKind>,
     pub(crate) retries: u8,
+    pub(crate) inferred: bool,
     pub(crate) side: atoll_proxy::Side,
     pub(crate) duration: Duration,
     pub(crate) start: atoll_base::Timestamp,
@@ -63,9 +68,13 @@ impl SpanSink for Spans {
             instance: span.instance.map(ToString::to_string),
             method: span.method.to_owned(),
             path: span.path.to_owned(),
+            route: span.route.map(str::to_owned),
+            topic: span.topic.map(str::to_owned),
+            bytes: (span.received, span.sent),
             status: span.status,
             error: span.error,
             retries: span.retries,
+            inferred: span.inferred,
             side: span.side,
             duration: span.duration,
             start: span.start,
@@ -104,6 +113,7 @@ impl Proxy {
                 ..MeshConfig::default()
             },
             threads: std::num::NonZeroUsize::new(2),
+            failed_spans_only: false,
             auth: HashMap::new(),
         };
         change(&mut config);
@@ -189,6 +199,7 @@ impl Proxy {
                 service: name(service),
                 endpoints: endpoints.to_vec(),
                 timeout: Duration::from_secs(10),
+                slow_after: None,
             };
             change(&mut cluster);
             (name(service), Arc::new(cluster))

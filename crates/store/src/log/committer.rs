@@ -211,6 +211,9 @@ impl Committer {
             state.touched = true;
         }
         partition.durable.store(run.next, Ordering::Release);
+        if must_sync {
+            partition.synced.fetch_max(run.next, Ordering::AcqRel);
+        }
         let known = self
             .unsynced
             .iter()
@@ -255,10 +258,12 @@ impl Committer {
         }
         for partition in std::mem::take(&mut self.unsynced) {
             let file = partition.lock().last.clone();
+            let next = partition.durable.load(Ordering::Acquire);
             if let Some(Err(source)) = file.map(|file| file.sync()) {
                 self.log.failed(&partition.dir, source);
                 return;
             }
+            partition.synced.fetch_max(next, Ordering::AcqRel);
         }
         if let Err(error) = checkpoint::write(&self.log) {
             self.log.poison(&error);

@@ -30,8 +30,13 @@ pub(super) struct Inner {
     pub(super) start: AtomicI64,
     /// The offset after the last record that is acknowledged.
     pub(super) durable: AtomicI64,
+    /// The offset after the last record that the disk was asked to keep. It may be beyond `durable`
+    /// for moments.
+    pub(super) synced: AtomicI64,
     /// Held by whoever deletes or replaces files.
     keeping: Mutex<()>,
+    /// Held by who compacts, all the time.
+    pub(super) compacting: Mutex<()>,
     watchers: Mutex<Vec<Weak<Notify>>>,
 }
 
@@ -137,13 +142,31 @@ impl Partition {
         self.0.durable.load(Ordering::Acquire)
     }
 
+    /// The offset after the last acknowledged record that no crash takes back. With
+    /// [`Durability::Memory`] it comes after [`Self::durable_offset`], by seconds.
+    pub fn synced_offset(&self) -> i64 {
+        self.0
+            .synced
+            .load(Ordering::Acquire)
+            .min(self.durable_offset())
+    }
+
+    /// Whether something can still be written here.
+    ///
+    /// # Errors
+    /// When the partition was removed, the log was closed or the disk has failed.
+    pub fn health(&self) -> Result<(), Error> {
+        self.0.log.health()?;
+        self.0.accepts(&self.0.lock())
+    }
+
     /// The offset that the next record gets.
     pub fn end_offset(&self) -> i64 {
         self.0.lock().next
     }
 
-    /// Wakes `waiter`, once, when records were acknowledged or the partition was removed. Look again
-    /// after calling this and before waiting.
+    /// Wakes `waiter`, once, when records were acknowledged, and when none will be any more: see
+    /// [`Self::health`]. Look again after calling this and before waiting.
     pub fn watch(&self, waiter: &Arc<Notify>) {
         let mut watchers = self.0.watchers();
         // Those that gave up since the last record go, now and then.
@@ -185,6 +208,7 @@ impl Inner {
             log,
             start: AtomicI64::new(found.start),
             durable: AtomicI64::new(found.next),
+            synced: AtomicI64::new(found.next),
             state: Mutex::new(State {
                 next: found.next,
                 queue: Vec::new(),
@@ -202,6 +226,7 @@ impl Inner {
                 lost: found.lost,
             }),
             keeping: Mutex::default(),
+            compacting: Mutex::default(),
             watchers: Mutex::default(),
         }
     }

@@ -126,12 +126,25 @@ impl Partition {
     /// # Errors
     /// When the disk cannot be read.
     pub fn offset_for_time(&self, timestamp: i64) -> Result<Option<(i64, i64)>, Error> {
+        self.offset_for_time_from(i64::MIN, timestamp)
+    }
+
+    /// [`Self::offset_for_time`] among those batches that end at `from` or later.
+    ///
+    /// # Errors
+    /// When the disk cannot be read.
+    pub fn offset_for_time_from(
+        &self,
+        from: i64,
+        timestamp: i64,
+    ) -> Result<Option<(i64, i64)>, Error> {
         let metas = self.0.lock().segments.clone();
         for meta in metas.iter().filter(|meta| meta.max_timestamp >= timestamp) {
             let Some(found) = self.0.place(Want::Time(meta.base, timestamp))? else {
                 continue;
             };
-            let (start, end) = (self.start_offset(), self.durable_offset());
+            let start = self.start_offset().max(from);
+            let end = self.durable_offset();
             let hit = found.find(|header| {
                 header.max_timestamp >= timestamp && header.last_offset() >= start
             })?;

@@ -2,6 +2,7 @@
 //! end of a segment if need be.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::Error;
 use super::batch::{self, BatchError, Header};
@@ -109,6 +110,7 @@ impl Run {
         let path = segment::path(dir, self.meta.base);
         let failed = |source| Error::io(&path, source);
         self.file.sync().map_err(failed)?;
+        self.partition.synced.fetch_max(base, Ordering::AcqRel);
         let known = self.partition.lock().index.clone();
         let index = match known {
             Some(mut known) => {

@@ -159,6 +159,7 @@ impl LogShared {
                 // It can still be read.
                 self.lock().insert(name.to_owned(), Arc::clone(&own.0));
             }
+            own.0.wake();
             return Err(error);
         }
         let gone = self.removed_dir(name);
@@ -197,6 +198,8 @@ impl LogShared {
     pub(super) fn poison(&self, error: &Error) {
         if self.poison.set(error.to_string().into()).is_ok() {
             tracing::error!(%error, "the log accepts nothing any more; free or replace the disk, then start again");
+            // Who waits for records would wait for ever.
+            self.all().iter().for_each(|own| own.wake());
         }
     }
 

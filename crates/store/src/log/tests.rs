@@ -13,6 +13,7 @@ use super::shared::LogShared;
 use super::sim::SimDisk;
 use super::{Disk, Durability, Error, Finding, Header, Partition, PartitionConfig, Pending, batch};
 
+mod compaction;
 mod contract;
 mod crash;
 mod damage;

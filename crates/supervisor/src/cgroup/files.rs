@@ -6,6 +6,7 @@ use std::path::Path;
 
 use super::Controller;
 use crate::config::Resources;
+use crate::spec::{Io, Throttled};
 
 /// The period over which processor time is dealt out, in microseconds; the kernel's default.
 const CPU_PERIOD_US: u64 = 100_000;
@@ -41,7 +42,7 @@ pub(super) fn limits(
         .flat_map(|controller| match controller {
             Controller::Memory => memory_limits(dialect, resources),
             Controller::Cpu => cpu_limits(dialect, resources),
-            Controller::CpuAcct => Vec::new(),
+            Controller::CpuAcct | Controller::Io => Vec::new(),
             Controller::Pids => vec![needed("pids.max", resources.pids_max().to_string())],
         })
         .collect()
@@ -156,6 +157,41 @@ pub(super) fn cpu_ns(dialect: Dialect, dir: &Path) -> Option<u64> {
     }
 }
 
+/// How the limit of processor time has held its processes back.
+pub(super) fn throttled(dialect: Dialect, dir: &Path) -> Option<Throttled> {
+    parse_throttled(dialect, &fs::read_to_string(dir.join("cpu.stat")).ok()?)
+}
+
+/// `cpu.stat`. Of v2, the root and cgroups without the controller have only the first lines of it.
+pub(super) fn parse_throttled(dialect: Dialect, text: &str) -> Option<Throttled> {
+    Some(Throttled {
+        periods: value(text, "nr_periods")?,
+        throttled: value(text, "nr_throttled")?,
+        waited_ns: match dialect {
+            Dialect::V2 => value(text, "throttled_usec")?.saturating_mul(1000),
+            Dialect::V1 => value(text, "throttled_time")?,
+        },
+    })
+}
+
+/// What went to disks and came from them.
+pub(super) fn io(dir: &Path) -> Option<Io> {
+    Some(parse_io(&fs::read_to_string(dir.join("io.stat")).ok()?))
+}
+
+/// `io.stat`: a line for each disk, none before the first byte.
+pub(super) fn parse_io(text: &str) -> Io {
+    let mut io = Io::default();
+    for pair in text.split_ascii_whitespace() {
+        match pair.split_once('=') {
+            Some(("rbytes", bytes)) => io.read += bytes.parse().unwrap_or(0),
+            Some(("wbytes", bytes)) => io.written += bytes.parse().unwrap_or(0),
+            _ => {}
+        }
+    }
+    io
+}
+
 /// Memory in use, in bytes, without file cache that was not used lately and can be dropped.
 pub(super) fn memory(dialect: Dialect, dir: &Path) -> Option<u64> {
     let (total, inactive) = match dialect {
@@ -181,7 +217,10 @@ fn signed(path: &Path) -> Option<i64> {
 }
 
 fn field(path: &Path, name: &str) -> Option<u64> {
-    let text = fs::read_to_string(path).ok()?;
+    value(&fs::read_to_string(path).ok()?, name)
+}
+
+fn value(text: &str, name: &str) -> Option<u64> {
     text.lines().find_map(|line| {
         let (key, value) = line.split_once(' ')?;
         (key == name).then(|| value.trim().parse().ok())?

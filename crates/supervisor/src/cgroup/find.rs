@@ -17,6 +17,7 @@
 //! of a process wait for another process, and there is no systemd in containers.
 
 use std::fs;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use super::files::Dialect;
@@ -92,6 +93,7 @@ fn controller(name: &str) -> Option<Controller> {
         "cpu" => Controller::Cpu,
         "cpuacct" => Controller::CpuAcct,
         "pids" => Controller::Pids,
+        "io" => Controller::Io,
         _ => return None,
     })
 }
@@ -149,17 +151,25 @@ fn unified(mount_point: &Path, own: &Path) -> Option<Base> {
 }
 
 /// Deals out controllers to the cgroups below `dir`. Leaves in `controllers` those that are dealt
-/// out now and tells whether that is all of them.
+/// out now and tells whether that is all that limits need: `io` only counts, and kernels and
+/// containers that have the others may refuse it.
 pub(super) fn enable(dir: &Path, controllers: &mut Vec<Controller>) -> bool {
     let file = dir.join("cgroup.subtree_control");
-    let wanted = controllers.len();
     for controller in controllers.iter() {
         // One at a time: a single one that is refused must not take the others with it.
-        let _ = fs::write(&file, format!("+{}", name(*controller)));
+        let _ = tell(&file, &format!("+{}", name(*controller)));
     }
     let enabled = listed(&file);
+    let lacks = |own: &Controller| *own != Controller::Io && !enabled.contains(own);
+    let is_enough = !controllers.iter().any(lacks);
     controllers.retain(|controller| enabled.contains(controller));
-    controllers.len() == wanted
+    is_enough
+}
+
+/// Writes to a file of the kernel's, which must be there: it is neither made nor emptied.
+fn tell(file: &Path, word: &str) -> io::Result<()> {
+    let mut file = fs::OpenOptions::new().write(true).open(file)?;
+    file.write_all(word.as_bytes())
 }
 
 fn available(dir: &Path) -> Vec<Controller> {
@@ -184,6 +194,7 @@ fn name(controller: Controller) -> &'static str {
         Controller::Cpu => "cpu",
         Controller::CpuAcct => "cpuacct",
         Controller::Pids => "pids",
+        Controller::Io => "io",
     }
 }
 

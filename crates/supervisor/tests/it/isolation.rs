@@ -4,6 +4,7 @@ use std::fs;
 use std::os::fd::AsRawFd;
 
 use atoll_supervisor::{Event, Sandbox};
+use atoll_testkit::{Ability, lacking};
 
 use crate::bed::{Bed, SERVER};
 
@@ -145,7 +146,7 @@ async fn the_sandbox_hides_the_node_and_shows_what_is_its_own() {
 async fn each_instance_has_a_cgroup_by_which_it_can_be_known() {
     let bed = Bed::new();
     if !crate::bed::has_cgroups(&bed) {
-        eprintln!("skipped: no cgroups here");
+        lacking(Ability::Cgroups);
         return bed.end().await;
     }
     let one = bed.start(bed.python(SERVER));

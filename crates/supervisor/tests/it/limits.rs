@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use atoll_base::{ByteCount, HumanDuration};
 use atoll_supervisor::{Event, ExitReason, State};
+use atoll_testkit::{Ability, lacking};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::bed::{Bed, SERVER, has_cgroups, http, until_state};
@@ -130,7 +131,7 @@ async fn one_that_kills_itself_is_not_said_to_have_used_too_much() {
 async fn the_number_of_processes_is_limited() {
     let bed = Bed::new();
     if !has_cgroups(&bed) {
-        eprintln!("skipped: no cgroups here");
+        lacking(Ability::Cgroups);
         return bed.end().await;
     }
     let program = "

@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use atoll_base::Coded;
 use atoll_supervisor::{Event, Sandbox, State};
+use atoll_testkit::{Ability, lacking};
 
 use crate::bed::{Bed, SERVER, until_state};
 
@@ -86,7 +87,7 @@ async fn a_program_that_appears_later_is_started_then() {
 async fn another_user_can_be_had_by_root() {
     let bed = Bed::new();
     if !rustix::process::geteuid().is_root() {
-        eprintln!("skipped: not root");
+        lacking(Ability::Root);
         return bed.end().await;
     }
     let mut spec = bed.sh("id -u; id -g; id -G");

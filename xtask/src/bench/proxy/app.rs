@@ -27,6 +27,8 @@ pub(super) struct Setup {
     pub(super) upstream: Upstream,
     /// Keys of `[edge]`.
     pub(super) edge: String,
+    /// Keys of `[telemetry]`.
+    pub(super) telemetry: &'static str,
     /// Tables of `atoll.toml`.
     pub(super) tables: String,
     /// Keys of the service.
@@ -47,6 +49,7 @@ impl Default for Setup {
         Self {
             upstream: Upstream::Nginx,
             edge: String::new(),
+            telemetry: "",
             tables: String::new(),
             service: "",
             route: "",
@@ -86,8 +89,8 @@ impl Setup {
         fs::create_dir_all(&service)?;
         let manifest = format!(
             "name = \"bench\"\nmembers = [\"services/*\"]\n[edge]\nlisten = \"127.0.0.1:0\"\n{}\n\
-             [mesh]\nport = 0\n{}",
-            self.edge, self.tables
+             [mesh]\nport = 0\n[telemetry]\notlp_grpc = \"off\"\notlp_http = \"off\"\n{}\n{}",
+            self.edge, self.telemetry, self.tables
         );
         fs::write(dir.join("atoll.toml"), manifest)?;
         let manifest = format!(
@@ -116,6 +119,16 @@ impl Stand {
     /// Atoll itself, at the address it told.
     pub(super) fn atoll(&self) -> anyhow::Result<Peer> {
         self.atoll_at(self.edge.clone())
+    }
+
+    /// Atoll itself, by another name.
+    pub(super) fn atoll_as(&self, name: &'static str) -> anyhow::Result<Peer> {
+        Ok(Peer::new(
+            name,
+            self.edge.clone(),
+            vec![self.app.pid()?],
+            None,
+        ))
     }
 
     /// Atoll itself, at another of its addresses.

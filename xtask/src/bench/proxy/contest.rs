@@ -85,8 +85,8 @@ impl fmt::Display for Verdict {
 fn print(bench: &Bench, title: &str, peers: &[Peer], figures: &[Figures]) {
     let reference = median(&figures[1].cpu);
     println!(
-        "\n### {title}\n\n| proxy | CPU µs/request (median of {}) | min–max | ratio to nginx | requests/s |",
-        bench.rounds
+        "\n### {title}\n\n| proxy | CPU µs/request (median of {}) | min–max | ratio to {} | requests/s |",
+        bench.rounds, peers[1].name
     );
     println!("|---|---|---|---|---|");
     for (peer, Figures { cpu, rate }) in peers.iter().zip(figures) {

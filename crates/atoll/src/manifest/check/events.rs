@@ -26,6 +26,19 @@ pub(super) fn application(
         let place = [Step::Key("events"), Step::Key("listen")];
         wrong(&place, error.to_string(), "for example \"127.0.0.1:9092\"");
     }
+    if let Some(Err(error)) = file.events.as_ref().map(|events| events.advertised()) {
+        let place = [Step::Key("events"), Step::Key("advertise")];
+        wrong(
+            &place,
+            error.to_string(),
+            "for example \"kafka.example.com:9092\"",
+        );
+    }
+    for (key, mistake) in file.events.iter().flat_map(|events| events.mistakes()) {
+        let place = [Step::Key("events"), Step::Key(key)];
+        let message = format!("`[events]`: {mistake}");
+        wrong(&place, message, "see docs/events.md");
+    }
     for (name, config) in &file.topics {
         let place = [Step::Key("topics"), Step::Key(name)];
         let sound = catalog::check_name(name).and_then(|()| catalog::check(config));
@@ -151,12 +164,16 @@ fn service(file: &ApplicationFile, members: &[Member], member: &Member, report: 
     }
 }
 
-/// The topics that are published or set up.
+/// The topics that services or alerts are published to, or that are set up.
 fn known<'a>(
     file: &'a ApplicationFile,
     members: &'a [Member],
 ) -> impl Iterator<Item = &'a str> + 'a {
     let published = members.iter().filter_map(|own| own.file.publish.as_ref());
     let published = published.flat_map(|own| &own.topics);
-    published.chain(file.topics.keys()).map(String::as_str)
+    let told = file.alerts.topic.iter();
+    published
+        .chain(file.topics.keys())
+        .chain(told)
+        .map(String::as_str)
 }

@@ -24,6 +24,9 @@ name = "shop"
 members = ["services/*"]
 [edge]
 listen = "127.0.0.1:0"
+[telemetry]
+otlp_grpc = "off"
+otlp_http = "off"
 [mesh]
 port = 0
 "#;
@@ -295,6 +298,15 @@ impl App {
     /// The live processes of the node itself.
     pub(crate) fn nodes(&self) -> Vec<(u32, String)> {
         called(&[self.dir().to_str().unwrap(), "up"])
+    }
+
+    /// Kills the node, and waits until another can start: its process is gone a moment before its lock and its
+    /// socket are.
+    pub(crate) fn kill_node(&self) {
+        kill(self.nodes()[0].0, Signal::KILL);
+        until("the end of the node", || {
+            self.nodes().is_empty() && self.cli(&["ps"]).code == 4
+        });
     }
 
     /// The folders of the node in all trees of cgroups.

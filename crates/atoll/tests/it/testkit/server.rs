@@ -199,7 +199,7 @@ impl Certificates {
     }
 
     /// A certificate for `name`, such as `IP:127.0.0.1`, and its key.
-    fn server(&self, name: &str) -> (PathBuf, PathBuf) {
+    pub(crate) fn server(&self, name: &str) -> (PathBuf, PathBuf) {
         let file = |name: &str| self.folder.path().join(name);
         fs::write(file("names"), format!("subjectAltName={name}\n")).unwrap();
         self.openssl(&format!(

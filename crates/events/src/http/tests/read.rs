@@ -169,6 +169,10 @@ async fn what_cannot_be_read_is_said_with_what_to_do() {
     let answer = world.get("/topics/orders").await;
     answer.is_problem(503, "too many read at once");
     assert_eq!(answer.headers["retry-after"], "1");
+    world.limits.readers_max = 10;
+    world.limits.readers_of_one_max = 0;
+    let answer = world.get("/topics/orders").await;
+    answer.is_problem(503, "shop has 0 reads under way");
 }
 
 #[tokio::test(start_paused = true)]

@@ -53,6 +53,33 @@ fn half_of_twenty_calls_open_it_and_the_reason_can_be_read() {
 }
 
 #[test]
+fn when_its_time_is_over_it_is_on_trial_even_if_nobody_calls() {
+    let mut circuit = circuit();
+    let State::Open { until } = circuit.apply(Command::Counted(counts(20, 20)), 0, 0) else {
+        panic!("it opens");
+    };
+    let wall = Timestamp::from_micros(1_763_690_400_000_000);
+    let open_until = |circuit: &Circuit, now| circuit.why(now, wall).unwrap().until;
+    assert!(open_until(&circuit, until - 1).is_some());
+    assert_eq!(
+        open_until(&circuit, until),
+        None,
+        "the next call is a trial"
+    );
+    assert!(
+        circuit
+            .why(until, wall)
+            .unwrap()
+            .to_string()
+            .ends_with("; on trial")
+    );
+    assert!(circuit.lend(until));
+    assert_eq!(open_until(&circuit, until), None, "it is under way");
+    circuit.apply(Command::TrialFailed(Failure::Refused), until, 0);
+    assert!(open_until(&circuit, until).is_some(), "it is open again");
+}
+
+#[test]
 fn fewer_than_half_do_not_open_it_nor_do_failures_of_long_ago() {
     let mut closed = circuit();
     for tenth in 0..1_000 {

@@ -7,10 +7,10 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use bytes::Bytes;
 
+use super::super::hooked::Hooked;
 use super::super::sim::{Random, SimDisk};
 use super::super::{
-    Disk, DiskFile, Durability, Error, Finding, Header, Log, Partition, PartitionConfig, Rewrite,
-    batch,
+    Durability, Error, Finding, Header, Log, Partition, PartitionConfig, Rewrite, batch,
 };
 use super::{ROOT, Rig, answer, at, read_all};
 
@@ -209,71 +209,6 @@ fn unsynced_records_that_a_crash_takes_are_no_loss() {
     }
 }
 
-/// What is to happen when something is written, was opened or was read.
-#[derive(Clone)]
-struct Hook(Arc<dyn Fn(&str) + Send + Sync>);
-
-impl std::fmt::Debug for Hook {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.write_str("Hook")
-    }
-}
-
-/// A disk with a hook in its files.
-#[derive(Debug)]
-struct Mine(SimDisk, Hook);
-
-#[derive(Debug)]
-struct MyFile(Arc<dyn DiskFile>, Hook);
-
-impl Disk for Mine {
-    fn create_dir(&self, path: &Path) -> io::Result<()> {
-        self.0.create_dir(path)
-    }
-    fn list(&self, path: &Path) -> io::Result<Vec<String>> {
-        self.0.list(path)
-    }
-    fn open(&self, path: &Path, create: bool) -> io::Result<Arc<dyn DiskFile>> {
-        (self.1.0)("opening");
-        let file = self.0.open(path, create)?;
-        (self.1.0)("open");
-        Ok(Arc::new(MyFile(file, self.1.clone())))
-    }
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.0.rename(from, to)
-    }
-    fn remove(&self, path: &Path) -> io::Result<()> {
-        self.0.remove(path)
-    }
-    fn remove_dir(&self, path: &Path) -> io::Result<()> {
-        self.0.remove_dir(path)
-    }
-    fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        self.0.sync_dir(path)
-    }
-}
-
-impl DiskFile for MyFile {
-    fn read_at(&self, buffer: &mut [u8], at: u64) -> io::Result<usize> {
-        let read = self.0.read_at(buffer, at);
-        (self.1.0)("read");
-        read
-    }
-    fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<()> {
-        (self.1.0)("write");
-        self.0.write_at(bytes, at)
-    }
-    fn sync(&self) -> io::Result<()> {
-        self.0.sync()
-    }
-    fn set_len(&self, length: u64) -> io::Result<()> {
-        self.0.set_len(length)
-    }
-    fn length(&self) -> io::Result<u64> {
-        self.0.length()
-    }
-}
-
 #[tokio::test]
 async fn nobody_waits_for_ever_when_the_writer_panics() {
     let panics = Arc::new(AtomicBool::new(false));
@@ -284,7 +219,7 @@ async fn nobody_waits_for_ever_when_the_writer_panics() {
             "the disk panics"
         );
     };
-    let disk = Arc::new(Mine(disk(), Hook(Arc::new(hook))));
+    let disk = Arc::new(Hooked::new(disk(), move |what, _| hook(what)));
     let (log, _) = Log::open(Path::new(ROOT), disk).unwrap();
     let own = log
         .partition("orders-0", PartitionConfig::default())
@@ -317,7 +252,7 @@ fn what_comes_while_the_disk_writes_is_of_the_next_group() {
             }
         }
     };
-    let disk = Mine(disk(), Hook(Arc::new(hook)));
+    let disk = Hooked::new(disk(), move |what, _| hook(what));
     let (mut rig, _) = Rig::over(Arc::new(disk)).unwrap();
     let partition = rig.partition("orders-0", 1 << 20).unwrap();
     own.set(partition.clone()).unwrap();
@@ -348,7 +283,7 @@ fn compaction_in_the_middle_of_a_read_harms_nobody() {
                 }
             }
         };
-        let disk = Mine(disk(), Hook(Arc::new(hook)));
+        let disk = Hooked::new(disk(), move |what, _| hook(what));
         let (mut rig, _) = Rig::over(Arc::new(disk)).unwrap();
         let partition = rig.partition("orders-0", 500).unwrap();
         own.set(partition.clone()).unwrap();
@@ -392,7 +327,7 @@ fn a_file_that_is_deleted_before_it_is_opened_is_out_of_range() {
             }
         }
     };
-    let disk = Mine(disk(), Hook(Arc::new(hook)));
+    let disk = Hooked::new(disk(), move |what, _| hook(what));
     let (mut rig, _) = Rig::over(Arc::new(disk)).unwrap();
     let partition = rig.partition("orders-0", 300).unwrap();
     own.set(partition.clone()).unwrap();
@@ -417,6 +352,34 @@ fn a_file_that_is_deleted_before_it_is_opened_is_out_of_range() {
 }
 
 #[test]
+fn a_compaction_that_is_stopped_leaves_its_file_and_all_behind_it() {
+    let (mut rig, _) = Rig::over(Arc::new(disk())).unwrap();
+    let partition = rig.partition("orders-0", 500).unwrap();
+    for number in 0..16 {
+        rig.append(&partition, &batch::sample(1, &[number; 20], 0))
+            .unwrap();
+    }
+    let bases: Vec<_> = partition.segments().iter().map(|own| own.base).collect();
+    assert!(bases.len() > 3 && bases[1] > 1, "{bases:?}");
+    let stop = bases[1] + 1;
+    let mut offered = Vec::new();
+    let mut rewrite = |bytes: &[u8]| {
+        let base = Header::verify(bytes).unwrap().base_offset;
+        offered.push(base);
+        if base == stop {
+            Rewrite::Stop
+        } else {
+            Rewrite::Drop
+        }
+    };
+    partition.compact(&mut rewrite).unwrap();
+    assert_eq!(offered, (0..=stop).collect::<Vec<_>>());
+    let left = read_all(&partition, 0, 1 << 20).unwrap();
+    let left: Vec<_> = left.iter().map(|(base, _)| *base).collect();
+    assert_eq!(left, (bases[1]..16).collect::<Vec<_>>());
+}
+
+#[test]
 fn what_is_not_acknowledged_is_not_compacted() {
     let own: Arc<OnceLock<Partition>> = Arc::default();
     let offered = Arc::new(Mutex::new(0));
@@ -434,7 +397,7 @@ fn what_is_not_acknowledged_is_not_compacted() {
             }
         }
     };
-    let disk = Mine(disk(), Hook(Arc::new(hook)));
+    let disk = Hooked::new(disk(), move |what, _| hook(what));
     let (mut rig, _) = Rig::over(Arc::new(disk)).unwrap();
     let partition = rig.partition("orders-0", 300).unwrap();
     own.set(partition.clone()).unwrap();

@@ -1,0 +1,460 @@
+//! What follows from what happened: who calls whom, which errors are the same, what changed before.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use atoll_base::{ServiceName, Timestamp, TraceId};
+use atoll_telemetry::{ErrorGroup, Filter, Kind, Level, LogRecord, PageQuery, Stream, errors};
+use axum::extract::State;
+use axum::http::StatusCode;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::extract::{Json, Path, Query};
+use super::log_search::between;
+use super::logs::moment;
+use super::map;
+use super::types::Problem;
+use super::words;
+use crate::node::{EventKind, Node, ServiceState};
+
+/// Records that are looked at for errors: the newest.
+const ERRORS_MAX: usize = 5_000;
+/// Requests whose other errors are looked at: the newest.
+const REQUESTS_MAX: usize = 200;
+/// Events on a page of the timeline, if nobody says how many; and the most.
+const EVENTS: usize = 200;
+const EVENTS_MAX: usize = 5_000;
+/// What changed so long before the first error may be its cause.
+const BEFORE: Duration = Duration::from_secs(15 * 60);
+
+/// Between which times. Default: the last hour.
+#[derive(Debug, Default, Clone, Serialize, Deserialize, IntoParams)]
+pub struct TimesQuery {
+    /// Not older than this (RFC 3339). Default: an hour before `until`.
+    pub since: Option<String>,
+    /// Not newer than this (RFC 3339). Default: now.
+    pub until: Option<String>,
+    /// Of this service alone.
+    pub service: Option<String>,
+}
+
+/// Which events of the timeline.
+#[derive(Debug, Default, Clone, Serialize, Deserialize, IntoParams)]
+pub struct TimelineQuery {
+    /// Not older than this (RFC 3339). Default: all that is kept.
+    pub since: Option<String>,
+    /// Not newer than this (RFC 3339). Default: now.
+    pub until: Option<String>,
+    /// Of this service alone.
+    pub service: Option<String>,
+    /// Of this kind alone.
+    #[param(inline)]
+    pub kind: Option<EventKind>,
+    /// So many at most. Default 200, at most 5000.
+    pub limit: Option<usize>,
+    /// `next` of an earlier page: what comes after it.
+    pub before: Option<String>,
+}
+
+/// Who calls whom.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct MapView {
+    /// The edge and the services.
+    pub nodes: Vec<MapNode>,
+    /// Calls between them.
+    pub edges: Vec<MapEdge>,
+}
+
+/// The edge, a service or a topic.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct MapNode {
+    /// Its name, which no other has: that of a topic begins with `topic:` if a service is called the same.
+    pub name: String,
+    /// `edge`, `service` or `topic`.
+    #[schema(schema_with = words::node_kind)]
+    pub kind: String,
+    /// How the service is, if it is one that runs.
+    #[schema(value_type = Option<ServiceState>)]
+    pub state: Option<String>,
+    /// Calls to it.
+    #[serde(flatten)]
+    pub calls: CallsView,
+}
+
+/// Calls from one to another.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct MapEdge {
+    /// Who called: `edge` for clients outside.
+    pub from: String,
+    /// Who was called.
+    pub to: String,
+    /// `http`, or `event` between a service and a topic: records that are published, pushed or read. Of a service
+    /// that speaks the protocol of Kafka each record is one, and how long it took is not known.
+    #[schema(schema_with = words::edge_kind)]
+    pub kind: String,
+    /// The calls.
+    #[serde(flatten)]
+    pub calls: CallsView,
+}
+
+/// How often, how well, how fast.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, ToSchema)]
+pub struct CallsView {
+    /// Calls in a second.
+    pub rate: f64,
+    /// Those of them that failed, in a second.
+    pub error_rate: f64,
+    /// Half took no longer than this.
+    pub p50_us: u64,
+    /// 95 in 100 took no longer.
+    pub p95_us: u64,
+    /// 99 in 100 took no longer.
+    pub p99_us: u64,
+}
+
+/// Something that the platform did or saw.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct TimelineEvent {
+    /// When (RFC 3339).
+    #[schema(value_type = String, format = DateTime)]
+    pub time: Timestamp,
+    /// Whom it concerns.
+    pub service: String,
+    /// Which instance, if one.
+    pub instance: Option<String>,
+    /// Of which revision.
+    pub revision: Option<u32>,
+    /// What kind of thing.
+    #[schema(value_type = EventKind)]
+    pub kind: String,
+    /// How grave.
+    #[schema(schema_with = words::level)]
+    pub level: Option<String>,
+    /// What happened.
+    pub message: String,
+    /// The trace, if it was within one.
+    pub trace: Option<String>,
+}
+
+/// Events, the newest first.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct TimelinePage {
+    /// The events.
+    pub events: Vec<TimelineEvent>,
+    /// What to give as `before` for the next page, if there is one.
+    pub next: Option<String>,
+}
+
+/// Errors that say the same.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct ErrorView {
+    /// The same for all of them.
+    pub fingerprint: String,
+    /// Whose they are.
+    pub service: String,
+    /// What the newest says.
+    pub message: String,
+    /// How many.
+    pub count: u64,
+    /// The oldest (RFC 3339).
+    #[schema(value_type = String, format = DateTime)]
+    pub first: Timestamp,
+    /// The newest.
+    #[schema(value_type = String, format = DateTime)]
+    pub last: Timestamp,
+    /// The trace of the newest, if it has one.
+    pub trace: Option<String>,
+}
+
+/// What may be the matter.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct WhyView {
+    /// In a sentence.
+    pub summary: String,
+    /// The errors, what others follow from first.
+    pub errors: Vec<ErrorView>,
+    /// What changed in the 15 minutes before the first of them began, this time, the newest first.
+    pub changes: Vec<TimelineEvent>,
+}
+
+/// Who calls whom, from real traffic.
+#[utoipa::path(
+    get, path = "/v1/map", params(TimesQuery),
+    responses((status = 200, body = MapView), (status = 422, body = Problem))
+)]
+pub async fn map(
+    State(node): State<Arc<Node>>,
+    Query(query): Query<TimesQuery>,
+) -> Result<Json<MapView>, Problem> {
+    let (since, until) = between(query.since.as_deref(), query.until.as_deref())?;
+    let spans = |text| {
+        let filter = super::logs::filter(Kind::Spans, text)?;
+        Ok::<_, Problem>(filter.since(since).until(until))
+    };
+    let calls = node.telemetry().edges(spans("kind:server")?).await?;
+    let records = spans("kind:producer OR kind:consumer")?;
+    let records = node.telemetry().topic_edges(records).await?;
+    let states = node.services().await.into_iter();
+    let states = states.map(|own| (own.name.to_string(), own.state.word().to_owned()));
+    let mut parts = map::Parts {
+        calls,
+        records,
+        states: states.collect(),
+    };
+    parts.add(map::by_kafka(&node, (since, until)).await?);
+    let wanted = service(query.service.as_deref())?;
+    let seconds = (until.as_micros() - since.as_micros()).max(1) as f64 / 1e6;
+    Ok(Json(parts.view(wanted.as_ref(), seconds)))
+}
+
+/// What the platform did and saw, the newest first. Requests that failed are not here: they are logs.
+#[utoipa::path(
+    get, path = "/v1/timeline", params(TimelineQuery),
+    responses((status = 200, body = TimelinePage), (status = 422, body = Problem))
+)]
+pub async fn timeline(
+    State(node): State<Arc<Node>>,
+    Query(query): Query<TimelineQuery>,
+) -> Result<Json<TimelinePage>, Problem> {
+    let mut filter = platform(query.kind)?;
+    if let Some(service) = service(query.service.as_deref())? {
+        filter = filter.of_services(&[service]);
+    }
+    if let Some(since) = moment(query.since.as_deref())? {
+        filter = filter.since(since);
+    }
+    if let Some(until) = moment(query.until.as_deref())? {
+        filter = filter.until(until);
+    }
+    let before = query.before.as_deref().map(str::parse).transpose();
+    let page = PageQuery {
+        filter,
+        limit: query.limit.unwrap_or(EVENTS).clamp(1, EVENTS_MAX),
+        before: before.map_err(|why| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, why))?,
+    };
+    let page = node.telemetry().search(page).await?;
+    Ok(Json(TimelinePage {
+        events: page.records.into_iter().map(TimelineEvent::from).collect(),
+        next: page.next.map(|next| next.to_string()),
+    }))
+}
+
+/// Errors in the logs, those that say the same together, the most frequent first. Of very many, the
+/// newest 5000 count.
+#[utoipa::path(
+    get, path = "/v1/errors", params(TimesQuery),
+    responses((status = 200, body = [ErrorView]), (status = 422, body = Problem))
+)]
+pub async fn errors_of(
+    State(node): State<Arc<Node>>,
+    Query(query): Query<TimesQuery>,
+) -> Result<Json<Vec<ErrorView>>, Problem> {
+    let (since, until) = between(query.since.as_deref(), query.until.as_deref())?;
+    let mut filter = grave()?.since(since).until(until);
+    if let Some(service) = service(query.service.as_deref())? {
+        filter = filter.of_services(&[service]);
+    }
+    let groups = errors::group(grave_records(&node, filter).await?);
+    Ok(Json(groups.into_iter().map(ErrorView::from).collect()))
+}
+
+/// What may be the matter with a service in the last hour, or with a request: its errors and those of the same
+/// requests, what began them first, and what changed before them.
+#[utoipa::path(
+    get, path = "/v1/why/{subject}", params(("subject" = String, Path)),
+    responses((status = 200, body = WhyView), (status = 404, body = Problem))
+)]
+pub async fn why(
+    State(node): State<Arc<Node>>,
+    Path(subject): Path<String>,
+) -> Result<Json<WhyView>, Problem> {
+    let (filter, of) = match TraceId::parse(subject.as_bytes()) {
+        Some(trace) => (grave()?.of_traces([trace]), format!("the request {trace}")),
+        None => {
+            let known = ServiceName::new(&subject).ok();
+            let services = node.services().await;
+            let known = known.filter(|name| services.iter().any(|own| own.name == *name));
+            let none = || {
+                let detail = format!("there is no service and no trace '{subject}'");
+                Problem::new(StatusCode::NOT_FOUND, detail)
+            };
+            let name = known.ok_or_else(none)?;
+            let (since, until) = between(None, None)?;
+            let filter = grave()?.since(since).until(until);
+            let of = name.to_string();
+            (filter.of_services(&[name]), of)
+        }
+    };
+    let records = grave_records(&node, filter.clone()).await?;
+    let is_full = records.len() >= ERRORS_MAX;
+    let records = with_their_requests(&node, records).await?;
+    let groups = errors::causes(records);
+    let mut changes = Vec::new();
+    if let Some(cause) = groups.first() {
+        let mut began = cause.spell;
+        if is_full {
+            began = began.min(spell(&node, filter).await?);
+        }
+        let since = began.before(BEFORE);
+        let page = PageQuery {
+            filter: platform(None)?.since(since).until(began),
+            limit: EVENTS,
+            before: None,
+        };
+        let found = node.telemetry().search(page).await?.records;
+        changes = found.into_iter().map(TimelineEvent::from).collect();
+    }
+    Ok(Json(WhyView {
+        summary: summary(&of, &groups, &changes),
+        errors: groups.into_iter().map(ErrorView::from).collect(),
+        changes,
+    }))
+}
+
+fn summary(of: &str, groups: &[ErrorGroup], changes: &[TimelineEvent]) -> String {
+    let Some(cause) = groups.first() else {
+        return format!("No errors of {of} are in the log.");
+    };
+    let count: u64 = groups.iter().map(|group| group.count).sum();
+    let errors = if count == 1 { "error" } else { "errors" };
+    let (service, message) = (&cause.service, &cause.message);
+    let mut told = format!("{count} {errors} of {of}. It begins with {service}: {message}.");
+    // A deployment of its own is the first suspect; the end of anybody's instance the next.
+    let deploy = changes
+        .iter()
+        .find(|event| event.kind == "deploy" && event.service == *service);
+    let exit = changes.iter().find(|event| event.kind == "exit");
+    let before = deploy.into_iter().chain(exit);
+    for (event, what) in before.zip(["Before that", "Also before that"]) {
+        let (service, message) = (&event.service, &event.message);
+        told.push_str(&format!(" {what}, {service}: {message}."));
+    }
+    told
+}
+
+/// When the last spell of these errors began, where they are too many to look at each: by the minute, of the
+/// last hour.
+async fn spell(node: &Node, filter: Filter) -> Result<Timestamp, Problem> {
+    /// Minutes without any are a pause.
+    const PAUSE: usize = 5;
+    let (since, until) = between(None, None)?;
+    let counted = node
+        .telemetry()
+        .histogram(filter, (since, until), 60)
+        .await?;
+    let mut began = until;
+    let mut pause = 0;
+    for bucket in counted.buckets.iter().rev() {
+        pause = if bucket.total > 0 { 0 } else { pause + 1 };
+        if pause == 0 {
+            began = bucket.time;
+        } else if pause > PAUSE && began < until {
+            break;
+        }
+    }
+    Ok(began)
+}
+
+/// Beside these errors, all others of the same requests, of whichever service: there the cause may be.
+async fn with_their_requests(
+    node: &Node,
+    mut records: Vec<LogRecord>,
+) -> Result<Vec<LogRecord>, Problem> {
+    let mut seen = BTreeSet::new();
+    let traces = records.iter().filter_map(|own| own.trace);
+    let traces = traces
+        .filter(|trace| seen.insert(*trace))
+        .take(REQUESTS_MAX);
+    let traces: Vec<TraceId> = traces.collect();
+    if !traces.is_empty() {
+        records.extend(grave_records(node, grave()?.of_traces(traces)).await?);
+        records.sort_unstable_by_key(|own| std::cmp::Reverse((own.time, own.number)));
+        records.dedup_by_key(|own| own.number);
+    }
+    Ok(records)
+}
+
+/// The newest of the errors that fit, the newest first.
+async fn grave_records(node: &Node, filter: Filter) -> Result<Vec<LogRecord>, Problem> {
+    let page = PageQuery {
+        filter,
+        limit: ERRORS_MAX,
+        before: None,
+    };
+    Ok(node.telemetry().search(page).await?.records)
+}
+
+fn grave() -> Result<Filter, Problem> {
+    parse("level>=error")
+}
+
+/// Platform events, but for requests that failed.
+fn platform(kind: Option<EventKind>) -> Result<Filter, Problem> {
+    match kind {
+        None => parse("stream:platform -kind:request"),
+        Some(kind) => parse(&format!("stream:platform kind:{}", kind.as_str())),
+    }
+}
+
+fn parse(text: &str) -> Result<Filter, Problem> {
+    super::logs::filter(Kind::Logs, text)
+}
+
+pub(super) fn service(name: Option<&str>) -> Result<Option<ServiceName>, Problem> {
+    let read = name.map(ServiceName::new).transpose();
+    read.map_err(|error| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, error.to_string()))
+}
+
+impl CallsView {
+    /// Of several together the slowest percentiles count: what a caller may meet.
+    pub(super) fn sum<'a>(
+        edges: impl Iterator<Item = &'a atoll_telemetry::Edge>,
+        seconds: f64,
+    ) -> Self {
+        let (mut own, mut calls, mut errors) = (Self::default(), 0, 0);
+        for edge in edges {
+            calls += edge.calls;
+            errors += edge.errors;
+            own.p50_us = own.p50_us.max(edge.p50_us);
+            own.p95_us = own.p95_us.max(edge.p95_us);
+            own.p99_us = own.p99_us.max(edge.p99_us);
+        }
+        own.rate = calls as f64 / seconds;
+        own.error_rate = errors as f64 / seconds;
+        own
+    }
+}
+
+impl From<LogRecord> for TimelineEvent {
+    fn from(record: LogRecord) -> Self {
+        let told: Option<serde_json::Value> = serde_json::from_str(&record.attributes).ok();
+        let kind = told.as_ref().and_then(|told| told.get("kind")?.as_str());
+        debug_assert_eq!(record.stream, Stream::Platform);
+        Self {
+            time: record.time,
+            service: record.service.to_string(),
+            instance: Some(record.instance).filter(|own| !own.is_empty()),
+            revision: Some(record.revision.0).filter(|own| *own > 0),
+            kind: kind.unwrap_or(EventKind::Other.as_str()).to_owned(),
+            level: record.level.map(Level::as_str).map(str::to_owned),
+            message: record.message,
+            trace: record.trace.map(|trace| trace.to_string()),
+        }
+    }
+}
+
+impl From<ErrorGroup> for ErrorView {
+    fn from(group: ErrorGroup) -> Self {
+        Self {
+            fingerprint: group.fingerprint,
+            service: group.service,
+            message: group.message,
+            count: group.count,
+            first: group.first,
+            last: group.last.time,
+            trace: group.last.trace.map(|trace| trace.to_string()),
+        }
+    }
+}

@@ -1,0 +1,14 @@
+//! Parquet files: written once, sorted by service and time, never changed.
+
+mod file;
+mod io;
+mod name;
+mod words;
+mod write;
+
+pub(crate) use file::{ColdFile, Extent};
+pub(crate) use name::Name;
+pub(crate) use write::{page_rows, write};
+
+#[cfg(test)]
+mod tests;

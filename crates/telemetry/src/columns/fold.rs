@@ -1,0 +1,161 @@
+//! Texts as dictionaries, and dictionaries as texts: see [`crate::schema`].
+
+use std::sync::Arc;
+
+use arrow_array::cast::AsArray;
+use arrow_array::types::Int32Type;
+use arrow_array::{Array, ArrayRef, DictionaryArray, PrimitiveArray, RecordBatch};
+use arrow_buffer::NullBufferBuilder;
+use arrow_schema::ArrowError;
+use arrow_select::take::take;
+
+use super::names::Names;
+use super::names_of;
+use crate::schema::Kind;
+
+/// A batch with the columns of a file as one with those of memory.
+pub(crate) fn fold(kind: Kind, batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
+    let mut columns = batch.columns().to_vec();
+    for column in kind.folded() {
+        if let Some(texts) = columns[*column].as_string_opt::<i32>() {
+            let mut names = Names::new();
+            texts.iter().for_each(|text| names.push_opt(text));
+            columns[*column] = names.finish();
+        }
+    }
+    RecordBatch::try_new(Arc::clone(kind.schema()), columns)
+}
+
+/// A batch with the columns of memory, or already with those of a file, as one with those of a file.
+pub(crate) fn unfold(kind: Kind, batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
+    let mut columns = batch.columns().to_vec();
+    for column in kind.folded() {
+        columns[*column] = unfold_column(&columns[*column])?;
+    }
+    RecordBatch::try_new(Arc::clone(kind.file_schema()), columns)
+}
+
+/// The texts of a dictionary, one for each row; what is no dictionary, as it is.
+pub(crate) fn unfold_column(column: &ArrayRef) -> Result<ArrayRef, ArrowError> {
+    match column.as_dictionary_opt::<Int32Type>() {
+        Some(texts) => take(texts.values(), texts.keys(), None),
+        None => Ok(Arc::clone(column)),
+    }
+}
+
+/// The bytes of the texts that a batch has as dictionaries, once for each row: what [`unfold`] makes of them.
+pub(crate) fn unfolded_bytes(kind: Kind, batch: &RecordBatch) -> usize {
+    let columns = kind.folded().iter().map(|column| batch.column(*column));
+    let dictionaries = columns.filter_map(|column| column.as_dictionary_opt::<Int32Type>());
+    let bytes = dictionaries.map(|texts| {
+        let all = names_of(texts);
+        let lengths = texts
+            .keys()
+            .iter()
+            .flatten()
+            .filter_map(|key| usize::try_from(key).ok());
+        lengths
+            .map(|key| usize::try_from(all.value_length(key)).unwrap_or(0))
+            .sum::<usize>()
+    });
+    bytes.sum()
+}
+
+/// One batch of all rows of `batches`, of which there is one at least, and which have the same columns.
+pub(crate) fn concat(batches: &[RecordBatch]) -> Result<RecordBatch, ArrowError> {
+    let schema = batches[0].schema();
+    let columns = (0..schema.fields().len()).map(|column| {
+        let parts: Vec<&ArrayRef> = batches.iter().map(|batch| batch.column(column)).collect();
+        match parts[0].as_dictionary_opt::<Int32Type>() {
+            Some(_) => concat_names(&parts),
+            None => {
+                arrow_select::concat::concat(&parts.iter().map(|part| &***part).collect::<Vec<_>>())
+            }
+        }
+    });
+    RecordBatch::try_new(Arc::clone(&schema), columns.collect::<Result<_, _>>()?)
+}
+
+/// Dictionaries behind each other, with the texts of all: a text may then have several keys. To look for equal ones,
+/// as arrow does it, would cost more than they take: it is done once, when a file is written.
+fn concat_names(parts: &[&ArrayRef]) -> Result<ArrayRef, ArrowError> {
+    let parts: Vec<&DictionaryArray<Int32Type>> =
+        parts.iter().map(|part| part.as_dictionary()).collect();
+    let rows = parts.iter().map(|part| part.len()).sum();
+    let (mut keys, mut nulls) = (Vec::with_capacity(rows), NullBufferBuilder::new(rows));
+    let mut first = 0;
+    for part in &parts {
+        // The key of a null may be any.
+        keys.extend(
+            part.keys()
+                .values()
+                .iter()
+                .map(|key| key.wrapping_add(first)),
+        );
+        match part.nulls() {
+            Some(own) => nulls.append_buffer(own),
+            None => nulls.append_n_non_nulls(part.len()),
+        }
+        let next = i32::try_from(part.values().len())
+            .ok()
+            .and_then(|more| first.checked_add(more));
+        first = next.ok_or(ArrowError::DictionaryKeyOverflowError)?;
+    }
+    let values: Vec<&dyn Array> = parts.iter().map(|part| part.values().as_ref()).collect();
+    let keys = PrimitiveArray::<Int32Type>::new(keys.into(), nulls.finish());
+    let names = DictionaryArray::try_new(keys, arrow_select::concat::concat(&values)?)?;
+    Ok(Arc::new(names))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::columns::{LogColumns, Texts};
+    use crate::schema::ATTRIBUTES;
+
+    fn column(texts: &[Option<&str>]) -> ArrayRef {
+        let mut names = Names::new();
+        texts.iter().for_each(|text| names.push_opt(*text));
+        names.finish()
+    }
+
+    #[test]
+    fn columns_behind_each_other_keep_their_texts_and_their_gaps() {
+        let parts: [&[Option<&str>]; 5] = [
+            &[Some("a"), Some("b"), Some("a")],
+            &[None, None],
+            &[Some("b"), None, Some("")],
+            &[],
+            &[Some("c")],
+        ];
+        let columns = parts.map(column);
+        let all = concat_names(&columns.each_ref()).unwrap();
+        let told: Vec<Option<&str>> = (0..all.len()).map(|row| Texts::of(&all).get(row)).collect();
+        assert_eq!(told, parts.concat());
+        let plain = unfold_column(&all).unwrap();
+        let told: Vec<Option<&str>> = plain.as_string::<i32>().iter().collect();
+        assert_eq!(told, parts.concat());
+    }
+
+    #[test]
+    fn what_is_unfolded_and_folded_is_the_same_and_its_size_is_known() {
+        let mut columns = LogColumns::new();
+        for number in 0..40_000 {
+            let mut record = crate::record::tests::line("orders", "x");
+            record.attributes = if number % 2 == 0 {
+                "y".repeat(500)
+            } else {
+                String::new()
+            };
+            columns.push(number, &record);
+        }
+        let batch = columns.finish();
+        assert!(batch.get_array_memory_size() < 20_000_000);
+        assert_eq!(unfolded_bytes(Kind::Logs, &batch), 20_000 * 500);
+        let file = unfold(Kind::Logs, &batch).unwrap();
+        assert_eq!(file.column(ATTRIBUTES).null_count(), 20_000);
+        assert_eq!(unfolded_bytes(Kind::Logs, &file), 0);
+        assert_eq!(unfold(Kind::Logs, &file).unwrap(), file);
+        assert_eq!(fold(Kind::Logs, &file).unwrap(), batch);
+    }
+}

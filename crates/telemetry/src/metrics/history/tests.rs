@@ -1,0 +1,178 @@
+//! Files of metrics: written, cut anywhere, rewritten, removed.
+
+use std::sync::Arc;
+
+use super::*;
+use crate::metrics::point::{Kind, Labels};
+use crate::metrics::{Explicit, Histogram};
+
+const NOON_MINUTE: i64 = 29_395_440;
+
+fn key(name: &str) -> Key {
+    let labels: Labels = [("service", "orders")].into_iter().collect();
+    Key {
+        name: name.into(),
+        kind: if name == "h" {
+            Kind::Histogram
+        } else {
+            Kind::Counter
+        },
+        labels: Arc::new(labels),
+    }
+}
+
+fn item(name: &str, minute: i64, value: u32) -> (Pending, Meaning) {
+    let cell = if name == "h" {
+        Cell::Histogram(Histogram::Explicit(Explicit {
+            bounds: [0.5].into(),
+            counts: vec![value.into(), 1],
+            sum: value.into(),
+            min: None,
+            max: None,
+        }))
+    } else {
+        Cell::Counter(value.into())
+    };
+    let meaning = Meaning {
+        unit: "s".into(),
+        help: "what it is".into(),
+    };
+    let minute = NOON_MINUTE + minute;
+    (
+        Pending {
+            key: key(name),
+            minute,
+            cell,
+        },
+        meaning,
+    )
+}
+
+fn counters(history: &History) -> Vec<(i64, f64)> {
+    let mut found = Vec::new();
+    history.restore(|pending, meaning| {
+        assert_eq!(meaning.unit.as_ref(), "s");
+        if let Cell::Counter(value) = pending.cell {
+            found.push((pending.minute - NOON_MINUTE, value));
+        }
+    });
+    found
+}
+
+fn file_in(dir: &Path, ending: &str) -> PathBuf {
+    let names = fs::read_dir(dir)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    let mut wanted = names.filter(|path| path.extension().unwrap() == ending);
+    wanted.next().unwrap()
+}
+
+#[test]
+fn parts_of_a_minute_add_up_over_a_new_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut history = History::open(dir.path().to_owned()).unwrap();
+    history
+        .append(&[item("a", 0, 1), item("h", 0, 5), item("a", 1, 2)])
+        .unwrap();
+    drop(history);
+    let mut history = History::open(dir.path().to_owned()).unwrap();
+    history.append(&[item("a", 1, 3), item("b", 2, 9)]).unwrap();
+    assert_eq!(counters(&history), [(0, 1.0), (1, 5.0), (2, 9.0)]);
+}
+
+#[test]
+fn a_file_that_is_cut_anywhere_keeps_what_is_before_and_can_be_appended_to() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut history = History::open(dir.path().to_owned()).unwrap();
+    let mut whole = vec![0];
+    for minute in 0..4 {
+        history
+            .append(&[item("a", minute, 1), item("h", minute, 2)])
+            .unwrap();
+        whole.push(fs::metadata(file_in(dir.path(), "minutes")).unwrap().len());
+    }
+    drop(history);
+    let path = file_in(dir.path(), "minutes");
+    let bytes = fs::read(&path).unwrap();
+    for cut in 0..bytes.len() {
+        fs::write(&path, &bytes[..cut]).unwrap();
+        let kept = whole[1..].iter().filter(|end| **end <= cut as u64).count();
+        let mut history = History::open(dir.path().to_owned()).unwrap();
+        assert_eq!(counters(&history).len(), kept, "cut at {cut}");
+        history.append(&[item("a", 10, 7)]).unwrap();
+        let found = counters(&history);
+        assert_eq!(
+            (found.len(), found.last()),
+            (kept + 1, Some(&(10, 7.0))),
+            "cut at {cut}"
+        );
+    }
+}
+
+#[test]
+fn a_broken_byte_ends_the_file_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut history = History::open(dir.path().to_owned()).unwrap();
+    for minute in 0..3 {
+        history.append(&[item("a", minute, 1)]).unwrap();
+    }
+    let path = file_in(dir.path(), "minutes");
+    let mut bytes = fs::read(&path).unwrap();
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    fs::write(&path, &bytes).unwrap();
+    assert_eq!(counters(&history), [(0, 1.0), (1, 1.0)]);
+}
+
+#[test]
+fn past_days_are_rewritten_coarser_with_the_same_sums_and_removed_when_old() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut history = History::open(dir.path().to_owned()).unwrap();
+    let items: Vec<_> = (0..60)
+        .flat_map(|minute| [item("a", minute, 2), item("h", minute, 1)])
+        .collect();
+    history.append(&items).unwrap();
+    let noon = Timestamp::from_micros(MINUTES.begin(NOON_MINUTE));
+    let month = Duration::from_secs(30 * 24 * 3600);
+    let days = |count: u64| noon.after(Duration::from_secs(count * 24 * 3600));
+    history.tidy(days(1), month).unwrap();
+    assert_eq!(counters(&history).len(), 60, "yesterday stays in minutes");
+    history.tidy(days(2), month).unwrap();
+    assert!(counters(&history).is_empty());
+    let read = |history: &History, name: &str| {
+        let (wanted, mut found) = (key(name), Vec::new());
+        history.read(
+            noon.as_micros(),
+            days(1).as_micros(),
+            |key| *key == wanted,
+            |_, micros, cell| {
+                found.push((micros - noon.as_micros(), cell.clone()));
+            },
+        );
+        found
+    };
+    let found = read(&history, "a");
+    let wanted: Vec<_> = (0..6)
+        .map(|at| (at * 600_000_000, Cell::Counter(20.0)))
+        .collect();
+    assert_eq!(found, wanted);
+    let found = read(&history, "h");
+    let Some((_, Cell::Histogram(own))) = found.first() else {
+        panic!("a histogram: {found:?}")
+    };
+    assert_eq!((own.count(), own.sum()), (20, 10.0));
+    history.tidy(days(31), month).unwrap();
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_rewriting_that_was_cut_short_changes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut history = History::open(dir.path().to_owned()).unwrap();
+    history.append(&[item("a", 0, 1)]).unwrap();
+    let fine = file_in(dir.path(), "minutes");
+    fs::write(fine.with_extension("coarse"), b"half").unwrap();
+    fs::write(fine.with_extension("tmp"), b"half").unwrap();
+    let history = History::open(dir.path().to_owned()).unwrap();
+    assert_eq!(counters(&history), [(0, 1.0)]);
+}

@@ -1,0 +1,156 @@
+//! The store on a disk that fails, at every operation: what was acknowledged is there once, nothing is twice.
+
+use std::collections::BTreeSet;
+use std::io::ErrorKind;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use atoll_base::ByteCount;
+use atoll_store::log::sim::{Fault, SimDisk};
+
+use super::*;
+use crate::record::tests::line;
+
+const ROOT: &str = "/telemetry";
+
+fn start(disk: &SimDisk) -> Result<Handle, Error> {
+    // So small that every second batch makes a file.
+    let config = TelemetryConfig {
+        max_size: ByteCount::mib(64),
+        ..TelemetryConfig::default()
+    };
+    Service::start_on(Arc::new(disk.clone()), Path::new(ROOT), config)
+}
+
+/// Gives batches of lines until the disk refuses one; the messages that were acknowledged.
+async fn work(handle: &Handle, name: &str) -> BTreeSet<String> {
+    let mut acknowledged = BTreeSet::new();
+    for batch in 0..4 {
+        let lines: Vec<String> = (0..3)
+            .map(|line| format!("{name} {batch} {line}"))
+            .collect();
+        handle.logs(lines.iter().map(|text| line("orders", text)));
+        handle.flush().await.unwrap();
+        if handle.health().dropped == 0 {
+            acknowledged.extend(lines);
+        }
+    }
+    acknowledged
+}
+
+async fn messages(handle: &Handle) -> Vec<String> {
+    let found = Arc::new(Mutex::new(Vec::new()));
+    let sink = Arc::clone(&found);
+    let all = handle.records(Query::default(), move |record| {
+        sink.lock().unwrap().push(record.message);
+        true
+    });
+    all.await.unwrap();
+    let mut found = std::mem::take(&mut *found.lock().unwrap());
+    found.retain(|message| !message.contains("lost while"));
+    found
+}
+
+async fn holds(handle: &Handle, acknowledged: &BTreeSet<String>, operation: u64) {
+    let found = messages(handle).await;
+    let once: BTreeSet<String> = found.iter().cloned().collect();
+    assert_eq!(once.len(), found.len(), "twice, at {operation}: {found:?}");
+    let missing: Vec<&String> = acknowledged.difference(&once).collect();
+    assert!(missing.is_empty(), "at {operation} lost: {missing:?}");
+}
+
+/// How many operations a whole life has.
+async fn operations() -> u64 {
+    let disk = SimDisk::new(1, Path::new(ROOT));
+    let handle = start(&disk).unwrap();
+    work(&handle, "a").await;
+    handle.close().await;
+    disk.operations()
+}
+
+async fn fault(operation: u64, fault: Fault) {
+    let disk = SimDisk::new(operation, Path::new(ROOT));
+    let mut acknowledged = BTreeSet::new();
+    // A first life without faults, so that there is something to open.
+    let handle = start(&disk).unwrap();
+    acknowledged.extend(work(&handle, "before").await);
+    handle.close().await;
+    drop(handle);
+    disk.fail_at(disk.operations() + operation, fault);
+    if let Ok(handle) = start(&disk) {
+        acknowledged.extend(work(&handle, "during").await);
+        handle.close().await;
+    }
+    disk.restart();
+    let handle = start(&disk).unwrap();
+    holds(&handle, &acknowledged, operation).await;
+    acknowledged.extend(work(&handle, "after").await);
+    handle.close().await;
+    drop(handle);
+    let handle = start(&disk).unwrap();
+    holds(&handle, &acknowledged, operation).await;
+}
+
+#[tokio::test]
+async fn a_crash_at_any_operation_loses_nothing_that_was_acknowledged() {
+    for operation in 0..operations().await + 20 {
+        fault(operation, Fault::Crash).await;
+    }
+}
+
+#[tokio::test]
+async fn a_disk_that_is_full_at_any_operation_loses_only_what_is_counted() {
+    for operation in 0..operations().await + 20 {
+        fault(operation, Fault::Error(ErrorKind::StorageFull)).await;
+    }
+}
+
+/// How many Parquet files there are.
+fn files(disk: &SimDisk) -> usize {
+    let names = disk.files().into_iter().map(|(path, _)| path);
+    names
+        .filter(|path| path.extension().is_some_and(|end| end == "parquet"))
+        .count()
+}
+
+/// A disk with a file for each of these texts, all of an hour that is over.
+async fn small_files(texts: &BTreeSet<String>) -> SimDisk {
+    let disk = SimDisk::new(7, Path::new(ROOT));
+    for text in texts {
+        // A start puts together what was there before it, so the last one is always new.
+        let handle = start(&disk).unwrap();
+        let mut old = line("orders", text);
+        let hour = std::time::Duration::from_secs(3600);
+        let now = Timestamp::now().as_micros() / 3_600_000_000 * 3_600_000_000;
+        old.time = Timestamp::from_micros(now).before(2 * hour);
+        handle.log(old);
+        handle.close().await;
+    }
+    disk
+}
+
+#[tokio::test]
+async fn small_files_become_one_and_a_crash_on_the_way_changes_nothing() {
+    let texts: BTreeSet<String> = (0..4).map(|text| format!("old {text}")).collect();
+    let disk = small_files(&texts).await;
+    assert_eq!(files(&disk), 2);
+    let whole = disk.copy();
+    let handle = start(&whole).unwrap();
+    handle.close().await;
+    drop(handle);
+    assert_eq!(files(&whole), 1, "{:?}", whole.files());
+    let handle = start(&whole).unwrap();
+    holds(&handle, &texts, 0).await;
+    let last = whole.operations();
+    for operation in disk.operations()..last {
+        let torn = disk.copy();
+        torn.fail_at(operation, Fault::Crash);
+        if let Ok(handle) = start(&torn) {
+            handle.close().await;
+        }
+        torn.restart();
+        let handle = start(&torn).unwrap();
+        holds(&handle, &texts, operation).await;
+        handle.close().await;
+    }
+}

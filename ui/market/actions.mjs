@@ -1,0 +1,175 @@
+// Everything that changes something, on a real node: it asks first, it tells what became of it, and
+// the node has done it.
+import assert from 'node:assert/strict';
+import { randomUUID } from 'node:crypto';
+import { after, before, describe, test } from 'node:test';
+import { Shop, api, atoll, link, renameApples, until } from './market.mjs';
+import { axe, confirm, open, settled, shot, visit, visitAt } from '../e2e/browser.mjs';
+
+describe('actions', () => {
+  let opened;
+  let shop;
+  before(async () => {
+    opened = await open();
+    shop = await Shop.open();
+  });
+  after(() => opened.close());
+
+  const at = (path, options) => visitAt(opened, path, options);
+
+  const catalog = () => api('/v1/services/catalog');
+
+  for (const [size, theme] of [['wide', 'light'], ['phone', 'dark']]) {
+    const look = { size, theme };
+    const named = (name) => `${name}-${size}-${theme}`;
+
+    test(`a link logs in, once, ${size}`, async () => {
+      const { page, errors, context } = await visit(opened, { ...look, login: false });
+      const url = await link();
+      await page.goto(url);
+      await page.getByRole('heading', { name: 'Services' }).waitFor();
+      assert.ok(!page.url().includes('token'), 'the token has left the address');
+      assert.deepEqual(errors, []);
+      await context.close();
+      const again = await visit(opened, { ...look, login: false });
+      await again.page.goto(url);
+      await again.page.getByRole('alert').waitFor();
+      assert.deepEqual(await axe(again.page), []);
+      await shot(again.page, named('login'));
+      await again.context.close();
+    });
+
+    test(`restart and scale, ${size}`, async () => {
+      const { page, errors, context } = await at('/services/catalog', look);
+      const before = (await catalog()).instances.map((own) => own.pid);
+      const restart = await confirm(page, 'Restart');
+      await shot(page, named('restart'));
+      await restart.go();
+      await page.getByText(/catalog: restart succeeded/).waitFor();
+      assert.ok((await catalog()).instances.every((own) => !before.includes(own.pid)), 'other processes');
+      const scale = await confirm(page, 'Scale');
+      await scale.dialog.getByLabel('Instances').fill('9');
+      await scale.go();
+      await scale.dialog.getByRole('alert').getByText('1 to 4 instances').waitFor();
+      await scale.dialog.getByLabel('Instances').fill('2');
+      await scale.go();
+      await page.getByText(/catalog: scale succeeded/).waitFor();
+      await page.getByText('2 of 2 serve').waitFor();
+      await atoll('scale', 'catalog', '1');
+      assert.deepEqual(errors, []);
+      await context.close();
+    });
+
+    test(`a deployment is rolled back, ${size}`, async () => {
+      await renameApples();
+      const { page, errors, context } = await at('/services/catalog/deploys', look);
+      const wrong = (await catalog()).revision;
+      await (await confirm(page, /^Back to r/, 'Roll back')).go();
+      await page.getByText(/catalog: rollback succeeded/).waitFor();
+      assert.notEqual((await catalog()).revision, wrong);
+      await shot(page, named('rolled-back'));
+      assert.deepEqual(errors, []);
+      await context.close();
+    });
+
+    test(`a record is published; a dead letter is edited and redriven, another dropped, ${size}`, async () => {
+      const { page, errors, context } = await at('/events/topics/orders.placed', look);
+      const [order, other] = [randomUUID(), randomUUID()];
+      for (const value of [shop.unreadable(order), shop.unreadable(other)]) {
+        const publish = await confirm(page, 'Publish');
+        await publish.dialog.getByLabel('Value').fill(value);
+        await publish.go();
+        await publish.dialog.waitFor({ state: 'detached' });
+      }
+      const dead = async () => (await api('/v1/dead')).letters.filter((own) => own.value.includes(order) || own.value.includes(other));
+      await until('two dead letters', async () => (await dead()).length === 2);
+      await page.goto('/events/dead');
+      await settled(page);
+      await page.locator('.letter-row').filter({ hasText: order }).locator('.letter-open').click();
+      await page.locator('.letter').getByText('not "fifty"').first().waitFor();
+      const value = page.getByLabel('Value');
+      await value.fill((await value.inputValue()).replace('"fifty"', '50'));
+      await page.getByRole('button', { name: 'Save the edited copy' }).click();
+      await page.getByLabel('Value (edited)').waitFor();
+      await shot(page, named('letter-edited'));
+      await page.getByRole('button', { name: 'Redrive this one' }).click();
+      await page.getByRole('dialog').getByRole('button', { name: 'Redrive' }).click();
+      await page.getByText('Over: 1 taken, 0 failed again').waitFor();
+      await shot(page, named('redriven'));
+      assert.deepEqual(await axe(page), []);
+      await page.getByRole('dialog').getByRole('button', { name: 'Close' }).click();
+      await page.locator('.letter-row').filter({ hasText: other }).getByRole('checkbox').check();
+      await (await confirm(page, 'Drop 1 chosen', 'Drop for good')).go();
+      await page.getByText('1 letter dropped').waitFor();
+      assert.deepEqual(await dead(), []);
+      assert.deepEqual(errors, []);
+      await context.close();
+    });
+
+    test(`events are delivered again, and the cache is purged, ${size}`, async () => {
+      await shop.ordered('honey', 1);
+      const { page, errors, context } = await at('/events/readers', look);
+      const row = page.getByRole('row').filter({ hasText: 'orders.placed' });
+      await row.getByRole('button', { name: 'Replay' }).click();
+      await page.getByRole('dialog').getByRole('button', { name: 'Replay' }).click();
+      await page.getByText(/points gets \d+ records? again/).waitFor();
+      await page.goto('/gateway');
+      await settled(page);
+      const purge = await confirm(page, 'Purge');
+      await purge.dialog.getByLabel('Path').fill('weather');
+      await purge.go();
+      await purge.dialog.getByRole('alert').waitFor();
+      await purge.dialog.getByLabel('What').selectOption('all');
+      await purge.go();
+      await page.getByText(/pages? forgotten/).waitFor();
+      assert.deepEqual(errors, []);
+      await context.close();
+    });
+
+    test(`keys and tokens are made, shown once, revoked, ${size}`, async () => {
+      const { page, errors, context } = await at('/gateway', look);
+      const key = await confirm(page, 'New key', 'Make it');
+      await key.dialog.getByLabel('Name').fill(`robot-${size}`);
+      await key.go();
+      await page.locator('.secret').waitFor();
+      await page.getByRole('button', { name: 'I have it' }).click();
+      await (await confirm(page, 'Revoke')).go();
+      await page.getByText(/is refused from now on/).first().waitFor();
+      await page.goto('/access');
+      await settled(page);
+      const name = `pager-${size}`;
+      const token = await confirm(page, 'New token', 'Make it');
+      await token.dialog.getByLabel('Name').fill(name);
+      await token.dialog.getByLabel('Role').selectOption('operator');
+      await token.go();
+      const secret = await page.locator('.secret code').innerText();
+      await shot(page, named('token-made'));
+      const asked = () => fetch(`${process.env.ATOLL_CONSOLE}/v1/node`, { headers: { Authorization: `Bearer ${secret}` } });
+      assert.equal((await asked()).status, 200);
+      await page.getByRole('button', { name: 'I have it' }).click();
+      assert.equal(await page.getByText(secret).count(), 0);
+      await page.getByRole('row').filter({ hasText: name }).getByRole('button', { name: 'Revoke' }).click();
+      await page.getByRole('dialog').getByRole('button', { name: 'Revoke' }).click();
+      await page.getByText(new RegExp(`${name} is refused from now on`)).waitFor();
+      assert.equal((await asked()).status, 401);
+      await page.goto('/access/audit');
+      await settled(page);
+      await page.getByText(/^POST \/v1\/tokens\/.*\/revoke$/).first().waitFor();
+      assert.deepEqual(errors, []);
+      await context.close();
+    });
+
+    test(`the tail follows, ${size}`, async () => {
+      const { page, errors, context } = await at('/logs?q=service:orders&live=1', look);
+      await page.getByText('following').waitFor();
+      await shop.ordered('coffee', 1);
+      await page.locator('.rows .log').filter({ hasText: 'POST /orders' }).first().waitFor();
+      await page.goto('/logs');
+      await settled(page);
+      await page.getByLabel('Search the logs').fill('"open');
+      await page.getByText(/, at |at character|character 1/).first().waitFor();
+      assert.deepEqual(errors, []);
+      await context.close();
+    });
+  }
+});

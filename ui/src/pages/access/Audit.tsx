@@ -1,0 +1,69 @@
+// Every change that was asked for, by whom, and how it was answered; newest first.
+import { useState } from 'react';
+import { at } from '../../api/paths';
+import { useApi } from '../../api/use';
+import { oneLine } from '../../lib/text';
+import { Empty, Given } from '../../ui/Notes';
+import { Moment } from '../../ui/Time';
+
+const PAGE = 100;
+
+export function Audit() {
+  /** The cursors of the pages before this one. */
+  const [cursors, setCursors] = useState<number[]>([]);
+  const found = useApi(at('/v1/audit', { before: cursors.at(-1), limit: PAGE }));
+  return (
+    <section className="panel scroll-x" aria-label="Audit" tabIndex={0}>
+      <Given of={found} rows={10}>
+        {({ entries, next }) =>
+          entries.length === 0 ? (
+            <Empty title="Nobody has changed anything yet" />
+          ) : (
+            <>
+              <table className="cards">
+                <thead>
+                  <tr>
+                    <th>When</th>
+                    <th>Who</th>
+                    <th className="wide">Role</th>
+                    <th>What</th>
+                    <th className="right">Answer</th>
+                    <th className="wide">Came by</th>
+                  </tr>
+                </thead>
+                <tbody>
+                  {entries.map((own) => (
+                    <tr key={own.number}>
+                      <td className="nowrap">
+                        <Moment time={own.time} exact={false} />
+                      </td>
+                      <td>{oneLine(own.who, 60)}</td>
+                      <td className="wide">{own.role}</td>
+                      <td className="mono">
+                        {own.method} {oneLine(own.path, 120)}
+                      </td>
+                      <td className={own.status >= 400 ? 'right num bad' : 'right num'}>{own.status}</td>
+                      <td className="dim wide">{own.way}</td>
+                    </tr>
+                  ))}
+                </tbody>
+              </table>
+              <div className="bar pad">
+                {cursors.length > 0 && (
+                  <button type="button" className="btn" onClick={() => setCursors((old) => old.slice(0, -1))}>
+                    Newer
+                  </button>
+                )}
+                {next !== null && (
+                  <button type="button" className="btn" onClick={() => setCursors((old) => [...old, next])}>
+                    Older
+                  </button>
+                )}
+              </div>
+            </>
+          )
+        }
+      </Given>
+    </section>
+  );
+}
