@@ -5,6 +5,7 @@ use std::process::Command;
 
 use anyhow::bail;
 
+use crate::cgroup2;
 use crate::run::{has, run};
 
 /// A program and the package that brings it.
@@ -125,6 +126,22 @@ const EVENT_BENCH_NEEDS: &[Need] = &[
     },
 ];
 
+const CGROUP2_NEEDS: &[Need] = &[
+    Need {
+        present: || has("qemu-system-x86_64"),
+        package: "qemu-system-x86",
+    },
+    Need {
+        present: || has("busybox"),
+        package: "busybox-static",
+    },
+    // Not the one for clouds: it lacks 9p.
+    Need {
+        present: || cgroup2::kernel().is_some(),
+        package: "linux-image-amd64",
+    },
+];
+
 /// Some Python with the gRPC library.
 fn has_grpc() -> bool {
     ["python3", "/usr/bin/python3"].iter().any(|python| {
@@ -165,6 +182,11 @@ pub(crate) fn for_benches() -> anyhow::Result<()> {
 /// What `cargo xtask bench events` needs beside.
 pub(crate) fn for_event_benches() -> anyhow::Result<()> {
     install(EVENT_BENCH_NEEDS)
+}
+
+/// What `cargo xtask cgroup2` needs.
+pub(crate) fn for_cgroup2() -> anyhow::Result<()> {
+    install(CGROUP2_NEEDS)
 }
 
 fn install(needs: &[Need]) -> anyhow::Result<()> {

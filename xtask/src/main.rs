@@ -5,6 +5,7 @@
 
 mod app;
 mod bench;
+mod cgroup2;
 mod client;
 mod compat;
 mod fuzz;
@@ -27,6 +28,7 @@ const USAGE: &str = "usage: cargo xtask COMMAND
                        cloudevents, opentelemetry, opentelemetry-node, prometheus, tls, parquet,
                        openapi, crash (default: all)
   fuzz [SECONDS]       feed each decoder what it does not expect (default: 60 s each)
+  cgroup2 [--kvm]      the supervisor's tests in QEMU, where cgroups are of version 2 only
   tour                 start examples/market and walk through it
   console              start examples/market and do in its console all that it can, in Chromium;
                        pictures of all pages in target/screenshots
@@ -46,6 +48,8 @@ fn main() -> ExitCode {
         ["fuzz", seconds] if seconds.parse::<u32>().is_ok() => {
             fuzz::all(seconds.parse().unwrap_or_default())
         }
+        ["cgroup2"] => cgroup2::all(false),
+        ["cgroup2", "--kvm"] => cgroup2::all(true),
         ["tour"] => test::tour(),
         ["console"] => test::pages(),
         ["openapi"] => ui::openapi(),

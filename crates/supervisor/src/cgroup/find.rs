@@ -5,7 +5,7 @@
 //!
 //! **v2** knows one more rule: a cgroup that deals out controllers to those below it may not itself
 //! hold processes (except for the root). Atoll's own cgroup holds Atoll. In turn:
-//! 1. Its own cgroup, when controllers are dealt out there already (the root, or prepared).
+//! 1. Its own cgroup, when it is the root, or Atoll has moved into the leaf before.
 //! 2. Its own cgroup, when Atoll is alone in it (a systemd unit with `Delegate=yes`, a container):
 //!    Atoll moves itself into a leaf, `atoll-node`, and deals them out.
 //! 3. The cgroup above, when it deals controllers out or lets Atoll do so (a terminal in a user
@@ -117,7 +117,7 @@ pub(super) fn own_dir(mount: &Mount, own: &str) -> Option<PathBuf> {
     Some(mount.point.join(inside.trim_start_matches('/')))
 }
 
-fn unified(mount_point: &Path, own: &Path) -> Option<Base> {
+pub(super) fn unified(mount_point: &Path, own: &Path) -> Option<Base> {
     let base = |dir: &Path, controllers| Base {
         dir: dir.to_owned(),
         dialect: Dialect::V2,
@@ -128,16 +128,16 @@ fn unified(mount_point: &Path, own: &Path) -> Option<Base> {
         Some(name) if name == LEAF => own.parent()?,
         _ => own,
     };
-    let mut all = available(own);
+    let mut controllers = available(own);
     // The kernel counts processor time without any controller.
-    if all.is_empty() {
+    if controllers.is_empty() {
         return is_writable(own).then(|| base(own, Vec::new()));
     }
-    if is_writable(own) {
-        let mut controllers = all.clone();
-        if enable(own, &mut controllers) || (leave_to_leaf(own) && enable(own, &mut all)) {
-            return Some(base(own, available(own)));
-        }
+    if is_writable(own)
+        && (may_deal_out(own) || leave_to_leaf(own))
+        && enable(own, &mut controllers)
+    {
+        return Some(base(own, controllers));
     }
     let above = own.parent().filter(|dir| dir.starts_with(mount_point));
     if let Some(above) = above.filter(|dir| is_writable(dir)) {
@@ -196,6 +196,15 @@ fn name(controller: Controller) -> &'static str {
         Controller::Pids => "pids",
         Controller::Io => "io",
     }
+}
+
+/// Whether controllers may be dealt out at `dir`: no process is in it itself, or it is the root, which
+/// alone has no type. It must not be found out by trying: where processes are, the kernel refuses
+/// memory, but takes processor time and pids, and from then on lets no process into any cgroup below
+/// (`domain invalid`).
+fn may_deal_out(dir: &Path) -> bool {
+    let procs = fs::read_to_string(dir.join("cgroup.procs"));
+    procs.is_ok_and(|procs| procs.trim().is_empty()) || !dir.join("cgroup.type").exists()
 }
 
 /// Moves this process out of its cgroup into a leaf below, if it is alone there.

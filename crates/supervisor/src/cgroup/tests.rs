@@ -1,7 +1,7 @@
 //! The text of limits, and counters, on files that look like the kernel's.
 
 use super::files::{self, Dialect};
-use super::find::{enable, own_dir, parse_mount};
+use super::find::{enable, own_dir, parse_mount, unified};
 use super::*;
 use crate::spec::{Io, Throttled};
 use atoll_base::ByteCount;
@@ -143,6 +143,60 @@ fn a_kernel_that_does_not_count_io_limits_all_the_same() {
         assert!(left.all(|own| dealt.contains(&own)), "{controllers:?}");
         assert_eq!(controllers.len(), dealt.split_whitespace().count());
     }
+}
+
+/// A cgroup of the second version that this process may deal out from, in an ordinary folder.
+fn cgroup2(dir: &Path, procs: &str) {
+    fs::create_dir_all(dir).unwrap();
+    let all = "cpu io memory pids\n";
+    for (name, text) in [
+        ("cgroup.controllers", all),
+        // What is written lands in the dots.
+        ("cgroup.subtree_control", "........ cpu io memory pids\n"),
+        ("cgroup.procs", procs),
+        ("cgroup.type", "domain\n"),
+    ] {
+        fs::write(dir.join(name), text).unwrap();
+    }
+}
+
+fn was_asked(dir: &Path) -> bool {
+    let told = fs::read_to_string(dir.join("cgroup.subtree_control")).unwrap();
+    !told.starts_with('.')
+}
+
+/// The kernel would take some, and let no process into what is below from then on.
+#[test]
+fn nothing_is_asked_of_a_cgroup_that_holds_processes() {
+    let dir = tempfile::tempdir().unwrap();
+    let (above, own) = (dir.path().to_owned(), dir.path().join("own"));
+    cgroup2(&above, "");
+    cgroup2(&own, &format!("1\n{}\n", std::process::id()));
+    let base = unified(dir.path(), &own).unwrap();
+    assert_eq!(base.dir, above);
+    assert!(was_asked(&above) && !was_asked(&own));
+    // The root has no type and knows no such rule.
+    fs::remove_file(own.join("cgroup.type")).unwrap();
+    assert_eq!(unified(dir.path(), &own).unwrap().dir, own);
+    assert!(was_asked(&own));
+}
+
+#[test]
+fn one_that_is_alone_moves_into_a_leaf_and_deals_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let (above, own) = (dir.path().to_owned(), dir.path().join("own"));
+    let me = std::process::id().to_string();
+    cgroup2(&above, "");
+    cgroup2(&own, &format!("{me}\n"));
+    let base = unified(dir.path(), &own).unwrap();
+    let moved = fs::read_to_string(own.join("atoll-node/cgroup.procs"));
+    assert_eq!((base.dir, moved.unwrap()), (own.clone(), me));
+    assert_eq!(base.controllers.len(), 4);
+    assert!(was_asked(&own) && !was_asked(&above));
+    // A second look, from the leaf.
+    cgroup2(&own, "");
+    let again = unified(dir.path(), &own.join("atoll-node")).unwrap();
+    assert_eq!(again.dir, own);
 }
 
 /// A group in an ordinary folder, where a folder in place of a file is what refuses to be written.
