@@ -239,7 +239,7 @@ impl Ejectors {
         }
     }
 
-    /// Where every instance stands that is not simply in.
+    /// Where every instance stands.
     pub(crate) fn explain(&self, now: Millis, wall: Timestamp) -> Vec<Verdict> {
         let judges = lock(&self.0);
         let verdicts = judges

@@ -30,7 +30,7 @@ use crate::policy::Networks;
 use crate::rate::Registry;
 use crate::resilience::Why;
 use crate::resilience::budget::TreeBudget;
-use crate::resilience::ejection::{State, Verdict};
+use crate::resilience::ejection::Verdict;
 use crate::span::SpanSink;
 use crate::stats::{ServiceStats, ServiceTally, Window};
 use crate::tls::{Certificates, TlsError};
@@ -225,7 +225,8 @@ impl Handle {
         }
     }
 
-    /// Which instances are left out, and which calls are refused, and why. Empty when all is well.
+    /// Where every instance that gets requests stands, those too with which all is well, and which calls are
+    /// refused, and why.
     pub fn explain(&self) -> Resilience {
         let now = clock::millis(clock::uptime());
         let wall = Timestamp::now();
@@ -239,10 +240,7 @@ impl Handle {
                     why,
                 })
                 .collect(),
-            instances: instances
-                .into_iter()
-                .filter(|verdict| verdict.why.is_some() || verdict.state != State::In)
-                .collect(),
+            instances,
         }
     }
 

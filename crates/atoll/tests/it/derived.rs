@@ -139,6 +139,35 @@ fn what_the_platform_does_by_itself_stands_on_the_timeline() {
     assert_eq!(found.len(), 1, "{found:?}");
 }
 
+#[test]
+fn an_instance_that_fails_is_left_out_and_comes_back_and_both_are_told() {
+    let app = App::new();
+    let table = "[scale]\nmin = 2\n[resilience.ejection]\npause = \"500ms\"";
+    app.service("twins").route("/twins/**").table(table).write();
+    app.up();
+    let socket = app.path(".atoll/run/admin.sock");
+    let ejections = || {
+        let path = "/v1/timeline?service=twins&kind=ejection";
+        let page = Connection::local(&socket).unwrap().get(path).unwrap();
+        let page = page.has(200).json();
+        let events = page["events"].as_array().unwrap().iter().rev();
+        let told = events.map(|own| format!("{} {}", own["instance"], own["message"]));
+        told.collect::<Vec<String>>()
+    };
+    until("the first instance is left out", || {
+        app.get("/twins/status-of/1/500");
+        !ejections().is_empty()
+    });
+    holds(&ejections()[0], "twins-r1-1");
+    holds(&ejections()[0], "left out of traffic: ");
+    until("it is back", || {
+        app.get("/twins/fast").has(200);
+        ejections().len() > 1
+    });
+    holds(&ejections()[1], "twins-r1-1");
+    holds(&ejections()[1], "left out of traffic no more");
+}
+
 /// The broker knows who they are; and a topic that is called as a service is, is another box.
 #[test]
 fn clients_of_kafka_are_on_the_map() {
