@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -164,11 +165,19 @@ pub struct OutputLine<'a> {
     pub continued: bool,
 }
 
-/// Takes what instances print. Called synchronously: must not block, and should drop rather than
-/// wait.
+/// Completes when there is room for lines, or when it was waited for long enough.
+pub type Room<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
+
+/// Takes what instances print.
 pub trait OutputSink: Send + Sync + 'static {
-    /// Takes one line.
+    /// Takes one line. Called synchronously: must not block, and should drop rather than wait.
     fn line(&self, line: OutputLine<'_>);
+
+    /// None if more can be taken now. Until what is answered completes, pipes are not read, and who
+    /// prints more than they hold waits. Default: there is always room.
+    fn room(&self) -> Option<Room<'_>> {
+        None
+    }
 }
 
 impl ExitReason {

@@ -239,6 +239,10 @@ impl Instance {
         attempt.process.signal_group(Signal::KILL);
         attempt.process.reap();
         self.end_all(Some(attempt.process.pid())).await;
+        // What is left in the pipes now is the last; whoever waits for room would not get to it in time.
+        for reader in &attempt.outputs {
+            reader.catch_up(CATCH_UP);
+        }
         let drained = async {
             for reader in &mut attempt.outputs {
                 reader.ended().await;
@@ -393,6 +397,9 @@ impl Instance {
         let explanation = finding
             .await
             .unwrap_or_else(|_| format!("not ready after {waited:?}"));
+        for reader in &attempt.outputs {
+            reader.catch_up(CATCH_UP);
+        }
         let last_lines = lock(&self.tail).lines();
         self.slot.update(|status| {
             status.state = State::Unready;

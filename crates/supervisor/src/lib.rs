@@ -43,7 +43,7 @@ mod sys;
 
 pub use config::{Check, Health, Resources};
 pub use error::{CRASH_LOOP, Error, NEVER_READY, OUT_OF_MEMORY, UNHEALTHY};
-pub use event::{Event, ExitReason, Observer, OutputLine, OutputSink, Stream};
+pub use event::{Event, ExitReason, Observer, OutputLine, OutputSink, Room, Stream};
 pub use program::resolve_program;
 pub use recover::{Recovered, recover};
 pub use run::{Run, run_to_end};

@@ -1,10 +1,10 @@
-//! What a process prints: read from its pipes without making it wait, cut into lines, kept short.
+//! What a process prints: read from its pipes, cut into lines, kept short.
 //!
 //! Memory does not grow with what is printed: a line longer than 16 KiB is delivered in pieces, and
 //! no more than the last 40 lines are remembered. A program that prints gigabytes without a line
 //! end is an ordinary case (a core dump on stdout), not an error. Refused: handing lines to a
-//! channel here (its bound would make the process wait); who needs a queue puts it behind the
-//! [`OutputSink`](crate::OutputSink) and drops when it is full.
+//! channel here; who needs a queue puts it behind the [`OutputSink`](crate::OutputSink), which also
+//! says whether a process shall wait for it, and drops when it is full.
 
 pub(crate) mod reader;
 
@@ -63,7 +63,7 @@ pub(crate) fn pipe() -> rustix::io::Result<(OwnedFd, OwnedFd)> {
     Ok((reader, writer))
 }
 
-/// Reads what is there, at most about `budget` bytes, and hands out the lines: the text, and
+/// Reads what is there, at most `budget` bytes, and hands out the lines: the text, and
 /// whether it goes on.
 pub(crate) fn read(
     pipe: &OwnedFd,
@@ -74,7 +74,8 @@ pub(crate) fn read(
     let mut buffer = [0; READ_LENGTH];
     let mut left = budget;
     loop {
-        match rustix::io::read(pipe, &mut buffer) {
+        let most = left.min(READ_LENGTH);
+        match rustix::io::read(pipe, &mut buffer[..most]) {
             Ok(0) => return Read::End,
             Ok(length) => {
                 lines.push(&buffer[..length], &mut take);

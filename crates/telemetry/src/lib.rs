@@ -7,8 +7,8 @@
 //!
 //! What is kept can be sent on, to any place that takes OTLP: see [`export`] and [`Handle::send_on`].
 //!
-//! Telemetry never holds a service up: when the disk is slower than the services are loud, rows are
-//! dropped, counted, and the count is itself a record. When the disk is full, the same.
+//! When the disk is slower than the services are loud, who prints waits for it ([`Handle::room`]); when it takes
+//! nothing for three seconds, nobody does. Rows that find no room are dropped, counted, and the count is itself a record.
 
 mod cold;
 mod columns;

@@ -1,4 +1,5 @@
-//! What waits for the writer: bounded in bytes, filled by anybody without waiting, emptied as a whole.
+//! What waits for the writer: bounded in bytes, filled by anybody without waiting, emptied as a whole. Who can
+//! wait may ask for room first.
 //!
 //! A list under a lock, not a channel: a message of a channel costs more than the copy of a line, and
 //! the writer wants many at once. It is woken when there is a batch's worth, when the first has waited long
@@ -8,7 +9,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use atoll_base::clock;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 use crate::{NewRecord, Span, Spans};
 
@@ -21,6 +22,9 @@ pub(crate) const BATCH_ROWS: usize = 8 << 10;
 /// Bytes of rows that may wait. Beyond it, rows are dropped and counted.
 const QUEUE_BYTES_MAX: usize = 32 << 20;
 
+/// If nothing was taken out for so long, nobody waits for room any more until something is.
+const PATIENCE: Duration = Duration::from_secs(3);
+
 /// What a row takes beside its texts.
 pub(crate) const ROW_BYTES: usize = 160;
 
@@ -28,6 +32,8 @@ pub(crate) const ROW_BYTES: usize = 160;
 pub(crate) struct Queue {
     state: Mutex<State>,
     came: Condvar,
+    /// Told each time that something was taken out.
+    taken: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -36,6 +42,10 @@ struct State {
     bytes: usize,
     /// When the first row came that waits.
     first_at: Option<Instant>,
+    /// How often something was taken out.
+    takes: u64,
+    /// Somebody has waited for room in vain, and nothing was taken out since.
+    is_stuck: bool,
 }
 
 /// What was waiting.
@@ -133,6 +143,34 @@ impl Queue {
     pub(crate) fn close(&self) {
         self.lock().work.closed = true;
         self.came.notify_one();
+        self.taken.notify_waiters();
+    }
+
+    /// Completes when it is not more than half full; see [`PATIENCE`].
+    pub(crate) async fn room(&self) {
+        loop {
+            let taken = self.taken.notified();
+            tokio::pin!(taken);
+            // Before the look: what is taken out right after it is told.
+            taken.as_mut().enable();
+            let takes = {
+                let state = self.lock();
+                if state.bytes <= QUEUE_BYTES_MAX / 2 || state.is_stuck || state.work.closed {
+                    return;
+                }
+                state.takes
+            };
+            // Others may be faster, and it is full again: that is no standstill.
+            if tokio::time::timeout(PATIENCE, taken).await.is_err() {
+                let mut state = self.lock();
+                if state.takes == takes {
+                    state.is_stuck = true;
+                    drop(state);
+                    self.taken.notify_waiters();
+                    return;
+                }
+            }
+        }
     }
 
     /// Whether it is more than half full.
@@ -178,6 +216,10 @@ impl Queue {
             work.dropped = std::mem::take(&mut state.work.dropped);
             state.bytes = 0;
             state.first_at = None;
+            state.is_stuck = false;
+            state.takes = state.takes.wrapping_add(1);
+            drop(state);
+            self.taken.notify_waiters();
         }
     }
 }
@@ -189,5 +231,81 @@ impl State {
             self.bytes += texts + ROW_BYTES;
         }
         fits
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use atoll_base::ServiceName;
+    use atoll_base::Timestamp;
+
+    use super::*;
+    use crate::Stream;
+
+    /// More than half of what may wait.
+    fn fill(queue: &Queue) {
+        let service = ServiceName::new("loud").unwrap();
+        let line = "x".repeat(1 << 20);
+        let lines = (0..20).map(|_| {
+            NewRecord::new(
+                Timestamp::from_micros(1),
+                service.clone(),
+                Stream::Stdout,
+                line.clone(),
+            )
+        });
+        assert_eq!(queue.put_records(lines), 0);
+    }
+
+    fn empty(queue: &Queue) {
+        queue.take(&mut Work::default(), clock::monotonic(), false);
+    }
+
+    async fn waits(queue: &Queue) -> bool {
+        let soon = tokio::time::timeout(PATIENCE / 2, queue.room());
+        soon.await.is_err()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_asks_for_room_waits_until_something_is_taken_out() {
+        let queue = Queue::default();
+        assert!(!waits(&queue).await);
+        fill(&queue);
+        assert!(waits(&queue).await);
+        let asked = queue.room();
+        tokio::pin!(asked);
+        let now = Duration::ZERO;
+        assert!(tokio::time::timeout(now, asked.as_mut()).await.is_err());
+        empty(&queue);
+        assert!(tokio::time::timeout(now, asked.as_mut()).await.is_ok());
+        // Somebody else was faster: it is full again, and goes on.
+        fill(&queue);
+        let asked = queue.room();
+        tokio::pin!(asked);
+        for _ in 0..3 {
+            let most = PATIENCE * 9 / 10;
+            assert!(tokio::time::timeout(most, asked.as_mut()).await.is_err());
+            empty(&queue);
+            fill(&queue);
+        }
+        queue.close();
+        assert!(!waits(&queue).await, "nothing is taken out any more");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_waits_again_for_a_disk_that_takes_nothing() {
+        let queue = Queue::default();
+        fill(&queue);
+        // One has waited for all: who asks a moment later waits no longer.
+        let begun = tokio::time::Instant::now();
+        tokio::join!(queue.room(), async {
+            tokio::time::sleep(PATIENCE / 2).await;
+            queue.room().await;
+        });
+        assert_eq!(begun.elapsed().as_secs(), PATIENCE.as_secs());
+        assert!(!waits(&queue).await);
+        empty(&queue);
+        fill(&queue);
+        assert!(waits(&queue).await, "it was written again");
     }
 }

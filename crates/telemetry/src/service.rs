@@ -283,6 +283,12 @@ impl Handle {
         self.shared().queue.is_busy()
     }
 
+    /// Completes when not much waits any more; also when nothing was taken for three seconds, and from then on at once
+    /// until something is: nobody waits for a disk that is full.
+    pub async fn room(&self) {
+        self.shared().queue.room().await;
+    }
+
     /// Completes when everything taken before is written ahead and can be found; while the disk is far behind,
     /// at once, so that nobody waits for a disk that is full.
     ///

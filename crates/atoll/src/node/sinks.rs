@@ -7,7 +7,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use atoll_base::{Coded, InstanceId, RevisionNumber, ServiceName};
 use atoll_deploy::InstanceNews;
 use atoll_proxy::{SpanBatch, SpanRef, SpanSink};
-use atoll_supervisor::{Event, ExitReason, Observer, OutputLine, OutputSink, Stream as Output};
+use atoll_supervisor::{
+    Event, ExitReason, Observer, OutputLine, OutputSink, Room, Stream as Output,
+};
 use atoll_telemetry::{Handle as Telemetry, Level, NewRecord, Stream};
 
 use super::access_log::AccessLog;
@@ -256,6 +258,11 @@ impl OutputSink for Output2Log {
             continued: line.continued,
             ..NewRecord::new(line.time, service, stream, text)
         });
+    }
+
+    fn room(&self) -> Option<Room<'_>> {
+        let is_busy = self.telemetry.is_busy();
+        is_busy.then(|| Box::pin(self.telemetry.room()) as Room<'_>)
     }
 }
 

@@ -38,10 +38,10 @@ fn a_service_that_listens_elsewhere_is_told_on_which_port() {
     let app = App::new();
     app.service("a")
         .env("WRONG_PORT", "1")
-        .table("[health]\npath = \"/healthz\"\nstart_timeout = \"300ms\"")
+        .table("[health]\npath = \"/healthz\"\nstart_timeout = \"3s\"")
         .write();
     let said = app.try_up().ended(1);
-    holds(&said.err, "not ready after 300ms: listens on 127.0.0.1:");
+    holds(&said.err, "not ready after 3s: listens on 127.0.0.1:");
     holds(&said.err, "instead of $PORT (");
 }
 
@@ -50,7 +50,7 @@ fn a_service_that_is_asked_on_a_path_it_does_not_have_is_told_what_it_answered()
     let app = App::new();
     app.service("a")
         .env("READY_AFTER", "3600")
-        .table("[health]\npath = \"/healthz\"\nstart_timeout = \"300ms\"")
+        .table("[health]\npath = \"/healthz\"\nstart_timeout = \"3s\"")
         .write();
     let said = app.try_up().ended(1);
     holds(&said.err, "listens on $PORT");
@@ -97,6 +97,22 @@ fn a_flood_of_output_without_a_lines_end_harms_nobody() {
     assert!(kib < 300 << 10, "the node has used {kib} KiB");
 }
 
+/// Far more than may wait for the disk.
+#[test]
+fn who_prints_faster_than_the_disk_waits_and_no_line_is_lost() {
+    let app = App::new();
+    app.service("a").env("LINES", "400000").write();
+    app.up();
+    until("the last line", || {
+        let last = ["logs", "a", "-n", "1", "\"line 399999 of\""];
+        app.cli(&last).code == 0
+    });
+    let kept = app.cli(&["logs", "a", "--since", "1h", "\"at once\""]);
+    assert_eq!(kept.succeeded().out.lines().count(), 400_000);
+    let told = app.cli(&["logs", "atoll", "--since", "1h", "/were (dropped|lost)/"]);
+    assert_eq!(told.out, "");
+}
+
 #[test]
 fn bytes_that_are_no_text_become_replacement_characters() {
     let app = App::new();
@@ -112,15 +128,25 @@ fn bytes_that_are_no_text_become_replacement_characters() {
     );
 }
 
-/// `atoll up | head`: and its output may be a file on a disk that is full.
+/// `atoll up | head`.
 #[test]
 fn a_node_whose_output_nobody_takes_goes_on() {
+    goes_on_with_output_to(Stdio::piped());
+}
+
+#[test]
+fn a_node_whose_output_has_no_room_on_its_disk_goes_on() {
+    let full = std::fs::File::options().write(true).open("/dev/full");
+    goes_on_with_output_to(full.unwrap().into());
+}
+
+fn goes_on_with_output_to(output: Stdio) {
     let app = App::new();
     app.service("a").route("/a/**").write();
     let said = app.path("up.err");
     let mut up = atoll();
     up.arg("-C").arg(app.dir()).arg("up");
-    up.stdout(Stdio::piped());
+    up.stdout(output);
     up.stderr(std::fs::File::create(&said).unwrap());
     let mut node = up.spawn().unwrap();
     drop(node.stdout.take());

@@ -12,8 +12,9 @@ use super::{Lines, Read, Tail, read};
 use crate::event::{OutputLine, OutputSink, Stream};
 use crate::service::lock;
 
-/// How much is read before other tasks have their turn.
-const BUDGET: usize = 1 << 20;
+/// How much is read before other tasks have their turn, and it is asked whether there is room: little, as a row
+/// takes more than the one byte that it may be in the pipe.
+const BUDGET: usize = 16 << 10;
 
 /// A pipe that is being read. Dropped, the reading ends.
 #[derive(Debug)]
@@ -57,7 +58,7 @@ impl Reader {
         }
     }
 
-    /// Reads what is in the pipe now, without waiting, at most about `budget` bytes.
+    /// Reads what is in the pipe now, without waiting, at most `budget` bytes.
     pub(crate) fn catch_up(&self, budget: usize) {
         self.shared.read(budget);
     }
@@ -79,6 +80,9 @@ impl Drop for Reader {
 impl Source {
     async fn read_all(&self) {
         while let Ok(mut ready) = self.pipe.readable().await {
+            if let Some(room) = self.sink.room() {
+                room.await;
+            }
             match self.read(BUDGET) {
                 Read::Empty => ready.clear_ready(),
                 Read::More => tokio::task::yield_now().await,

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use atoll_base::{InstanceId, RevisionNumber, ServiceName, Tasks, clock};
 use atoll_supervisor::{
     Check, Config, Event, Handle, Health, InstanceSpec, Observer, OutputLine, OutputSink,
-    Resources, State, Status, Stream,
+    Resources, Room, State, Status, Stream,
 };
 
 /// How long a test waits for something before it fails.
@@ -44,6 +44,9 @@ pub(crate) struct Seen {
     changed: Condvar,
     /// Lines are counted, not kept.
     pub(crate) only_count: std::sync::atomic::AtomicBool,
+    /// There is no room for output while somebody holds this.
+    pub(crate) room: tokio::sync::Mutex<()>,
+    pub(crate) asked_for_room: std::sync::atomic::AtomicBool,
     pub(crate) bytes: std::sync::atomic::AtomicU64,
 }
 
@@ -222,6 +225,14 @@ impl OutputSink for Seen {
             let line = (line.stream, line.text.to_owned(), line.continued);
             self.lines.lock().unwrap().push(line);
         }
+    }
+
+    fn room(&self) -> Option<Room<'_>> {
+        if self.room.try_lock().is_ok() {
+            return None;
+        }
+        self.asked_for_room.store(true, Ordering::Relaxed);
+        Some(Box::pin(async { drop(self.room.lock().await) }))
     }
 }
 

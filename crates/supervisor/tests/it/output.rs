@@ -54,6 +54,33 @@ async fn gigabytes_without_a_line_end_pass_in_constant_memory() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_prints_waits_while_there_is_no_room() {
+    let bed = Bed::new();
+    bed.seen.only_count.store(true, Ordering::Relaxed);
+    let no_room = bed.seen.room.lock().await;
+    let program = "import os, pathlib\nfor _ in range(64): os.write(1, b'x' * 65535 + b'\\n')\n\
+                   pathlib.Path('printed').touch()";
+    let mut spec = bed.python(program);
+    let printed = spec.dir.join("printed");
+    spec.restart = false;
+    bed.start(spec);
+    until("it to be asked for room", || {
+        bed.seen
+            .asked_for_room
+            .load(Ordering::Relaxed)
+            .then_some(())
+    });
+    assert_eq!(bed.seen.bytes.load(Ordering::Relaxed), 0);
+    assert!(!printed.exists());
+    drop(no_room);
+    bed.seen
+        .event(|event| matches!(event, Event::Stopped { .. }).then_some(()));
+    assert!(printed.exists());
+    assert_eq!(bed.seen.bytes.load(Ordering::Relaxed), 64 * 65535);
+    bed.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn someone_who_holds_the_pipe_open_holds_up_nothing() {
     let bed = Bed::new();
     // The test itself keeps the write end of the pipe, through /proc.
