@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
+use std::ops::Range;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -187,6 +188,7 @@ impl Letters {
         let count = count.clamp(1, LISTED_MAX);
         let after = after.map(|id| (dead_topic(&id.service, &id.topic), id.number));
         let mut topics = self.bus.topics().await?;
+        deaths::forget_deleted(&self.sql, &topics, Timestamp::now()).await?;
         topics.retain(|topic| {
             let passed = after.as_ref().is_some_and(|(last, _)| topic < last);
             topic.starts_with("dead.") && !passed
@@ -214,7 +216,6 @@ impl Letters {
         count: usize,
     ) -> Result<bool, DeadError> {
         deaths::catch_up(&*self.bus, &self.sql, topic).await?;
-        let done = self.done(topic).await?;
         let ends = self.bus.ends(topic, 0).await?;
         let mut at = ends.start.max(from);
         let mut bytes: usize = page.letters.iter().map(Letter::size).sum();
@@ -223,6 +224,7 @@ impl Letters {
             if chunk.next <= at {
                 break;
             }
+            let done = self.done(topic, at..chunk.next).await?;
             at = chunk.next;
             let letters = chunk.records.iter().filter_map(|own| read(own, &done));
             let letters = letters.filter(|letter| filter.fits(letter)).collect();
@@ -249,9 +251,13 @@ impl Letters {
             read => read?,
         };
         deaths::catch_up(&*self.bus, &self.sql, &topic).await?;
-        let done = self.done(&topic).await?;
-        let mut letters = chunk.records.iter().filter_map(|own| read(own, &done));
-        let letter = letters.find(|letter| letter.id == *id);
+        let mut records = chunk.records.iter();
+        let record = records.find(|own| own.place.offset == id.number);
+        let done = self
+            .done(&topic, id.number..id.number.saturating_add(1))
+            .await?;
+        let letter = record.and_then(|own| read(own, &done));
+        let letter = letter.filter(|letter| letter.id == *id);
         let own = letter.into_iter().collect();
         let mut newest = deaths::newest(&self.sql, &topic, own).await?;
         newest.pop().ok_or_else(none)
@@ -389,12 +395,18 @@ impl Letters {
         kept.map_err(|error| format!("taken, but that cannot be noted: {error}"))
     }
 
-    async fn done(&self, topic: &str) -> Result<HashMap<i64, Done>, DeadError> {
+    /// What was done about letters of a topic with these numbers.
+    async fn done(
+        &self,
+        topic: &str,
+        numbers: Range<i64>,
+    ) -> Result<HashMap<i64, Done>, DeadError> {
         let topic = topic.to_owned();
         let read = self.sql.call(move |db| {
-            let mut rows =
-                db.prepare("SELECT offset, state, value, died FROM events_dead WHERE topic = ?1")?;
-            let rows = rows.query_map([topic], |row| {
+            let sql = "SELECT offset, state, value, died FROM events_dead
+                WHERE topic = ?1 AND offset >= ?2 AND offset < ?3";
+            let mut rows = db.prepare_cached(sql)?;
+            let rows = rows.query_map((topic, numbers.start, numbers.end), |row| {
                 let done = Done {
                     state: row.get(1)?,
                     value: row.get(2)?,

@@ -38,6 +38,11 @@ impl Memory {
         state.starts.remove(topic);
     }
 
+    /// Deletes a topic.
+    pub fn delete(&self, topic: &str) {
+        self.lock().topics.remove(topic);
+    }
+
     /// Takes the records before an offset from each partition of a topic, as retention does.
     pub fn retain_from(&self, topic: &str, start: i64) {
         self.lock().starts.insert(topic.into(), start);

@@ -7,10 +7,11 @@
 //! need the whole topic. Of the letters at hand each is looked up by its record. A map in memory was
 //! refused, also one of only those that died twice: it would grow with all dead letters there are.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
+use atoll_base::Timestamp;
 use atoll_store::Sql;
-use atoll_store::rusqlite::{self, Transaction};
+use atoll_store::rusqlite::{self, Transaction, params_from_iter};
 
 use super::{DeadError, Letter, READ_BYTES, read};
 use crate::bus::Bus;
@@ -35,6 +36,9 @@ pub(super) const START_STEP: &str = "
     ALTER TABLE events_dead_read ADD COLUMN start INTEGER NOT NULL DEFAULT 0;
     DROP INDEX events_dead_often;
 ";
+
+/// What was done about letters of a topic that is not there any more is kept for so long.
+const DONE_KEPT_MICROS: i64 = 30 * 24 * 3600 * 1_000_000;
 
 /// How far a dead-letter topic was read.
 #[derive(Debug, Clone, Copy, Default)]
@@ -78,6 +82,43 @@ pub(super) async fn catch_up(bus: &dyn Bus, sql: &Sql, topic: &str) -> Result<()
     Ok(())
 }
 
+/// Forgets the topics that are not there any more: at once what can be read again, and after a month what was done about
+/// their letters. They may come back: the list may lack one for a moment, or another broker was looked at.
+pub(super) async fn forget_deleted(
+    sql: &Sql,
+    topics: &[String],
+    now: Timestamp,
+) -> Result<(), DeadError> {
+    let listed: HashSet<String> = topics.iter().cloned().collect();
+    let long_ago = now.as_micros() - DONE_KEPT_MICROS;
+    let forgotten = sql.call(move |db| {
+        let missing = |sql: &str, parameters: &[i64]| -> rusqlite::Result<Vec<String>> {
+            let mut rows = db.prepare_cached(sql)?;
+            let topics = rows.query_map(params_from_iter(parameters), |row| row.get(0))?;
+            let topics: rusqlite::Result<Vec<String>> = topics.collect();
+            Ok(topics?
+                .into_iter()
+                .filter(|own| !listed.contains(own))
+                .collect())
+        };
+        let read = missing("SELECT topic FROM events_dead_read", &[])?;
+        for topic in read {
+            db.execute("DELETE FROM events_dead_record WHERE topic = ?1", [&topic])?;
+            db.execute("DELETE FROM events_dead_read WHERE topic = ?1", [&topic])?;
+        }
+        let done = missing(
+            "SELECT DISTINCT topic FROM events_dead WHERE at < ?1",
+            &[long_ago],
+        )?;
+        for topic in done {
+            let sql = "DELETE FROM events_dead WHERE topic = ?1 AND at < ?2";
+            db.execute(sql, (&topic, long_ago))?;
+        }
+        Ok(())
+    });
+    Ok(forgotten.await?)
+}
+
 /// Those of one topic's letters that are the newest of their records, with how often these died.
 pub(super) async fn newest(
     sql: &Sql,
@@ -117,8 +158,8 @@ fn known(db: &Transaction<'_>, topic: &str) -> rusqlite::Result<Reached> {
     Ok(Reached { next, start })
 }
 
-/// Forgets records whose letters are all before the start: retention has taken them. Of a topic that
-/// is another one, all.
+/// Forgets letters before the start, with what was done about them: retention has taken them. Of a
+/// topic that is another one, all; what was done names the time of its letter, and waits for retention.
 fn forget(
     db: &Transaction<'_>,
     topic: &str,
@@ -128,6 +169,8 @@ fn forget(
     let before = if anew { i64::MAX } else { start };
     let sql = "DELETE FROM events_dead_record WHERE topic = ?1 AND number < ?2";
     db.execute(sql, (topic, before))?;
+    let sql = "DELETE FROM events_dead WHERE topic = ?1 AND offset < ?2";
+    db.execute(sql, (topic, start))?;
     let sql = "INSERT INTO events_dead_read (topic, next, start) VALUES (?1, ?2, ?3)
         ON CONFLICT DO UPDATE SET
             next = iif(?4, excluded.next, max(next, excluded.next)),

@@ -105,6 +105,16 @@ impl Scene {
         read.await.unwrap()
     }
 
+    /// The letters about which something was done that is kept in the SQL state.
+    async fn done(&self) -> Vec<i64> {
+        let sql = "SELECT offset FROM events_dead ORDER BY offset";
+        let read = self.letters.sql.call(move |db| {
+            let mut rows = db.prepare(sql)?;
+            rows.query_map([], |row| row.get(0))?.collect()
+        });
+        read.await.unwrap()
+    }
+
     /// How many rows were ever written or deleted.
     async fn changes(&self) -> i64 {
         let sql = "SELECT total_changes()";
@@ -299,9 +309,15 @@ async fn what_retention_took_is_forgotten_also_by_who_looks_often() {
     let scene = scene(&["bad 1", "bad 2", "bad 3"]).await;
     assert_eq!(scene.open().await.len(), 3);
     assert_eq!(scene.known().await, [0, 1, 2]);
+    scene.letters.drop(&[id(0)]).await.unwrap();
+    let value = Bytes::from_static(b"bad too");
+    scene.letters.edit(&id(2), value.clone()).await.unwrap();
+    assert_eq!(scene.done().await, [0, 2]);
     scene.bus.retain_from("dead.points.paid", 2);
-    assert_eq!(scene.open().await.len(), 1);
+    let left = scene.open().await;
+    assert_eq!((left.len(), left[0].value.as_ref()), (1, Some(&value)));
     assert_eq!(scene.known().await, [2]);
+    assert_eq!(scene.done().await, [2]);
     // All die again: the third is known by a letter that is still there.
     scene.pushes.replay(&points(), "paid", 0).await.unwrap();
     scene.bus.wait("dead.points.paid", 0, 5).await;
@@ -317,6 +333,29 @@ async fn what_retention_took_is_forgotten_also_by_who_looks_often() {
     let before = scene.changes().await;
     assert_eq!(scene.open().await, []);
     assert_eq!(scene.changes().await, before);
+}
+
+#[tokio::test]
+async fn of_a_topic_that_was_deleted_what_was_done_is_kept_for_a_month() {
+    let scene = scene(&["bad 1", "bad 2"]).await;
+    scene.letters.drop(&[id(0)]).await.unwrap();
+    let open = scene.open().await;
+    assert_eq!(open.len(), 1);
+    let forget = async |days: i64| {
+        let then = Timestamp::now().as_micros() + days * 24 * 3600 * 1_000_000;
+        let then = Timestamp::from_micros(then);
+        let forgotten = deaths::forget_deleted(&scene.letters.sql, &[], then);
+        forgotten.await.unwrap();
+    };
+    // It was not there for a moment, or another broker was looked at.
+    forget(29).await;
+    assert_eq!((scene.known().await, scene.done().await), (vec![], vec![0]));
+    assert_eq!(scene.open().await, open);
+    scene.bus.delete("dead.points.paid");
+    assert_eq!(scene.open().await, []);
+    assert_eq!((scene.known().await, scene.done().await), (vec![], vec![0]));
+    forget(31).await;
+    assert_eq!(scene.done().await, [0_i64; 0]);
 }
 
 #[tokio::test]

@@ -55,6 +55,7 @@ export function Letter({ letter, onChanged, onClose }: Props) {
         )}
         <p className="small dim">
           Given up <Moment time={letter.died} exact={false} /> after {plural(letter.attempts, 'attempt')} at <code>{inert(letter.path)}</code>; record {letter.partition}:{letter.offset} of {letter.topic}
+          {letter.deaths > 1 && `; its record died ${plural(letter.deaths, 'time')}, this was the last`}
         </p>
         <Field label={letter.edited ? 'Value (edited)' : 'Value'} {...(isText ? {} : { hint: 'These bytes are no text: they can be redriven, not edited here.' })}>
           {(id) => <textarea id={id} rows={8} value={inertUnlessText(value, isText)} readOnly={!isText || !mayAct} spellCheck={false} onChange={(event) => setValue(event.target.value)} />}
