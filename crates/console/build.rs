@@ -65,9 +65,18 @@ fn npm(ui: &Path, arguments: &[&str]) -> Result<(), String> {
     if ran.status.success() {
         return Ok(());
     }
-    let said = String::from_utf8_lossy(&ran.stderr);
-    let last: Vec<&str> = said.lines().rev().take(5).collect();
-    let last: Vec<&str> = last.into_iter().rev().collect();
+    // Compilers tell on their output what is wrong, npm on the other.
+    let said = [ran.stderr, ran.stdout].concat();
+    let said = String::from_utf8_lossy(&said);
+    let said = said.lines().map(str::trim).filter(|line| {
+        let is_advice = line.starts_with("npm warn") || line.starts_with('>');
+        !line.is_empty() && !is_advice
+    });
+    let mut said: Vec<&str> = said.collect();
+    if said.iter().any(|line| line.contains("error")) {
+        said.retain(|line| line.contains("error"));
+    }
+    let last = said.get(said.len().saturating_sub(5)..).unwrap_or_default();
     Err(format!("`npm {what}` failed: {}", last.join(" | ")))
 }
 

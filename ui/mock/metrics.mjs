@@ -61,6 +61,7 @@ export function series({ world, query }) {
   const first = Math.ceil(since / step) * step;
   return {
     step_us: step * 1000,
+    left_out: 0,
     series: found.map(([labels, service, rate], seed) => {
       const points = [];
       for (let at = first; at <= until; at += step) points.push([at * 1000, value(name, stat, service, rate, at, world.now, seed + name.length, labels)]);

@@ -9,6 +9,9 @@ use serde_json::Value;
 
 use crate::run::output;
 
+/// No listeners for OTLP: their ports are the same in every application.
+pub(crate) const NO_OTLP: &str = "[telemetry]\notlp_grpc = \"off\"\notlp_http = \"off\"\n";
+
 /// The application. Dropping it takes it down.
 pub(crate) struct App {
     dir: tempfile::TempDir,
@@ -32,6 +35,31 @@ impl App {
 
     pub(crate) fn dir(&self) -> &Path {
         self.dir.path()
+    }
+
+    /// Describes it: on free ports of this machine, and as `more` says.
+    pub(crate) fn describe(&self, more: &str) -> anyhow::Result<()> {
+        let manifest = format!(
+            "name = \"bench\"\nmembers = [\"services/*\"]\n[edge]\nlisten = \"127.0.0.1:0\"\n[mesh]\nport = 0\n{more}"
+        );
+        let file = self.dir().join("atoll.toml");
+        std::fs::write(&file, manifest)
+            .with_context(|| format!("{} cannot be written", file.display()))
+    }
+
+    /// Adds a service that runs this program with an argument.
+    pub(crate) fn own_service(&self, name: &str, argument: &str, more: &str) -> anyhow::Result<()> {
+        let program = std::env::current_exe()?;
+        let program = program.display();
+        self.service(name, &format!("[\"{program}\", \"{argument}\"]"), more)
+    }
+
+    /// Adds a service that runs a command, as its manifest has it.
+    pub(crate) fn service(&self, name: &str, command: &str, more: &str) -> anyhow::Result<()> {
+        let dir = self.dir().join("services").join(name);
+        std::fs::create_dir_all(&dir)?;
+        let manifest = format!("name = \"{name}\"\nrun = {command}\n{more}");
+        std::fs::write(dir.join("service.toml"), manifest).context("service.toml cannot be written")
     }
 
     /// Brings it up; answers the edge's address.

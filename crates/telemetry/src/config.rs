@@ -37,6 +37,10 @@ pub struct TelemetryConfig {
     /// A file with headers for it, a line for each: `authorization: Bearer …`; relative to this file.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub export_headers: Option<PathBuf>,
+    /// A file with certificates: only what these have signed is believed of who takes it, instead of what this
+    /// system trusts. Relative to this file. Needs an address with `https`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub export_ca: Option<PathBuf>,
     /// What waits to be sent on takes at most this much disk; the oldest goes first. Default 256MiB.
     pub export_buffer: ByteCount,
 }
@@ -74,12 +78,29 @@ impl Default for TelemetryConfig {
             otlp_http: local(HTTP_PORT),
             export: None,
             export_headers: None,
+            export_ca: None,
             export_buffer: ByteCount::mib(256),
         }
     }
 }
 
 impl TelemetryConfig {
+    /// What is wrong with it: the key, what, and what to do.
+    pub fn mistakes(&self) -> Vec<(&'static str, String, &'static str)> {
+        let mut mistakes = Vec::new();
+        if self.export_headers.is_some() && self.export.is_none() {
+            let message = "there are headers, and telemetry is not sent on".to_owned();
+            mistakes.push(("export_headers", message, "add `export = \"https://…\"`"));
+        }
+        let is_secure = self.export.as_ref().is_some_and(ExportUrl::is_secure);
+        if self.export_ca.is_some() && !is_secure {
+            let message =
+                "certificates are for an address with https, and there is none".to_owned();
+            mistakes.push(("export_ca", message, "add `export = \"https://…\"`"));
+        }
+        mistakes
+    }
+
     /// So many bytes of rows of one kind are gathered in memory, and in its write-ahead log, before a
     /// Parquet file is made of them: at most 32 MiB, and little of the whole, because files go as a whole.
     pub(crate) fn hot_bytes_max(&self) -> usize {

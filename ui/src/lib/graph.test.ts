@@ -35,7 +35,7 @@ test('traffic and health', () => {
 });
 
 test('series are joined by a label, missing points stay missing', () => {
-  const found = { step_us: 1e6, series: [
+  const found = { step_us: 1e6, left_out: 0, series: [
     { labels: { s: 'a', c: '2xx' }, points: [[1e6, 1], [2e6, 2]] as [number, number | null][], exemplars: [] },
     { labels: { s: 'a', c: '5xx' }, points: [[1e6, 3], [3e6, null]] as [number, number | null][], exemplars: [] },
   ] };

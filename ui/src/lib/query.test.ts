@@ -43,7 +43,7 @@ test('the palette ranks beginnings first and always offers a search', () => {
 });
 
 test('rates add up, of percentiles the worst counts', () => {
-  const found = { step_us: 1, series: [{ labels: { service: 'a' }, points: [[1, 2], [2, null]] as [number, number | null][], exemplars: [] }, { labels: { callee: 'a' }, points: [[1, 3], [2, 5]] as [number, number | null][], exemplars: [] }] };
+  const found = { step_us: 1, left_out: 0, series: [{ labels: { service: 'a' }, points: [[1, 2], [2, null]] as [number, number | null][], exemplars: [] }, { labels: { callee: 'a' }, points: [[1, 3], [2, 5]] as [number, number | null][], exemplars: [] }] };
   expect(curves([found], 'sum')).toEqual({ a: [5, 5] });
   expect(curves([found, undefined], 'max')).toEqual({ a: [3, 5] });
 });

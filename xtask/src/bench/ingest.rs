@@ -1,6 +1,5 @@
 //! Telemetry of a running node: lines through a pipe, OTLP over HTTP, and when a line is found.
 
-use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
@@ -78,23 +77,11 @@ pub(super) fn run() -> anyhow::Result<()> {
 
 fn application(otlp: &str) -> anyhow::Result<App> {
     let app = App::new("bench-ingest")?;
-    fs::write(
-        app.dir().join("atoll.toml"),
-        format!(
-            "name = \"bench\"\nmembers = [\"services/*\"]\n[edge]\nlisten = \"127.0.0.1:0\"\n[mesh]\nport = 0\n\
-             [events]\nlisten = \"127.0.0.1:0\"\n[telemetry]\notlp_grpc = \"off\"\notlp_http = \"{otlp}\"\n"
-        ),
-    )?;
-    let service = app.dir().join("services/printer");
-    fs::create_dir_all(&service)?;
-    let program = std::env::current_exe()?;
-    let program = program.display();
-    fs::write(
-        service.join("service.toml"),
-        format!(
-            "name = \"printer\"\nrun = [\"{program}\", \"print\"]\n[[route]]\npath = \"/**\"\ntimeout = \"5m\"\n"
-        ),
-    )?;
+    app.describe(&format!(
+        "[events]\nlisten = \"127.0.0.1:0\"\n[telemetry]\notlp_grpc = \"off\"\notlp_http = \"{otlp}\"\n"
+    ))?;
+    let route = "[[route]]\npath = \"/**\"\ntimeout = \"5m\"\n";
+    app.own_service("printer", "print", route)?;
     Ok(app)
 }
 
@@ -165,13 +152,19 @@ impl Bench<'_> {
     fn wait_for(&self, text: &str) -> anyhow::Result<()> {
         let begun = Instant::now();
         let condition = format!("\"{text}\"");
-        while output(&mut self.logs(&["-n", "1", &condition]))?.is_empty() {
+        loop {
+            let found = self.logs(&["-n", "1", &condition]).output()?;
+            match found.status.code() {
+                Some(0) => return Ok(()),
+                // There is none yet.
+                Some(1) => {}
+                _ => anyhow::bail!("atoll logs: {}", String::from_utf8_lossy(&found.stderr)),
+            }
             anyhow::ensure!(
                 begun.elapsed() < Duration::from_secs(60),
                 "{text} is not found"
             );
         }
-        Ok(())
     }
 
     fn logs(&self, args: &[&str]) -> Command {

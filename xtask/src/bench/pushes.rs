@@ -1,6 +1,5 @@
 //! Records pushed to a service: how many in a second, and how long one is on its way.
 
-use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
@@ -9,7 +8,7 @@ use anyhow::Context as _;
 use serde_json::Value;
 
 use super::median;
-use crate::app::App;
+use crate::app::{App, NO_OTLP};
 use crate::run::atoll;
 
 /// Records of the backlog.
@@ -57,22 +56,13 @@ pub(super) fn run() -> anyhow::Result<()> {
 
 fn application() -> anyhow::Result<App> {
     let app = App::new("bench-pushes")?;
-    fs::write(
-        app.dir().join("atoll.toml"),
-        "name = \"bench\"\nmembers = [\"services/*\"]\n[edge]\nlisten = \"127.0.0.1:0\"\n[mesh]\nport = 0\n[telemetry]\notlp_grpc = \"off\"\notlp_http = \"off\"\n\
-         [events]\nlisten = \"127.0.0.1:0\"\n",
-    )?;
-    let service = app.dir().join("services/taker");
-    fs::create_dir_all(&service)?;
-    let program = std::env::current_exe()?;
-    let program = program.display();
-    fs::write(
-        service.join("service.toml"),
-        format!(
-            "name = \"taker\"\nrun = [\"{program}\", \"take\"]\n[publish]\ntopics = [\"bench\"]\n\
-             [[subscribe]]\ntopic = \"bench\"\npath = \"/take\"\nconcurrency = 64\n\
-             [[route]]\npath = \"/**\"\ntimeout = \"60s\"\n"
-        ),
+    app.describe(&format!("{NO_OTLP}[events]\nlisten = \"127.0.0.1:0\"\n"))?;
+    app.own_service(
+        "taker",
+        "take",
+        "[publish]\ntopics = [\"bench\"]\n\
+         [[subscribe]]\ntopic = \"bench\"\npath = \"/take\"\nconcurrency = 64\n\
+         [[route]]\npath = \"/**\"\ntimeout = \"60s\"\n",
     )?;
     Ok(app)
 }

@@ -1,11 +1,10 @@
 //! How long `atoll up` takes with 20 services that are built, compared with one alone.
 
-use std::fs;
 use std::path::Path;
 use std::time::Instant;
 
 use super::median;
-use crate::app::App;
+use crate::app::{App, NO_OTLP};
 use crate::run::atoll;
 
 const SERVICES: usize = 20;
@@ -50,22 +49,14 @@ fn measure(atoll: &Path, services: usize, command: &str) -> anyhow::Result<f64> 
 /// `count` services that run `command`; python's server takes its port as the last argument.
 pub(super) fn application(count: usize, command: &str) -> anyhow::Result<App> {
     let app = App::new("bench-start")?;
-    fs::write(
-        app.dir().join("atoll.toml"),
-        "name = \"bench\"\nmembers = [\"services/*\"]\n[edge]\nlisten = \"127.0.0.1:0\"\n[mesh]\nport = 0\n[telemetry]\notlp_grpc = \"off\"\notlp_http = \"off\"\n",
-    )?;
+    app.describe(NO_OTLP)?;
     for number in 1..=count {
-        let service = app.dir().join(format!("services/s{number}"));
-        fs::create_dir_all(&service)?;
         let run = if command.contains("python3") {
             "[\"sh\", \"-c\", \"exec python3 -m http.server --bind 127.0.0.1 $PORT\"]"
         } else {
             command
         };
-        fs::write(
-            service.join("service.toml"),
-            format!("name = \"s{number}\"\nrun = {run}\n[health]\npath = \"/\"\n"),
-        )?;
+        app.service(&format!("s{number}"), run, "[health]\npath = \"/\"\n")?;
     }
     Ok(app)
 }

@@ -7,10 +7,8 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use atoll_base::Timestamp;
-use atoll_telemetry::metrics::{Query as Wanted, Stat};
 use atoll_telemetry::{Filter, Kind, Use};
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
@@ -24,9 +22,6 @@ use crate::node::{Node, metric};
 
 /// A caller that asks another service so often for one request of its own could ask once.
 const CHATTY_CALLS: u32 = 5;
-
-/// So many steps the metrics are looked at in.
-const STEPS: i64 = 200;
 
 /// Who uses the machine.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -162,28 +157,17 @@ async fn used(
     node: &Node,
     (since, until): (Timestamp, Timestamp),
 ) -> Result<BTreeMap<String, Used>, Problem> {
-    let step = (until.as_micros() - since.as_micros()).max(0) / STEPS;
     let mut used = BTreeMap::<String, Used>::new();
     for name in [metric::CPU, metric::MEMORY] {
-        let wanted = Wanted {
-            name: name.to_owned(),
-            matchers: Vec::new(),
-            since,
-            until,
-            step: Duration::from_micros(step.unsigned_abs()),
-            stat: Stat::Value,
-        };
-        let answer = node.metrics().query(wanted).await?;
-        for series in answer.series {
-            let Some(service) = series.labels.get("service") else {
+        for (labels, total) in node.metrics().totals(name, since, until).await? {
+            let Some(service) = labels.get("service") else {
                 continue;
             };
-            let sum: f64 = series.points.iter().filter_map(|(_, value)| *value).sum();
             let used = used.entry(service.to_owned()).or_default();
             if name == metric::CPU {
-                used.cpu_seconds += sum;
+                used.cpu_seconds += total;
             } else {
-                used.memory_byte_seconds += sum * answer.step.as_secs_f64();
+                used.memory_byte_seconds += total;
             }
         }
     }

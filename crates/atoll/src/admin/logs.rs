@@ -16,6 +16,7 @@ use super::extract::Query;
 use super::lines::{event, events, line, ndjson};
 use super::log_search::LogView;
 use super::types::Problem;
+use super::words;
 use crate::node::Node;
 
 /// Records that may wait for a slow reader.
@@ -59,6 +60,42 @@ pub struct LiveQuery {
     pub q: String,
 }
 
+/// A line of `/v1/logs`. Names are short: lines come by the million.
+#[derive(Serialize, ToSchema)]
+pub struct LogLine {
+    /// Its number: grows with each record of this node.
+    n: u64,
+    /// When it was read (RFC 3339).
+    #[schema(value_type = String, format = DateTime)]
+    time: Timestamp,
+    /// Whose it is.
+    service: String,
+    /// Of which instance; empty where Atoll speaks of the whole service.
+    instance: String,
+    /// Of which revision; 0 if that is not known.
+    revision: u32,
+    /// stdout, stderr, platform or otlp.
+    #[schema(schema_with = words::stream)]
+    stream: String,
+    /// trace, debug, info, warn, error or fatal, if it says.
+    #[schema(schema_with = words::known_level, required = false)]
+    level: String,
+    /// The trace it belongs to.
+    #[schema(required = false)]
+    trace: String,
+    /// The span within it.
+    #[schema(required = false)]
+    span: String,
+    /// What else was told: JSON, as a text.
+    #[schema(required = false)]
+    attributes: String,
+    /// Whether this continues the line before it, which was longer than 16 KiB.
+    #[schema(required = false)]
+    continued: bool,
+    /// The line.
+    msg: String,
+}
+
 /// The events of `/v1/logs/live`, by their names, for its description.
 #[derive(Serialize, ToSchema)]
 pub struct LogEvents {
@@ -71,7 +108,7 @@ pub struct LogEvents {
 #[utoipa::path(
     get, path = "/v1/logs", params(LogsQuery),
     responses(
-        (status = 200, description = "Records, one a line", content_type = "application/x-ndjson"),
+        (status = 200, description = "Records, one a line", body = LogLine, content_type = "application/x-ndjson"),
         (status = 422, body = Problem)
     )
 )]
@@ -194,4 +231,51 @@ pub(super) fn parse_trace(text: &str) -> Result<TraceId, Problem> {
 
 pub(super) fn refused(why: &dyn std::fmt::Display) -> Problem {
     Problem::new(StatusCode::UNPROCESSABLE_ENTITY, why.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use atoll_base::{RevisionNumber, SpanId};
+    use atoll_telemetry::{Level, LogRecord, Stream};
+
+    use super::*;
+    use crate::admin::document::document;
+
+    #[test]
+    fn lines_are_as_their_description_says() {
+        let whole = LogRecord {
+            number: 1,
+            time: Timestamp::from_micros(1),
+            service: ServiceName::new("orders").unwrap(),
+            instance: "orders-r1-1".to_owned(),
+            revision: RevisionNumber(1),
+            stream: Stream::Stdout,
+            level: Some(Level::Info),
+            trace: Some(TraceId::parse(b"4bf92f3577b34da6a3ce929d0e0e4736").unwrap()),
+            span: Some(SpanId::parse(b"00f067aa0ba902b7").unwrap()),
+            attributes: "{}".to_owned(),
+            continued: true,
+            message: "paid".to_owned(),
+        };
+        let least = LogRecord {
+            level: None,
+            trace: None,
+            span: None,
+            attributes: String::new(),
+            continued: false,
+            ..whole.clone()
+        };
+        let schema = &document()["components"]["schemas"]["LogLine"];
+        assert_eq!(schema["properties"]["level"]["type"], "string");
+        let keys = |value: &serde_json::Value| {
+            let mut keys: Vec<String> = value.as_object().unwrap().keys().cloned().collect();
+            keys.sort_unstable();
+            keys
+        };
+        let told = |record: &LogRecord| keys(&serde_json::to_value(record).unwrap());
+        assert_eq!(told(&whole), keys(&schema["properties"]));
+        let mut required: Vec<String> = serde_json::from_value(schema["required"].clone()).unwrap();
+        required.sort_unstable();
+        assert_eq!(told(&least), required);
+    }
 }

@@ -4,11 +4,10 @@
 //! Kafka by itself is seen by the broker alone, which counts. One name stands for one box: a topic that is called
 //! as a service is gets `topic:` before its name, which no topic can have in it.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use atoll_base::{ServiceName, Timestamp};
-use atoll_telemetry::metrics::{Query as Wanted, Stat};
 use atoll_telemetry::{Edge, TopicEdge};
 
 use super::derived::{CallsView, MapEdge, MapNode, MapView};
@@ -17,8 +16,6 @@ use crate::node::{Node, metric};
 
 /// Clients outside.
 const EDGE: &str = "edge";
-/// So many steps make up the time that is asked for: each end is at most so much too long.
-const STEPS: i64 = 360;
 
 /// What a map is made of.
 #[derive(Debug, Default)]
@@ -36,22 +33,12 @@ pub(super) async fn by_kafka(
     node: &Node,
     (since, until): (Timestamp, Timestamp),
 ) -> Result<Vec<TopicEdge>, Problem> {
-    let step = (until.as_micros() - since.as_micros()).max(0) / STEPS;
-    let wanted = Wanted {
-        name: metric::RECORDS.to_owned(),
-        matchers: Vec::new(),
-        since,
-        until,
-        step: Duration::from_micros(step.unsigned_abs()),
-        stat: Stat::Value,
-    };
-    let answer = node.metrics().query(wanted).await?;
-    let edges = answer.series.iter().filter_map(|series| {
-        let label = |name| series.labels.get(name).map(str::to_owned);
+    let totals = node.metrics().totals(metric::RECORDS, since, until).await?;
+    let edges = totals.into_iter().filter_map(|(labels, records)| {
+        let label = |name| labels.get(name).map(str::to_owned);
         let (service, topic) = (label("service")?, label("topic")?);
-        let is_published = series.labels.get("direction")? == metric::PUBLISHED;
-        let points = series.points.iter().filter_map(|(_, value)| *value);
-        let count = points.sum::<f64>().round() as u64;
+        let is_published = labels.get("direction")? == metric::PUBLISHED;
+        let count = records.round() as u64;
         let (from, to) = match is_published {
             true => (service, topic),
             false => (topic, service),
@@ -73,14 +60,19 @@ pub(super) async fn by_kafka(
 impl Parts {
     /// Adds records: to those between the same two, if there are some.
     pub(super) fn add(&mut self, more: Vec<TopicEdge>) {
+        let ends = |own: &TopicEdge| {
+            let edge = &own.edge;
+            (own.is_published, edge.from.clone(), edge.to.clone())
+        };
+        let known = self.records.iter().enumerate();
+        let mut known: HashMap<_, _> = known.map(|(at, own)| (ends(own), at)).collect();
         for own in more {
-            let same = |known: &&mut TopicEdge| {
-                known.is_published == own.is_published
-                    && (&known.edge.from, &known.edge.to) == (&own.edge.from, &own.edge.to)
-            };
-            match self.records.iter_mut().find(same) {
-                Some(known) => known.edge.calls += own.edge.calls,
-                None => self.records.push(own),
+            match known.entry(ends(&own)) {
+                Entry::Occupied(at) => self.records[*at.get()].edge.calls += own.edge.calls,
+                Entry::Vacant(free) => {
+                    free.insert(self.records.len());
+                    self.records.push(own);
+                }
             }
         }
     }

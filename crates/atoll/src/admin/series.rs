@@ -65,6 +65,8 @@ pub struct SeriesAnswer {
     pub step_us: u64,
     /// One for each set of labels.
     pub series: Vec<OneSeries>,
+    /// Series beyond the 500 of an answer: a label tells them apart.
+    pub left_out: usize,
 }
 
 /// How one series went.
@@ -119,6 +121,7 @@ pub async fn series(
     Ok(Json(SeriesAnswer {
         step_us: u64::try_from(answer.step.as_micros()).unwrap_or(u64::MAX),
         series: answer.series.into_iter().map(view).collect(),
+        left_out: answer.left_out,
     }))
 }
 

@@ -78,6 +78,10 @@ pub(super) fn outcome() -> Object {
     )
 }
 
+pub(super) fn known_level() -> Object {
+    words("How grave, if it says.", Level::ALL.map(Level::as_str))
+}
+
 pub(super) fn level() -> Object {
     words_or_null("How grave, if it says.", Level::ALL.map(Level::as_str))
 }

@@ -89,6 +89,13 @@ pub(super) async fn run(client: &Client, args: &MetricsArgs, out: &Output) -> Re
     ));
     let show = if metric.unit == "By" { bytes } else { number };
     out.data(table(&rows(&found.series, show)));
+    if found.left_out > 0 {
+        out.say(format!(
+            "{FAINT}{} more series; a label narrows it down: `atoll metrics {} LABEL=VALUE`{FAINT:#}",
+            found.left_out,
+            inert(name)
+        ));
+    }
     Ok(())
 }
 

@@ -75,6 +75,15 @@ pub(super) fn application(
         ));
     }
     let telemetry = &file.telemetry;
+    for (key, mistake, help) in telemetry.mistakes() {
+        report.push(found(
+            WRONG_VALUE,
+            document.place(&[Step::Key("telemetry"), Step::Key(key)]),
+            format!("`[telemetry]`: {mistake}"),
+            "here",
+            help.to_owned(),
+        ));
+    }
     let own = telemetry.otlp_http.0.zip(telemetry.export.as_ref());
     if own.is_some_and(|(address, export)| export.leads_to(address)) {
         report.push(found(

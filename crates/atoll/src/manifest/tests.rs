@@ -334,4 +334,11 @@ fn telemetry_is_not_sent_to_the_node_that_sends_it() {
     for other in ["http://127.0.0.1:4319", "https://collector:4318"] {
         with(other).unwrap();
     }
+    let said = with("http://collector:4318\"\nexport_ca = \"ca.pem").unwrap_err();
+    assert!(
+        said.contains("certificates are for an address with https"),
+        "{said}"
+    );
+    with("https://collector:4318\"\nexport_ca = \"ca.pem").unwrap();
+    with("https://collector:4318\"\nexport_headers = \"own").unwrap();
 }

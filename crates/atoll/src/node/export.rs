@@ -16,7 +16,7 @@ use bytes::Bytes;
 use http::HeaderValue;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 
-use super::post::{Headers, post, read_headers};
+use super::post::{Headers, post, read_headers, trust_in};
 
 /// An attempt takes no longer.
 const SEND_WITHIN: Duration = Duration::from_secs(20);
@@ -26,12 +26,13 @@ struct Place {
     /// Without a slash at its end.
     base: String,
     headers: Option<PathBuf>,
+    ca: Option<PathBuf>,
 }
 
 /// Opens the exporter, if the application wants one, and sends until the node stops.
 ///
 /// # Errors
-/// When the buffer cannot be opened, or the headers cannot be read.
+/// When the buffer cannot be opened, or the headers or the certificates cannot be read.
 pub(super) fn open(
     config: &TelemetryConfig,
     dir: &Path,
@@ -44,8 +45,12 @@ pub(super) fn open(
     let place = Place {
         base: url.as_str().trim_end_matches('/').to_owned(),
         headers: config.export_headers.as_ref().map(|file| dir.join(file)),
+        ca: config.export_ca.as_ref().map(|file| dir.join(file)),
     };
     place.read_headers()?;
+    if let Some(file) = &place.ca {
+        trust_in(file)?;
+    }
     let buffer = state.subdir("telemetry/export")?;
     let bytes_max = config.export_buffer.0;
     let (exporter, sending) = Service::start(buffer, bytes_max, Arc::new(place))?;
@@ -67,9 +72,9 @@ impl Transport for Place {
             Signal::Metrics => "metrics",
         };
         let target = format!("{}/v1/{path}", self.base);
-        let headers = self.read_headers();
+        let (headers, ca) = (self.read_headers(), self.ca.clone());
         Box::pin(async move {
-            let attempt = async { send(&target, headers?, body).await };
+            let attempt = async { send((&target, ca.as_deref()), headers?, body).await };
             let ended = tokio::time::timeout(SEND_WITHIN, attempt).await;
             let late = |_| {
                 Err(anyhow::anyhow!(
@@ -91,14 +96,18 @@ impl Place {
     }
 }
 
-async fn send(target: &str, mut headers: Headers, body: Bytes) -> anyhow::Result<Outcome> {
+async fn send(
+    target: (&str, Option<&Path>),
+    mut headers: Headers,
+    body: Bytes,
+) -> anyhow::Result<Outcome> {
     for (name, value) in [
         (CONTENT_TYPE, "application/x-protobuf"),
         (CONTENT_ENCODING, "gzip"),
     ] {
         headers.push((name, HeaderValue::from_static(value)));
     }
-    let answer = post((target, None), headers, body).await?;
+    let answer = post(target, headers, body).await?;
     Ok(Outcome::Answered {
         status: answer.status,
         retry_after: answer.retry_after,

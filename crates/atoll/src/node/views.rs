@@ -31,7 +31,7 @@ pub struct NodeView {
     /// Where browsers reach the console, if there is one.
     pub console: Option<String>,
     /// What is not as it should be on this machine; also why a database server that Atoll runs is
-    /// down, and why alerts do not get to whom they should, while that is so.
+    /// down, why alerts do not get to whom they should, and why telemetry is not sent on, while that is so.
     pub warnings: Vec<String>,
     /// Why log lines are being lost right now, if they are.
     pub logs_trouble: Option<String>,
@@ -295,12 +295,15 @@ impl Node {
         }
     }
 
-    /// What this machine lacks, servers of Atoll's own that do not run, and alerts that nobody gets.
+    /// What this machine lacks, servers of Atoll's own that do not run, alerts that nobody gets, and telemetry
+    /// that cannot be sent on.
     fn warnings(&self) -> Vec<String> {
         let lasting = self.parts.warnings.lock();
         let mut warnings = lasting.unwrap_or_else(PoisonError::into_inner).clone();
         warnings.extend(self.parts.own_ready.troubles());
         warnings.extend(self.parts.alerts.troubles());
+        let export = self.export().and_then(|own| own.stats().trouble);
+        warnings.extend(export.map(|why| format!("telemetry cannot be sent on: {why}")));
         warnings
     }
 

@@ -6,8 +6,6 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex};
 
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::{Value, json};
 
 use crate::testkit::{App, Certificates, Connection, eventually, holds, until};
@@ -23,22 +21,8 @@ fn webhook(statuses: &'static [u16]) -> (SocketAddr, Came) {
 
 /// As [`webhook`], over TLS. Who does not like the certificate is not heard.
 fn secure_webhook(certificates: &Certificates) -> (SocketAddr, Came) {
-    let (chain, key) = certificates.server("IP:127.0.0.1");
-    let chain = CertificateDer::pem_file_iter(chain).unwrap();
-    let chain = chain.collect::<Result<_, _>>().unwrap();
-    let key = PrivateKeyDer::from_pem_file(key).unwrap();
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ServerConfig::builder_with_provider(provider);
-    let config = config.with_safe_default_protocol_versions().unwrap();
-    let config = config
-        .with_no_client_auth()
-        .with_single_cert(chain, key)
-        .unwrap();
-    let config = Arc::new(config);
-    served(move |stream| {
-        let connection = rustls::ServerConnection::new(Arc::clone(&config)).unwrap();
-        hear(rustls::StreamOwned::new(connection, stream), 200).ok()?
-    })
+    let secure = certificates.secure("IP:127.0.0.1");
+    served(move |stream| hear(secure(stream), 200).ok()?)
 }
 
 fn served(

@@ -1,13 +1,13 @@
 //! Telemetry that services send, and that is sent on.
 
-use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::mpsc;
 use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::testkit::{Answer, App, Connection, eventually, holds};
+use crate::testkit::{Answer, App, Certificates, Connection, eventually, holds};
 
 /// A log record of one who says to be `payments`.
 const LOGS: &str = r#"{"resourceLogs":[{"resource":{"attributes":[{"key":"service.name","value":{"stringValue":"payments"}}]},
@@ -112,16 +112,26 @@ fn the_open_port_takes_what_runs_beside_and_a_taken_one_is_told() {
 /// Takes requests and answers the first ones by `statuses`, all others with 200; tells their heads, and their
 /// bodies, unpacked.
 fn collector(statuses: &'static [u16]) -> (SocketAddr, mpsc::Receiver<(String, String)>) {
+    collector_over(statuses, |stream| stream)
+}
+
+/// As [`collector`], over what `wrap` makes of connections. Who goes away at once is not told.
+fn collector_over<S: Read + Write>(
+    statuses: &'static [u16],
+    wrap: impl Fn(TcpStream) -> S + Send + 'static,
+) -> (SocketAddr, mpsc::Receiver<(String, String)>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let (heads, came) = mpsc::channel();
     std::thread::spawn(move || {
         let mut statuses = statuses.iter();
-        for stream in listener.incoming() {
-            let mut stream = stream.unwrap();
+        'next: for stream in listener.incoming() {
+            let mut stream = wrap(stream.unwrap());
             let (mut got, mut part) = (Vec::new(), [0; 4096]);
             let end = loop {
-                let count = stream.read(&mut part).unwrap();
+                let Ok(count @ 1..) = stream.read(&mut part) else {
+                    continue 'next;
+                };
                 got.extend_from_slice(&part[..count]);
                 let end = got.windows(4).position(|four| four == b"\r\n\r\n");
                 if let Some(end) = end {
@@ -187,6 +197,36 @@ fn what_services_send_is_sent_on_again_after_a_refusal() {
         });
         missing.retain(|own| !body.contains(own));
     }
+}
+
+#[test]
+fn a_collector_behind_a_certificate_of_ones_own_is_believed_by_who_signed_it() {
+    let certificates = Certificates::new();
+    let (address, came) = collector_over(&[], certificates.secure("IP:127.0.0.1"));
+    let app = App::new();
+    app.service("a").route("/a/**").write();
+    let off = "otlp_grpc = \"off\"\notlp_http = \"off\"\n";
+    let ca = certificates.authority("other");
+    let more = format!("{off}export = \"https://{address}\"\nexport_ca = {ca:?}\n");
+    with_telemetry(&app, &more);
+    app.up();
+    let trouble = || app.cli(&["ps"]).succeeded().err;
+    eventually("the trouble", || match trouble() {
+        said if said.contains("telemetry cannot be sent on: ") => Ok(holds(&said, "certificate")),
+        said => Err(said),
+    });
+    assert!(came.try_recv().is_err(), "nobody else gets it");
+    app.down();
+    let text = app.read("atoll.toml");
+    let own = certificates.authority("ca");
+    app.write("atoll.toml", &text.replace(&ca, &own));
+    app.up();
+    let (head, _) = came.recv_timeout(Duration::from_secs(30)).unwrap();
+    holds(&head, "post /v1/");
+    app.down();
+    app.write("empty.pem", "");
+    app.write("atoll.toml", &text.replace(&ca, "empty.pem"));
+    holds(&app.try_up().ended(1).err, "empty.pem holds no certificate");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
 use atoll_base::{InstanceId, RevisionNumber};
 use atoll_proxy::rate::RateLimitConfig;
-use atoll_proxy::{Denials, DenyConfig, ErrorKind, RouteConfig, Side};
+use atoll_proxy::{Denials, DenyConfig, Endpoint, ErrorKind, RouteConfig, Side};
 use atoll_testkit::{Ability, lacking};
 use tokio::sync::Semaphore;
 
@@ -118,25 +118,49 @@ impl Held {
     }
 }
 
+/// `orders` that holds requests and may call `catalog`. This process is known as the one of `orders`.
+struct Scene {
+    proxy: Proxy,
+    orders: Held,
+    endpoint: Arc<Endpoint>,
+    _catalog: Toy,
+}
+
+impl Scene {
+    async fn new(cgroup: u64) -> Self {
+        let (orders, catalog) = (Held::new().await, Toy::named("catalog").await);
+        let endpoint = orders.toy.endpoint();
+        let proxy = Proxy::start();
+        proxy.publish(
+            &[("orders", RouteConfig::new("/**"))],
+            &[
+                ("orders", &[Arc::clone(&endpoint)]),
+                ("catalog", &[catalog.endpoint()]),
+            ],
+        );
+        let callers = proxy.handle.callers();
+        callers.add(cgroup, endpoint.instance().clone());
+        Self {
+            proxy,
+            orders,
+            endpoint,
+            _catalog: catalog,
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_call_that_does_not_say_its_trace_is_joined_to_the_only_request_and_to_none_of_two() {
     let Some(cgroup) = own_cgroup() else {
         return lacking(Ability::Callers);
     };
-    let (orders, catalog) = (Held::new().await, Toy::named("catalog").await);
-    let endpoint = orders.toy.endpoint();
-    let proxy = Proxy::start();
-    proxy.publish(
-        &[("orders", RouteConfig::new("/**"))],
-        &[
-            ("orders", &[Arc::clone(&endpoint)]),
-            ("catalog", &[catalog.endpoint()]),
-        ],
-    );
-    proxy
-        .handle
-        .callers()
-        .add(cgroup, endpoint.instance().clone());
+    let scene = Scene::new(cgroup).await;
+    let Scene {
+        proxy,
+        orders,
+        endpoint,
+        ..
+    } = &scene;
     let (mut one, mut two) = (proxy.client().await, proxy.client().await);
     let mut call = proxy.mesh_client(1).await;
     one.send(b"GET /one HTTP/1.1\r\nHost: a\r\n\r\n").await;
@@ -189,18 +213,13 @@ async fn after_a_request_that_was_given_up_a_call_is_joined_to_nobody() {
     let Some(cgroup) = own_cgroup() else {
         return lacking(Ability::Callers);
     };
-    let (orders, catalog) = (Held::new().await, Toy::named("catalog").await);
-    let endpoint = orders.toy.endpoint();
-    let proxy = Proxy::start();
-    proxy.publish(
-        &[("orders", RouteConfig::new("/**"))],
-        &[
-            ("orders", &[Arc::clone(&endpoint)]),
-            ("catalog", &[catalog.endpoint()]),
-        ],
-    );
-    let callers = proxy.handle.callers();
-    callers.add(cgroup, endpoint.instance().clone());
+    let scene = Scene::new(cgroup).await;
+    let Scene {
+        proxy,
+        orders,
+        endpoint,
+        ..
+    } = &scene;
     let mut left = proxy.client().await;
     left.send(b"GET /left HTTP/1.1\r\nHost: a\r\n\r\n").await;
     orders.has(1).await;

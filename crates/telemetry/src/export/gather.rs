@@ -277,14 +277,14 @@ impl Shared {
     }
 
     /// Tells of trouble when it begins and when it ends.
-    fn trouble(&self, now: Option<&str>) {
+    fn trouble(&self, now: Option<String>) {
         let mut stats = lock(&self.stats);
         let before = stats.trouble.take();
-        stats.trouble = now.map(str::to_owned);
+        stats.trouble.clone_from(&now);
         drop(stats);
         match (before, now) {
             (None, Some(why)) => {
-                tracing::warn!("telemetry cannot be sent on: {why}; it waits on disk")
+                tracing::warn!("telemetry cannot be sent on: {why}");
             }
             (Some(_), None) => tracing::info!("telemetry is sent on again"),
             _ => {}
@@ -314,11 +314,11 @@ async fn send(shared: Arc<Shared>, transport: Arc<dyn Transport>) {
             }
             Verdict::Refused(why) => {
                 failures = 0;
-                shared.trouble(Some(&why));
+                shared.trouble(Some(format!("{why}; what is refused there is lost")));
             }
             Verdict::Again(pause, why) => {
                 failures += 1;
-                shared.trouble(Some(&why));
+                shared.trouble(Some(format!("{why}; it waits on disk")));
                 tokio::time::sleep(pause).await;
             }
         }

@@ -29,6 +29,9 @@ const POINTS_MAX: i64 = 2000;
 /// Series in an answer.
 const SERIES_MAX: usize = 500;
 
+/// A total is made of so many steps at most: each end is at most so much too long.
+const TOTAL_STEPS: i64 = 360;
+
 /// A series whose points are further apart than this has gaps; the step does not grow for it.
 const INTERVAL_MAX_SECONDS: i64 = 300;
 
@@ -112,6 +115,19 @@ impl Plan {
 }
 
 impl Query {
+    /// What a metric amounts to over a time, in all its series.
+    pub(super) fn total(name: &str, since: Timestamp, until: Timestamp) -> Self {
+        let step = (until.as_micros() - since.as_micros()).max(0) / TOTAL_STEPS;
+        Self {
+            name: name.to_owned(),
+            matchers: Vec::new(),
+            since,
+            until,
+            step: Duration::from_micros(step.unsigned_abs()),
+            stat: Stat::Value,
+        }
+    }
+
     pub(super) fn wants(&self, key: &Key) -> bool {
         let mut matchers = self.matchers.iter();
         key.name.as_ref() == self.name
@@ -154,6 +170,7 @@ impl Query {
 #[derive(Debug, Default)]
 pub(super) struct Gathered {
     series: BTreeMap<Key, Vec<Option<Cell>>>,
+    left_out: BTreeSet<Key>,
 }
 
 impl Gathered {
@@ -164,6 +181,7 @@ impl Gathered {
         };
         if !self.series.contains_key(key) {
             if self.series.len() >= SERIES_MAX {
+                self.left_out.insert(key.clone());
                 return;
             }
             self.series.insert(key.clone(), vec![None; steps]);
@@ -178,6 +196,11 @@ impl Gathered {
         }
     }
 
+    /// Series that there was no room for.
+    pub(super) fn left_out(&self) -> usize {
+        self.left_out.len()
+    }
+
     /// The answer.
     pub(super) fn finish(self, plan: &Plan, stat: Stat) -> Vec<(Key, SeriesView)> {
         let seconds = plan.step as f64 / 1e6;
@@ -190,6 +213,60 @@ impl Gathered {
                 exemplars: Vec::new(),
             };
             (key, view)
+        });
+        series.collect()
+    }
+}
+
+/// What series amount to, as it is gathered.
+#[derive(Debug, Default)]
+pub(super) struct Totals {
+    series: BTreeMap<Key, Total>,
+}
+
+/// One series: what is added up of counters, and of gauges their average and when there were any.
+#[derive(Debug, Default)]
+struct Total {
+    added: f64,
+    values: u64,
+    steps: Vec<bool>,
+}
+
+impl Totals {
+    /// Adds a cell of a series.
+    pub(super) fn add(&mut self, plan: &Plan, key: &Key, micros: i64, cell: &Cell) {
+        let Some(at) = plan.place(micros).filter(|at| *at < plan.steps()) else {
+            return;
+        };
+        if !self.series.contains_key(key) {
+            self.series.insert(key.clone(), Total::default());
+        }
+        let Some(total) = self.series.get_mut(key) else {
+            return;
+        };
+        match cell {
+            Cell::Counter(added) => total.added += added,
+            Cell::Histogram(own) => total.added += own.sum(),
+            Cell::Gauge { count, sum, .. } => {
+                total.added += sum;
+                total.values += count;
+                total.steps.resize(plan.steps(), false);
+                total.steps[at] = true;
+            }
+        }
+    }
+
+    /// Of each series its labels and its total.
+    pub(super) fn finish(self, plan: &Plan) -> Vec<(Arc<Labels>, f64)> {
+        let series = self.series.into_iter().map(|(key, total)| {
+            let value = match total.values {
+                0 => total.added,
+                values => {
+                    let steps = total.steps.iter().filter(|is_there| **is_there).count();
+                    total.added / values as f64 * steps as f64 * plan.step as f64 / 1e6
+                }
+            };
+            (key.labels, value)
         });
         series.collect()
     }
@@ -242,7 +319,7 @@ impl Set {
     }
 
     /// What the memory has for an answer.
-    pub(super) fn gather(&self, query: &Query, plan: &Plan, out: &mut Gathered) {
+    pub(super) fn gather(&self, query: &Query, plan: &Plan, mut out: impl FnMut(&Key, i64, &Cell)) {
         for (key, series) in self.iter().filter(|(key, _)| query.wants(key)) {
             let ring = if plan.resolution == FINE {
                 &series.fine
@@ -250,7 +327,7 @@ impl Set {
                 &series.minutes
             };
             ring.read(plan.since, plan.until, |micros, cell| {
-                out.add(plan, key, micros, cell);
+                out(key, micros, cell);
             });
         }
     }

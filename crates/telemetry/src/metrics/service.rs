@@ -9,11 +9,12 @@ use atoll_base::Timestamp;
 use serde::Serialize;
 use tokio::sync::oneshot;
 
+use super::cell::Cell;
 use super::config::MetricsConfig;
 use super::history::History;
-use super::point::MetricPoint;
-use super::query::{COARSE, Gathered, MetricName, Plan, Query, SeriesView};
-use super::set::{Refused, Set};
+use super::point::{Labels, MetricPoint};
+use super::query::{COARSE, Gathered, MetricName, Plan, Query, SeriesView, Totals};
+use super::set::{Key, Refused, Set};
 use crate::Error;
 use crate::otlp::Taken;
 
@@ -64,6 +65,8 @@ pub struct Answer {
     pub step: Duration,
     /// The series, by their labels.
     pub series: Vec<SeriesView>,
+    /// Series that there was no room for.
+    pub left_out: usize,
 }
 
 impl Service {
@@ -182,6 +185,30 @@ impl Handle {
         answered.await.map_err(|_| Error::Closed)
     }
 
+    /// What each series of a metric amounts to over a time, however many they are: of counters what was
+    /// added, of histograms the sum of their values, of gauges the average times the seconds of
+    /// the steps, 360 at most, in which there were values.
+    ///
+    /// # Errors
+    /// When metrics have stopped.
+    pub async fn totals(
+        &self,
+        name: &str,
+        since: Timestamp,
+        until: Timestamp,
+    ) -> Result<Vec<(Arc<Labels>, f64)>, Error> {
+        let shared = Arc::clone(&self.shared);
+        let query = Query::total(name, since, until);
+        let added = tokio::task::spawn_blocking(move || {
+            let mut totals = Totals::default();
+            let plan = shared.read(&query, Timestamp::now(), |plan, key, micros, cell| {
+                totals.add(plan, key, micros, cell);
+            });
+            totals.finish(&plan)
+        });
+        added.await.map_err(|_| Error::Closed)
+    }
+
     /// Completes when everything taken before is on disk, or the disk has refused it.
     ///
     /// # Errors
@@ -213,35 +240,48 @@ impl Handle {
 impl Shared {
     fn answer(&self, query: &Query, now: Timestamp) -> Answer {
         let mut gathered = Gathered::default();
-        let plan = {
-            let set = lock(&self.set);
-            let plan = set.plan(query, now);
-            if plan.resolution != COARSE {
-                set.gather(query, &plan, &mut gathered);
-            }
-            plan
-        };
-        if plan.resolution == COARSE {
-            self.read_history(query, &plan, now, &mut gathered);
-        }
+        let plan = self.read(query, now, |plan, key, micros, cell| {
+            gathered.add(plan, key, micros, cell);
+        });
+        let left_out = gathered.left_out();
         let mut views = gathered.finish(&plan, query.stat);
         lock(&self.set).exemplars(&plan, &mut views);
         Answer {
             step: Duration::from_micros(u64::try_from(plan.step).unwrap_or(0)),
             series: views.into_iter().map(|(_, view)| view).collect(),
+            left_out,
         }
     }
 
-    /// What is not yet on disk is written first, so the disk has all.
-    fn read_history(&self, query: &Query, plan: &Plan, now: Timestamp, out: &mut Gathered) {
-        self.flush(now);
-        let history = lock(&self.history);
-        history.read(
-            plan.since,
-            plan.until,
-            |key| query.wants(key),
-            |key, micros, cell| out.add(plan, key, micros, cell),
-        );
+    /// Hands on the cells that a question is about, from where they are.
+    fn read(
+        &self,
+        query: &Query,
+        now: Timestamp,
+        mut out: impl FnMut(&Plan, &Key, i64, &Cell),
+    ) -> Plan {
+        let plan = {
+            let set = lock(&self.set);
+            let plan = set.plan(query, now);
+            if plan.resolution != COARSE {
+                set.gather(query, &plan, |key, micros, cell| {
+                    out(&plan, key, micros, cell);
+                });
+            }
+            plan
+        };
+        if plan.resolution == COARSE {
+            // What is not yet on disk is written first, so the disk has all.
+            self.flush(now);
+            let (since, until) = (plan.since, plan.until);
+            lock(&self.history).read(
+                since,
+                until,
+                |key| query.wants(key),
+                |key, micros, cell| out(&plan, key, micros, cell),
+            );
+        }
+        plan
     }
 }
 

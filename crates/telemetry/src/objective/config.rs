@@ -159,8 +159,7 @@ impl AlertsConfig {
             let message = "there are headers for a webhook, and no webhook".to_owned();
             mistakes.push(("webhook_headers", message, "add `webhook = \"https://…\"`"));
         }
-        let webhook = self.webhook.as_ref().map(ExportUrl::as_str);
-        let is_secure = webhook.is_some_and(|url| url.starts_with("https://"));
+        let is_secure = self.webhook.as_ref().is_some_and(ExportUrl::is_secure);
         if self.webhook_ca.is_some() && !is_secure {
             let message = "certificates are for a webhook with https, and there is none".to_owned();
             mistakes.push(("webhook_ca", message, "add `webhook = \"https://…\"`"));

@@ -22,6 +22,11 @@ impl ExportUrl {
         &self.0
     }
 
+    /// Whether it is asked over TLS.
+    pub fn is_secure(&self) -> bool {
+        self.0.starts_with("https://")
+    }
+
     /// Whether it is this address of this machine.
     pub fn leads_to(&self, address: SocketAddr) -> bool {
         let uri: Option<http::Uri> = self.0.parse().ok();

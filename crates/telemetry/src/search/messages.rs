@@ -50,6 +50,10 @@ fn topic_edges(snapshot: &Snapshot, filter: &Filter) -> Vec<TopicEdge> {
     let found = group::<4, Calls>(snapshot, filter, by, &calls::COLUMNS, calls::take);
     let mut edges = BTreeMap::<(String, String, bool), Calls>::new();
     for ([kind, caller, service, name], calls) in found {
+        // What an SDK tells of the same record has no caller.
+        if caller.is_empty() {
+            continue;
+        }
         let Some((operation, topic)) = name.split_once(' ') else {
             continue;
         };

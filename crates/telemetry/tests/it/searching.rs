@@ -361,6 +361,33 @@ fn span(of: u128, id: u64, parent: u64, start: i64, micros: u64) -> Span {
 }
 
 #[tokio::test]
+async fn records_are_counted_by_the_platform_and_not_again_by_sdks() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = start(dir.path());
+    let record = |id, name: &str, kind, caller: Option<&str>| Span {
+        name: name.to_owned(),
+        kind,
+        caller: caller.map(str::to_owned),
+        ..span(1, id, 0, 0, 10)
+    };
+    store.spans([
+        record(1, "send placed", SpanKind::Producer, Some("payments")),
+        record(2, "process placed", SpanKind::Consumer, Some("atoll")),
+        // What the two say of it themselves.
+        record(3, "send placed", SpanKind::Producer, None),
+        record(4, "process placed", SpanKind::Consumer, None),
+    ]);
+    store.flush().await.unwrap();
+    let edges = store.topic_edges(Filter::all(Kind::Spans)).await.unwrap();
+    let told = edges.iter().map(|own| {
+        let edge = &own.edge;
+        format!("{} {} {}", edge.from, edge.to, edge.calls)
+    });
+    let told: Vec<String> = told.collect();
+    assert_eq!(told, ["payments placed 1", "placed orders 1"]);
+}
+
+#[tokio::test]
 async fn a_trace_is_found_whole_wherever_its_rows_are() {
     let dir = tempfile::tempdir().unwrap();
     let store = start(dir.path());

@@ -6,10 +6,10 @@ import type { Role } from '../../api/types';
 import { useApi } from '../../api/use';
 import { inert } from '../../lib/text';
 import { Ask } from '../../ui/Ask';
-import { Tag } from '../../ui/Badges';
 import { Field } from '../../ui/Field';
 import { ListTable } from '../../ui/ListTable';
 import { Empty } from '../../ui/Notes';
+import { Revoke } from '../../ui/Revoke';
 import { Secret } from '../../ui/Secret';
 import { Ago, Moment } from '../../ui/Time';
 import { toast } from '../../ui/Toast';
@@ -56,23 +56,17 @@ export function Tokens() {
             </td>
             <td>{own.last_used === null ? <span title="Not since the node was started">–</span> : <Ago time={own.last_used} suffix />}</td>
             <td className="right">
-              {own.revoked !== null ? (
-                <Tag>revoked</Tag>
-              ) : (
-                <Ask
-                  label="Revoke"
-                  className="btn btn-small"
-                  danger
-                  title={`Revoke the token of ${own.name}?`}
-                  run={async () => {
-                    await send('POST', '/v1/tokens/{id}/revoke', { id: own.id });
-                    toast(`The token of ${own.name} is refused from now on`);
-                    found.reload();
-                  }}
-                >
-                  <p>Whoever uses it is logged out at once. This cannot be undone.</p>
-                </Ask>
-              )}
+              <Revoke
+                revoked={own.revoked}
+                title={`Revoke the token of ${own.name}?`}
+                run={async () => {
+                  await send('POST', '/v1/tokens/{id}/revoke', { id: own.id });
+                  toast(`The token of ${own.name} is refused from now on`);
+                  found.reload();
+                }}
+              >
+                <p>Whoever uses it is logged out at once. This cannot be undone.</p>
+              </Revoke>
             </td>
           </tr>
         )}

@@ -7,10 +7,10 @@ import { useApi } from '../../api/use';
 import { useMay } from '../../app/session';
 import { inert } from '../../lib/text';
 import { Ask } from '../../ui/Ask';
-import { Tag } from '../../ui/Badges';
 import { Field } from '../../ui/Field';
 import { ListTable } from '../../ui/ListTable';
 import { Empty } from '../../ui/Notes';
+import { Revoke } from '../../ui/Revoke';
 import { Secret } from '../../ui/Secret';
 import { Moment } from '../../ui/Time';
 import { toast } from '../../ui/Toast';
@@ -58,24 +58,18 @@ export function Keys() {
             </td>
             <td className="wide">{own.expires === null ? <span className="dim">never</span> : <Moment time={own.expires} exact={false} />}</td>
             <td className="right">
-              {own.revoked !== null ? (
-                <Tag>revoked</Tag>
-              ) : (
-                mayAct && (
-                  <Ask
-                    label="Revoke"
-                    className="btn btn-small"
-                    danger
-                    title={`Revoke the key of ${own.name}?`}
-                    run={async () => {
-                      await send('POST', '/v1/keys/{id}/revoke', { id: own.id });
-                      toast(`The key of ${own.name} is refused from now on`);
-                      found.reload();
-                    }}
-                  >
-                    <p>Whoever has it is refused at once. This cannot be undone.</p>
-                  </Ask>
-                )
+              {(mayAct || own.revoked !== null) && (
+                <Revoke
+                  revoked={own.revoked}
+                  title={`Revoke the key of ${own.name}?`}
+                  run={async () => {
+                    await send('POST', '/v1/keys/{id}/revoke', { id: own.id });
+                    toast(`The key of ${own.name} is refused from now on`);
+                    found.reload();
+                  }}
+                >
+                  <p>Whoever has it is refused at once. This cannot be undone.</p>
+                </Revoke>
               )}
             </td>
           </tr>

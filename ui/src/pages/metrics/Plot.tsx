@@ -13,6 +13,7 @@ import type { Mark } from '../../ui/chartparts';
 import { Moment } from '../../ui/Time';
 
 const DRAWN = 12;
+const LISTED = 200;
 const HUES = 8;
 
 interface Props {
@@ -44,6 +45,7 @@ export function Plot({ metric, stat, found, by, range, marks, onSpan }: Props) {
     ...(exemplars.length > 0 ? [{ label: 'Traces', color: '--text', kind: 'points' } satisfies Line] : []),
   ];
   const unit = unitOf(metric, stat);
+  const hidden = Math.max(0, all.lines.length - LISTED);
   return (
     <>
       <section className="panel chart-panel">
@@ -78,7 +80,7 @@ export function Plot({ metric, stat, found, by, range, marks, onSpan }: Props) {
             </tr>
           </thead>
           <tbody>
-            {all.lines.slice(0, 200).map((line, at) => (
+            {all.lines.slice(0, LISTED).map((line, at) => (
               <tr key={line.name}>
                 <td>
                   <button type="button" className="linkish series-name" aria-pressed={alone === line.name} onClick={() => setAlone(alone === line.name ? null : line.name)}>
@@ -93,6 +95,8 @@ export function Plot({ metric, stat, found, by, range, marks, onSpan }: Props) {
             ))}
           </tbody>
         </table>
+        {hidden > 0 && <p className="pad dim small">{plural(hidden, 'more line', 'more lines')}: choose a label above to narrow them down.</p>}
+        {found.left_out > 0 && <p className="pad dim small">{plural(found.left_out, 'series is', 'series are')} too many, and not in these numbers: choose a label above to narrow them down.</p>}
       </section>
       {exemplars.length > 0 && (
         <details className="panel pad-details">

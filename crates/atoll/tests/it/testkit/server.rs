@@ -1,13 +1,17 @@
 //! Database servers that somebody else runs: started by a test, on a port of the system's choice.
 
 use std::fs;
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 
 use rustix::process::Signal;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use tempfile::TempDir;
 
 use super::process::{command, kill, run};
@@ -211,6 +215,29 @@ impl Certificates {
         );
         fs::set_permissions(file("server.key"), fs::Permissions::from_mode(0o600)).unwrap();
         (file("server.pem"), file("server.key"))
+    }
+
+    /// Makes TLS of connections, with a certificate for `name`.
+    pub(crate) fn secure(
+        &self,
+        name: &str,
+    ) -> impl Fn(TcpStream) -> StreamOwned<ServerConnection, TcpStream> + Send + 'static {
+        let (chain, key) = self.server(name);
+        let chain = CertificateDer::pem_file_iter(chain).unwrap();
+        let chain = chain.collect::<Result<_, _>>().unwrap();
+        let key = PrivateKeyDer::from_pem_file(key).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ServerConfig::builder_with_provider(provider);
+        let config = config.with_safe_default_protocol_versions().unwrap();
+        let config = config
+            .with_no_client_auth()
+            .with_single_cert(chain, key)
+            .unwrap();
+        let config = Arc::new(config);
+        move |stream| {
+            let connection = ServerConnection::new(Arc::clone(&config)).unwrap();
+            StreamOwned::new(connection, stream)
+        }
     }
 
     fn openssl(&self, arguments: &str) {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::metrics::query::{COARSE, Gathered, Plan, Query, Stat};
+use crate::metrics::query::{COARSE, Gathered, Plan, Query, Stat, Totals};
 use crate::metrics::{Explicit, Histogram, Temporality};
 
 const NOON: i64 = 1_763_726_400;
@@ -54,7 +54,9 @@ fn ask(
     };
     let plan = set.plan(&query, at(until));
     let mut gathered = Gathered::default();
-    set.gather(&query, &plan, &mut gathered);
+    set.gather(&query, &plan, |key, micros, cell| {
+        gathered.add(&plan, key, micros, cell);
+    });
     let views = gathered.finish(&plan, stat);
     let points = views.into_iter().flat_map(|(_, view)| view.points);
     (plan, points.map(|(_, value)| value).collect())
@@ -72,6 +74,50 @@ fn a_counter_has_a_rate_over_a_new_beginning_too() {
     assert_eq!(rates, [None, Some(10.0), Some(5.0), Some(0.0), Some(2.0)]);
     let (_, added) = ask(&set, "c", Stat::Value, (0, 50, 10));
     assert_eq!(added[1..].iter().flatten().sum::<f64>(), 170.0);
+}
+
+#[test]
+fn totals_have_every_series_and_an_answer_tells_what_it_leaves_out() {
+    let mut set = set(700);
+    for second in [10, 20, 40] {
+        for own in 0..600 {
+            let labels = [("topic", format!("t{own:03}"))];
+            let labels = labels.each_ref().map(|(key, value)| (*key, value.as_str()));
+            let added = Value::Sum(f64::from(own), Temporality::Delta);
+            set.take(point("c", &labels, second, added), at(second))
+                .unwrap();
+        }
+    }
+    // A gauge that was there for three of the five steps, with three values in one of them.
+    for (second, value) in [(11, 4.0), (14, 4.0), (17, 4.0), (25, 4.0), (35, 8.0)] {
+        set.take(point("g", &[], second, Value::Gauge(value)), at(second))
+            .unwrap();
+    }
+    let totals = |name: &str| {
+        let query = Query::total(name, at(0), at(50));
+        let plan = set.plan(&query, at(50));
+        let mut totals = Totals::default();
+        set.gather(&query, &plan, |key, micros, cell| {
+            totals.add(&plan, key, micros, cell);
+        });
+        totals.finish(&plan)
+    };
+    let added: Vec<f64> = totals("c").into_iter().map(|(_, value)| value).collect();
+    let expected: Vec<f64> = (0..600).map(|own| f64::from(own) * 3.0).collect();
+    assert_eq!(added, expected, "by their labels");
+    let [(_, memory)] = totals("g")[..] else {
+        panic!("one series");
+    };
+    assert_eq!(memory, 24.0 / 5.0 * 30.0, "the average for 30 seconds");
+
+    let query = Query::total("c", at(0), at(50));
+    let plan = set.plan(&query, at(50));
+    let mut gathered = Gathered::default();
+    set.gather(&query, &plan, |key, micros, cell| {
+        gathered.add(&plan, key, micros, cell);
+    });
+    assert_eq!(gathered.left_out(), 100);
+    assert_eq!(gathered.finish(&plan, Stat::Value).len(), 500);
 }
 
 #[test]
