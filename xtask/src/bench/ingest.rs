@@ -17,7 +17,7 @@ use prost::Message as _;
 
 use super::median;
 use crate::app::App;
-use crate::run::{atoll, output};
+use crate::run::atoll;
 
 const ROUNDS: u64 = 3;
 /// Rows of each kind in a round.
@@ -152,18 +152,23 @@ impl Bench<'_> {
     fn wait_for(&self, text: &str) -> anyhow::Result<()> {
         let begun = Instant::now();
         let condition = format!("\"{text}\"");
-        loop {
-            let found = self.logs(&["-n", "1", &condition]).output()?;
-            match found.status.code() {
-                Some(0) => return Ok(()),
-                // There is none yet.
-                Some(1) => {}
-                _ => anyhow::bail!("atoll logs: {}", String::from_utf8_lossy(&found.stderr)),
-            }
+        while self.found(&["-n", "1", &condition])?.is_empty() {
             anyhow::ensure!(
                 begun.elapsed() < Duration::from_secs(60),
                 "{text} is not found"
             );
+        }
+        Ok(())
+    }
+
+    /// What `atoll logs` prints, which may be nothing.
+    fn found(&self, args: &[&str]) -> anyhow::Result<String> {
+        let found = self.logs(args).output()?;
+        match found.status.code() {
+            Some(0) => Ok(String::from_utf8_lossy(&found.stdout).into_owned()),
+            // It has found none.
+            Some(1) => Ok(String::new()),
+            _ => anyhow::bail!("atoll logs: {}", String::from_utf8_lossy(&found.stderr)),
         }
     }
 
@@ -190,7 +195,7 @@ impl Bench<'_> {
 
     /// How many lines were dropped, by what the node tells.
     fn dropped(&self) -> anyhow::Result<u64> {
-        let told = output(&mut self.logs(&["--since", "1h", "atoll", "\"lines were dropped\""]))?;
+        let told = self.found(&["--since", "1h", "atoll", "\"lines were dropped\""])?;
         let numbers = told.split_whitespace().zip(told.split_whitespace().skip(1));
         let counts = numbers.filter(|(_, next)| *next == "lines");
         Ok(counts
