@@ -54,7 +54,7 @@ pub(super) fn run() -> anyhow::Result<()> {
     bench.table("log lines through a pipe", 500_000, |round| {
         bench.lines(&edge, round)
     })?;
-    let (kept, dropped) = (bench.count("handled")?, bench.dropped()?);
+    let (kept, dropped) = (bench.count("\"handled\"")?, bench.dropped()?);
     let logs: Vec<Vec<u8>> = (0..20).map(logs).collect();
     bench.table("log records by OTLP over HTTP", 500_000, |_| {
         bench.send("/v1/logs", &logs)
