@@ -10,7 +10,7 @@ use crate::bed::{Bed, SERVER, http, until, until_state};
 fn soon(check: Check) -> Health {
     Health {
         check,
-        start_timeout: HumanDuration::millis(700),
+        start_timeout: HumanDuration::secs(3),
         timeout: HumanDuration::millis(200),
         interval: HumanDuration::millis(50),
         failures: 3,
@@ -80,7 +80,7 @@ async fn ready_by_grpc() {
             bed.seen
                 .event(|event| matches!(event, Event::NeverReady { .. }).then_some(()));
             let cause = bed.status(&id).reason.unwrap_or_default();
-            assert!(cause.contains("not ready after 700ms"), "{cause}");
+            assert!(cause.contains("not ready after 3s"), "{cause}");
         }
         bed.end().await;
         server.end().await;
