@@ -6,9 +6,7 @@ use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
 use serde_json::{Value, json};
 
-use rustix::process::Signal;
-
-use crate::testkit::{Answer, App, holds, kill, until};
+use crate::testkit::{Answer, App, freeze, holds, until};
 
 /// Someone who issues tokens.
 struct Issuer {
@@ -369,7 +367,7 @@ fn a_service_can_be_asked_who_may_come() {
         ask("/orders/calm/x", "Cookie: user=ada\r\n").has(200);
     }
     for pid in app.pids("login") {
-        kill(pid, Signal::STOP);
+        freeze(pid);
     }
     ask("/orders/calm/x", "Cookie: user=ada\r\n").has(200);
     ask("/orders/x", "Cookie: user=ada\r\n").has(503);

@@ -2,7 +2,7 @@
 
 use std::process::Stdio;
 
-use crate::testkit::{Ability, App, atoll, eventually, holds, lacking, until};
+use crate::testkit::{Ability, App, atoll, eventually, freeze, holds, lacking, until};
 
 #[test]
 fn a_service_that_ends_at_once_is_named_with_its_last_lines_and_the_others_serve() {
@@ -195,14 +195,12 @@ fn a_service_that_stops_answering_is_started_again() {
     let app = App::new();
     app.service("a")
         .route("/a/**")
-        .table(
-            "[health]\npath = \"/healthz\"\ninterval = \"50ms\"\ntimeout = \"100ms\"\nfailures = 2",
-        )
+        .table("[health]\npath = \"/healthz\"\ninterval = \"50ms\"\ntimeout = \"1s\"\nfailures = 2")
         .top("stop_timeout", "\"200ms\"")
         .write();
     app.up();
     let pid = app.pids("a")[0];
-    crate::testkit::kill(pid, rustix::process::Signal::STOP);
+    freeze(pid);
     until("another process", || {
         let pids = app.pids("a");
         !pids.is_empty() && !pids.contains(&pid)

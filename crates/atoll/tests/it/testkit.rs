@@ -16,7 +16,7 @@ pub(crate) use atoll_testkit::{Ability, lacking};
 pub(crate) use app::{App, atoll};
 pub(crate) use http::{Answer, Connection};
 pub(crate) use load::{Load, get, get_and_close, post};
-pub(crate) use process::{Said, called, command, kill, run};
+pub(crate) use process::{Said, called, command, freeze, kill, run};
 pub(crate) use server::{Certificates, SECRET, Server, free_port};
 pub(crate) use service::Service;
 

@@ -88,16 +88,17 @@ async fn a_slow_service_is_504() {
     let endpoint = toy.endpoint();
     let proxy = Proxy::start();
     let mut route = RouteConfig::new("/**");
-    route.timeout = Some("100ms".parse().unwrap());
+    route.timeout = Some("500ms".parse().unwrap());
     proxy.publish(&[("orders", route)], &[("orders", from_ref(&endpoint))]);
     let mut client = proxy.client().await;
     assert_problem(&client.get("/").await, 504, "orders did not answer in time");
+    until("it is counted out", || endpoint.in_flight() == 0).await;
+    until("the service saw it", || toy.connections() > 0).await;
     assert_eq!(
         toy.connections(),
         1,
         "a request that may be at work is not sent again"
     );
-    until("it is counted out", || endpoint.in_flight() == 0).await;
 }
 
 #[tokio::test]

@@ -14,6 +14,8 @@ use std::time::Duration;
 use atoll_base::clock;
 use rustix::process::{Pid, Signal, kill_process};
 
+use super::until;
+
 /// Longer than any command takes that comes to an end at all.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(180);
 
@@ -137,6 +139,22 @@ pub(crate) fn kill(pid: u32, signal: Signal) {
     let pid = Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
     // It may have ended by itself.
     let _ = kill_process(pid, signal);
+}
+
+/// SIGSTOP to one process. When this returns it does nothing any more: the signal itself comes back
+/// before all threads have heard of it.
+#[track_caller]
+pub(crate) fn freeze(pid: u32) {
+    kill(pid, Signal::STOP);
+    until("the process to stand still", || {
+        let mut threads = fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten();
+        threads.all(|thread| {
+            let stat = fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+            // The state comes after the name, which may hold anything.
+            stat.rsplit_once(") ")
+                .is_some_and(|(_, rest)| rest.starts_with('T'))
+        })
+    });
 }
 
 /// The live processes, with their command lines, that were given `NAME=value` in their environment.
