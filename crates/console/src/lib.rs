@@ -28,6 +28,7 @@ pub use audit::{AuditEntry, AuditPage};
 pub use config::ConsoleConfig;
 pub use door::Who;
 pub use error::Error;
+pub use problem::answer as answer_problem;
 pub use role::Role;
 pub use service::{Console, Document, Link, MIGRATION, MadeToken, NewToken};
 pub use tokens::TokenView;

@@ -87,18 +87,12 @@ impl Default for TelemetryConfig {
 impl TelemetryConfig {
     /// What is wrong with it: the key, what, and what to do.
     pub fn mistakes(&self) -> Vec<(&'static str, String, &'static str)> {
-        let mut mistakes = Vec::new();
-        if self.export_headers.is_some() && self.export.is_none() {
-            let message = "there are headers, and telemetry is not sent on".to_owned();
-            mistakes.push(("export_headers", message, "add `export = \"https://…\"`"));
-        }
-        let is_secure = self.export.as_ref().is_some_and(ExportUrl::is_secure);
-        if self.export_ca.is_some() && !is_secure {
-            let message =
-                "certificates are for an address with https, and there is none".to_owned();
-            mistakes.push(("export_ca", message, "add `export = \"https://…\"`"));
-        }
-        mistakes
+        ExportUrl::mistakes(
+            self.export.as_ref(),
+            ("export_headers", self.export_headers.is_some()),
+            ("export_ca", self.export_ca.is_some()),
+            "add `export = \"https://…\"`",
+        )
     }
 
     /// So many bytes of rows of one kind are gathered in memory, and in its write-ahead log, before a

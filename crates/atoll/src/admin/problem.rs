@@ -1,7 +1,7 @@
 //! Errors of the admin API: one shape for all, with the code that `atoll explain` knows.
 
 use atoll_base::Coded;
-use axum::http::{StatusCode, Uri, header};
+use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 
 use super::types::Problem;
@@ -33,11 +33,7 @@ impl Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let mut response = (status, axum::Json(self)).into_response();
-        let kind = header::HeaderValue::from_static("application/problem+json");
-        response.headers_mut().insert(header::CONTENT_TYPE, kind);
-        response
+        atoll_console::answer_problem(self.status, &self)
     }
 }
 

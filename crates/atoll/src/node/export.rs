@@ -2,7 +2,7 @@
 //! `telemetry`; here is only the way out.
 
 use std::future::Future;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,18 +16,10 @@ use bytes::Bytes;
 use http::HeaderValue;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 
-use super::post::{Headers, post, read_headers, trust_in};
+use super::post::Place;
 
 /// An attempt takes no longer.
 const SEND_WITHIN: Duration = Duration::from_secs(20);
-
-/// Where batches go.
-struct Place {
-    /// Without a slash at its end.
-    base: String,
-    headers: Option<PathBuf>,
-    ca: Option<PathBuf>,
-}
 
 /// Opens the exporter, if the application wants one, and sends until the node stops.
 ///
@@ -42,15 +34,9 @@ pub(super) fn open(
     let Some(url) = &config.export else {
         return Ok(None);
     };
-    let place = Place {
-        base: url.as_str().trim_end_matches('/').to_owned(),
-        headers: config.export_headers.as_ref().map(|file| dir.join(file)),
-        ca: config.export_ca.as_ref().map(|file| dir.join(file)),
-    };
-    place.read_headers()?;
-    if let Some(file) = &place.ca {
-        trust_in(file)?;
-    }
+    let headers = config.export_headers.as_ref();
+    let place = Place::new(url, dir, headers, config.export_ca.as_ref());
+    place.check()?;
     let buffer = state.subdir("telemetry/export")?;
     let bytes_max = config.export_buffer.0;
     let (exporter, sending) = Service::start(buffer, bytes_max, Arc::new(place))?;
@@ -67,15 +53,13 @@ pub(super) fn open(
 impl Transport for Place {
     fn send(&self, signal: Signal, body: Bytes) -> Pin<Box<dyn Future<Output = Outcome> + Send>> {
         let path = match signal {
-            Signal::Traces => "traces",
-            Signal::Logs => "logs",
-            Signal::Metrics => "metrics",
+            Signal::Traces => "/v1/traces",
+            Signal::Logs => "/v1/logs",
+            Signal::Metrics => "/v1/metrics",
         };
-        let target = format!("{}/v1/{path}", self.base);
-        let (headers, ca) = (self.read_headers(), self.ca.clone());
+        let place = self.clone();
         Box::pin(async move {
-            let attempt = async { send((&target, ca.as_deref()), headers?, body).await };
-            let ended = tokio::time::timeout(SEND_WITHIN, attempt).await;
+            let ended = tokio::time::timeout(SEND_WITHIN, send(&place, path, body)).await;
             let late = |_| {
                 Err(anyhow::anyhow!(
                     "no answer within {} s",
@@ -83,31 +67,22 @@ impl Transport for Place {
                 ))
             };
             let ended = ended.unwrap_or_else(late);
-            ended.unwrap_or_else(|error| Outcome::Unreached(format!("{target}: {error:#}")))
+            let unreached =
+                |error| Outcome::Unreached(format!("{}: {error:#}", place.target(path)));
+            ended.unwrap_or_else(unreached)
         })
     }
 }
 
-impl Place {
-    fn read_headers(&self) -> anyhow::Result<Headers> {
-        self.headers
-            .as_deref()
-            .map_or_else(|| Ok(Vec::new()), read_headers)
-    }
-}
-
-async fn send(
-    target: (&str, Option<&Path>),
-    mut headers: Headers,
-    body: Bytes,
-) -> anyhow::Result<Outcome> {
+async fn send(place: &Place, path: &str, body: Bytes) -> anyhow::Result<Outcome> {
+    let mut headers = place.headers()?;
     for (name, value) in [
         (CONTENT_TYPE, "application/x-protobuf"),
         (CONTENT_ENCODING, "gzip"),
     ] {
-        headers.push((name, HeaderValue::from_static(value)));
+        headers.insert(name, HeaderValue::from_static(value));
     }
-    let answer = post(target, headers, body).await?;
+    let answer = place.post(path, headers, body).await?;
     Ok(Outcome::Answered {
         status: answer.status,
         retry_after: answer.retry_after,

@@ -1,15 +1,16 @@
 //! Requests that the node itself makes to the outside: one POST, one answer.
 //!
 //! A connection for each request: they are seconds apart, and one that was kept would be found dead when it
-//! is needed. Headers are read from their file each time, so that a new token needs no start.
+//! is needed. Files are read each time, so that a new token or certificate needs no start.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use atoll_telemetry::otlp::ExportUrl;
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Request, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::CertificateDer;
@@ -22,8 +23,13 @@ use super::keys::{trust, trust_of_system};
 /// Of an answer, so much is read.
 const ANSWER_BYTES_MAX: usize = 64 << 10;
 
-/// Fields of a request.
-pub(super) type Headers = Vec<(HeaderName, HeaderValue)>;
+/// An address outside, and the files that say how it is spoken to.
+#[derive(Debug, Clone)]
+pub(super) struct Place {
+    url: String,
+    headers: Option<PathBuf>,
+    ca: Option<PathBuf>,
+}
 
 /// What was answered.
 pub(super) struct Answer {
@@ -34,14 +40,92 @@ pub(super) struct Answer {
     pub(super) body: Bytes,
 }
 
-/// The headers in a file: lines of `name: value`. Empty ones, and those that begin with `#`, say nothing.
-pub(super) fn read_headers(path: &Path) -> anyhow::Result<Headers> {
-    let text = std::fs::read_to_string(path);
-    let text = text.with_context(|| format!("cannot read {}", path.display()))?;
-    parse_headers(&text).with_context(|| format!("in {}", path.display()))
+impl Place {
+    /// `headers` and `ca` are files, relative to `dir`: fields of each request, and the certificates that
+    /// count instead of those that this system trusts.
+    pub(super) fn new(
+        url: &ExportUrl,
+        dir: &Path,
+        headers: Option<&PathBuf>,
+        ca: Option<&PathBuf>,
+    ) -> Self {
+        Self {
+            url: url.as_str().to_owned(),
+            headers: headers.map(|file| dir.join(file)),
+            ca: ca.map(|file| dir.join(file)),
+        }
+    }
+
+    /// The address with `path` after it.
+    pub(super) fn target(&self, path: &str) -> String {
+        match path {
+            "" => self.url.clone(),
+            path => format!("{}{path}", self.url.trim_end_matches('/')),
+        }
+    }
+
+    /// Whether its files can be read.
+    ///
+    /// # Errors
+    /// When one cannot.
+    pub(super) fn check(&self) -> anyhow::Result<()> {
+        self.headers()?;
+        self.ca
+            .as_deref()
+            .map_or(Ok(()), |file| trust_in(file).map(drop))
+    }
+
+    /// What its file of headers says: lines of `name: value`. Empty ones, and those that begin with `#`, say
+    /// nothing.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub(super) fn headers(&self) -> anyhow::Result<HeaderMap> {
+        let Some(file) = &self.headers else {
+            return Ok(HeaderMap::new());
+        };
+        let text = std::fs::read_to_string(file);
+        let text = text.with_context(|| format!("cannot read {}", file.display()))?;
+        parse_headers(&text).with_context(|| format!("in {}", file.display()))
+    }
+
+    /// Sends `body` to the address, with `path` after it.
+    ///
+    /// # Errors
+    /// When nobody answers there. There is no time limit: that is the caller's.
+    pub(super) async fn post(
+        &self,
+        path: &str,
+        headers: HeaderMap,
+        body: Bytes,
+    ) -> anyhow::Result<Answer> {
+        let uri: Uri = self
+            .target(path)
+            .parse()
+            .context("the address is malformed")?;
+        let authority = uri.authority().context("the address has no host")?.clone();
+        let host = authority.host().trim_matches(['[', ']']).to_owned();
+        let path = uri.path_and_query().map_or("/", |own| own.as_str());
+        let mut request = Request::post(path)
+            .header("host", authority.as_str())
+            .header("user-agent", concat!("atoll/", env!("CARGO_PKG_VERSION")))
+            .body(Full::new(body))?;
+        request.headers_mut().extend(headers);
+        let secure = uri.scheme_str() == Some("https");
+        let port = uri.port_u16().unwrap_or(if secure { 443 } else { 80 });
+        let stream = TcpStream::connect((host.as_str(), port)).await?;
+        if !secure {
+            return ask(TokioIo::new(stream), request).await;
+        }
+        let name = rustls::pki_types::ServerName::try_from(host)?;
+        let trusted = self.ca.as_deref().map_or_else(trust_of_system, trust_in)?;
+        let connector = tokio_rustls::TlsConnector::from(Arc::new(trusted));
+        let stream = connector.connect(name, stream).await?;
+        ask(TokioIo::new(stream), request).await
+    }
 }
 
-fn parse_headers(text: &str) -> anyhow::Result<Headers> {
+fn parse_headers(text: &str) -> anyhow::Result<HeaderMap> {
     let lines = text.lines().map(str::trim).zip(1..);
     let said = lines.filter(|(line, _)| !line.is_empty() && !line.starts_with('#'));
     said.map(|(line, number)| {
@@ -50,13 +134,14 @@ fn parse_headers(text: &str) -> anyhow::Result<Headers> {
         let (name, value) = line.split_once(':').with_context(wrong)?;
         let mut value: HeaderValue = value.trim().parse().with_context(wrong)?;
         value.set_sensitive(true);
-        Ok((name.trim().parse().with_context(wrong)?, value))
+        let name: HeaderName = name.trim().parse().with_context(wrong)?;
+        Ok((name, value))
     })
     .collect()
 }
 
 /// What believes those alone whom the certificates of a file have signed.
-pub(super) fn trust_in(file: &Path) -> anyhow::Result<ClientConfig> {
+fn trust_in(file: &Path) -> anyhow::Result<ClientConfig> {
     let unread = || format!("the certificates in {} cannot be read", file.display());
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_file_iter(file).with_context(unread)? {
@@ -66,41 +151,6 @@ pub(super) fn trust_in(file: &Path) -> anyhow::Result<ClientConfig> {
     }
     anyhow::ensure!(!roots.is_empty(), "{} holds no certificate", file.display());
     trust(roots)
-}
-
-/// Sends `body` to `target`, an address with `http` or `https`. With it comes a file with the certificates that
-/// count instead of those that this system trusts; it is read each time.
-///
-/// # Errors
-/// When nobody answers there. There is no time limit: that is the caller's.
-pub(super) async fn post(
-    (target, ca): (&str, Option<&Path>),
-    headers: Headers,
-    body: Bytes,
-) -> anyhow::Result<Answer> {
-    let uri: Uri = target.parse().context("the address is malformed")?;
-    let authority = uri.authority().context("the address has no host")?.clone();
-    let host = authority.host().trim_matches(['[', ']']).to_owned();
-    let path = uri.path_and_query().map_or("/", |own| own.as_str());
-    let mut request = Request::post(path)
-        .header("host", authority.as_str())
-        .header("user-agent", concat!("atoll/", env!("CARGO_PKG_VERSION")))
-        .body(Full::new(body))?;
-    request.headers_mut().extend(headers);
-    let secure = uri.scheme_str() == Some("https");
-    let port = uri.port_u16().unwrap_or(if secure { 443 } else { 80 });
-    let stream = TcpStream::connect((host.as_str(), port)).await?;
-    if !secure {
-        return ask(TokioIo::new(stream), request).await;
-    }
-    let name = rustls::pki_types::ServerName::try_from(host)?;
-    let trusted = ca.map_or_else(trust_of_system, trust_in)?;
-    let connector = tokio_rustls::TlsConnector::from(Arc::new(trusted));
-    ask(
-        TokioIo::new(connector.connect(name, stream).await?),
-        request,
-    )
-    .await
 }
 
 async fn ask<S>(stream: S, request: Request<Full<Bytes>>) -> anyhow::Result<Answer>
@@ -134,6 +184,14 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_path_comes_after_one_slash_and_none_leaves_the_address_as_it_is() {
+        let url: ExportUrl = "http://h/base/".to_owned().try_into().unwrap();
+        let place = Place::new(&url, Path::new("."), None, None);
+        assert_eq!(place.target("/v1/logs"), "http://h/base/v1/logs");
+        assert_eq!(place.target(""), "http://h/base/");
+    }
 
     #[test]
     fn headers_are_lines_and_a_mistake_does_not_tell_a_secret() {

@@ -563,7 +563,7 @@ fn alerts_to_a_topic_that_cannot_be_and_headers_for_nobody_are_told() {
 
     ATL0104
 
-      × `[alerts]`: there are headers for a webhook, and no webhook
+      × `[alerts]`: there are headers, and no address to send them to
         ╭─[atoll.toml:13:19]
      12 │ topic = "alerts"
      13 │ webhook_headers = "hook.headers"

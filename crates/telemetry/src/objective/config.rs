@@ -154,16 +154,12 @@ impl ObjectiveConfig {
 impl AlertsConfig {
     /// What is wrong with it: the key, what, and what to do.
     pub fn mistakes(&self) -> Vec<(&'static str, String, &'static str)> {
-        let mut mistakes = Vec::new();
-        if self.webhook_headers.is_some() && self.webhook.is_none() {
-            let message = "there are headers for a webhook, and no webhook".to_owned();
-            mistakes.push(("webhook_headers", message, "add `webhook = \"https://…\"`"));
-        }
-        let is_secure = self.webhook.as_ref().is_some_and(ExportUrl::is_secure);
-        if self.webhook_ca.is_some() && !is_secure {
-            let message = "certificates are for a webhook with https, and there is none".to_owned();
-            mistakes.push(("webhook_ca", message, "add `webhook = \"https://…\"`"));
-        }
+        let mut mistakes = ExportUrl::mistakes(
+            self.webhook.as_ref(),
+            ("webhook_headers", self.webhook_headers.is_some()),
+            ("webhook_ca", self.webhook_ca.is_some()),
+            "add `webhook = \"https://…\"`",
+        );
         if self.command.first().is_some_and(String::is_empty) {
             let message = "the name of the program is empty".to_owned();
             mistakes.push((

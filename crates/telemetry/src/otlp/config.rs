@@ -27,6 +27,26 @@ impl ExportUrl {
         self.0.starts_with("https://")
     }
 
+    /// What is wrong with the files that belong to an address: the key, what, and what to do (`help`).
+    /// Each key comes with whether it is given.
+    pub(crate) fn mistakes(
+        url: Option<&Self>,
+        (headers, has_headers): (&'static str, bool),
+        (ca, has_ca): (&'static str, bool),
+        help: &'static str,
+    ) -> Vec<(&'static str, String, &'static str)> {
+        let mut mistakes = Vec::new();
+        if has_headers && url.is_none() {
+            let message = "there are headers, and no address to send them to";
+            mistakes.push((headers, message.to_owned(), help));
+        }
+        if has_ca && !url.is_some_and(Self::is_secure) {
+            let message = "certificates are for an address with https, and there is none";
+            mistakes.push((ca, message.to_owned(), help));
+        }
+        mistakes
+    }
+
     /// Whether it is this address of this machine.
     pub fn leads_to(&self, address: SocketAddr) -> bool {
         let uri: Option<http::Uri> = self.0.parse().ok();

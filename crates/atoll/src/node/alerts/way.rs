@@ -15,7 +15,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::delivery::Outcome;
 use super::message::Message;
-use crate::node::post::{self, post};
+use crate::node::post::Place;
 
 /// Of what a command says, so much is read, and as many bytes of its end are told.
 const SAID_BYTES_MAX: u64 = 64 << 10;
@@ -28,28 +28,18 @@ const INHERITED: [&str; 6] = ["PATH", "HOME", "USER", "LANG", "TZ", "TMPDIR"];
 
 /// A way to tell somebody.
 pub(super) enum Way {
-    Webhook {
-        url: String,
-        headers: Option<PathBuf>,
-        ca: Option<PathBuf>,
-    },
-    Command {
-        command: Vec<String>,
-        dir: PathBuf,
-    },
-    Topic {
-        topic: Arc<str>,
-        bus: Arc<dyn Bus>,
-    },
+    Webhook(Place),
+    Command { command: Vec<String>, dir: PathBuf },
+    Topic { topic: Arc<str>, bus: Arc<dyn Bus> },
 }
 
 impl Way {
     /// The ways of a configuration. `dir` is the application's folder; a topic needs a `bus`.
     pub(super) fn all(config: &AlertsConfig, dir: &Path, bus: Option<&Arc<dyn Bus>>) -> Vec<Self> {
-        let webhook = config.webhook.as_ref().map(|url| Self::Webhook {
-            url: url.as_str().to_owned(),
-            headers: config.webhook_headers.as_ref().map(|file| dir.join(file)),
-            ca: config.webhook_ca.as_ref().map(|file| dir.join(file)),
+        let webhook = config.webhook.as_ref().map(|url| {
+            let headers = config.webhook_headers.as_ref();
+            let ca = config.webhook_ca.as_ref();
+            Self::Webhook(Place::new(url, dir, headers, ca))
         });
         let command = (!config.command.is_empty()).then(|| Self::Command {
             command: config.command.clone(),
@@ -69,7 +59,7 @@ impl Way {
     /// Its name, in the state and in messages.
     pub(super) fn name(&self) -> &'static str {
         match self {
-            Self::Webhook { .. } => "webhook",
+            Self::Webhook(_) => "webhook",
             Self::Command { .. } => "command",
             Self::Topic { .. } => "topic",
         }
@@ -81,15 +71,7 @@ impl Way {
     /// When the headers or the certificates cannot be read.
     pub(super) fn check(&self) -> anyhow::Result<()> {
         match self {
-            Self::Webhook { headers, ca, .. } => {
-                if let Some(file) = headers {
-                    post::read_headers(file)?;
-                }
-                if let Some(file) = ca {
-                    post::trust_in(file)?;
-                }
-                Ok(())
-            }
+            Self::Webhook(place) => place.check(),
             Self::Command { .. } | Self::Topic { .. } => Ok(()),
         }
     }
@@ -98,9 +80,7 @@ impl Way {
     pub(super) async fn tell(&self, message: &Message, timeout: Duration) -> Outcome {
         let attempt = async {
             match self {
-                Self::Webhook { url, headers, ca } => {
-                    webhook((url, ca.as_deref()), headers.as_deref(), message).await
-                }
+                Self::Webhook(place) => webhook(place, message).await,
                 Self::Command { command, dir } => run(command, dir, message).await,
                 Self::Topic { topic, bus } => publish(bus, topic, message).await,
             }
@@ -112,17 +92,12 @@ impl Way {
     }
 }
 
-async fn webhook(
-    target: (&str, Option<&Path>),
-    headers: Option<&Path>,
-    message: &Message,
-) -> Outcome {
+async fn webhook(place: &Place, message: &Message) -> Outcome {
     let sent = async {
-        let mut all = headers.map_or_else(|| Ok(Vec::new()), post::read_headers)?;
-        if !all.iter().any(|(name, _)| name == CONTENT_TYPE) {
-            all.push((CONTENT_TYPE, HeaderValue::from_static("application/json")));
-        }
-        post(target, all, message.json().into()).await
+        let mut headers = place.headers()?;
+        let json = HeaderValue::from_static("application/json");
+        headers.entry(CONTENT_TYPE).or_insert(json);
+        place.post("", headers, message.json().into()).await
     };
     match sent.await {
         Ok(answer) => Outcome::answered(answer.status, answer.retry_after),
