@@ -150,15 +150,24 @@ pub enum Stream {
     Stderr,
 }
 
-/// A line that an instance printed, without its end.
+/// Lines that an instance printed and that were read at once: one piece of memory for all of them.
 #[derive(Debug)]
-pub struct OutputLine<'a> {
+pub struct Printed {
     /// The instance.
-    pub instance: &'a InstanceId,
-    /// Where it printed it.
+    pub instance: InstanceId,
+    /// Where it printed them.
     pub stream: Stream,
-    /// When it was read.
+    /// When they were read.
     pub time: Timestamp,
+    /// One text after the other.
+    texts: String,
+    /// Where each ends, and whether its line goes on.
+    ends: Vec<(usize, bool)>,
+}
+
+/// A line that an instance printed, without its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OutputLine<'a> {
     /// The text, at most 16 KiB; what is no UTF-8 is replaced with U+FFFD.
     pub text: &'a str,
     /// Whether the line goes on in the next one of this stream, because it is longer than 16 KiB.
@@ -170,13 +179,56 @@ pub type Room<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 
 /// Takes what instances print.
 pub trait OutputSink: Send + Sync + 'static {
-    /// Takes one line. Called synchronously: must not block, and should drop rather than wait.
-    fn line(&self, line: OutputLine<'_>);
+    /// Takes lines; there is one at least. Called synchronously: must not block, and should drop rather than
+    /// wait.
+    fn lines(&self, printed: Printed);
 
     /// None if more can be taken now. Until what is answered completes, pipes are not read, and who
     /// prints more than they hold waits. Default: there is always room.
     fn room(&self) -> Option<Room<'_>> {
         None
+    }
+}
+
+impl Printed {
+    /// Nothing yet.
+    pub(crate) fn new(instance: InstanceId, stream: Stream, time: Timestamp) -> Self {
+        Self {
+            instance,
+            stream,
+            time,
+            texts: String::new(),
+            ends: Vec::new(),
+        }
+    }
+
+    pub(crate) fn push(&mut self, text: &str, continued: bool) {
+        self.texts.push_str(text);
+        self.ends.push((self.texts.len(), continued));
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    /// How many lines there are.
+    pub fn count(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// The bytes of all texts together.
+    pub fn bytes(&self) -> usize {
+        self.texts.len()
+    }
+
+    /// The lines, as they were printed.
+    pub fn lines(&self) -> impl Iterator<Item = OutputLine<'_>> {
+        let mut from = 0;
+        self.ends.iter().map(move |&(end, continued)| {
+            let text = &self.texts[from..end];
+            from = end;
+            OutputLine { text, continued }
+        })
     }
 }
 

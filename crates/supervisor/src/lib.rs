@@ -10,7 +10,7 @@
 //! **Who decides.** `lifecycle` is the pure machine of that life: no clock, no
 //! process, no randomness. The task in `instance` performs what it decides. What happened is told
 //! to an [`Observer`], synchronously, so that the proxy can take an endpoint out before anything
-//! else is done. What the process prints goes line by line to an [`OutputSink`].
+//! else is done. What the process prints goes as lines to an [`OutputSink`].
 //!
 //! **What is absent.** No containers, no Kubernetes, no other system than Linux (5.4 or later, for
 //! pid file descriptors; the sandbox needs 5.12). No image of a root file system: the sandbox hides what a
@@ -43,7 +43,7 @@ mod sys;
 
 pub use config::{Check, Health, Resources};
 pub use error::{CRASH_LOOP, Error, NEVER_READY, OUT_OF_MEMORY, UNHEALTHY};
-pub use event::{Event, ExitReason, Observer, OutputLine, OutputSink, Room, Stream};
+pub use event::{Event, ExitReason, Observer, OutputLine, OutputSink, Printed, Room, Stream};
 pub use program::resolve_program;
 pub use recover::{Recovered, recover};
 pub use run::{Run, run_to_end};

@@ -126,7 +126,7 @@ mod tests {
     fn batch(first: u64, rows: u64) -> RecordBatch {
         let mut columns = LogColumns::new();
         for number in first..first + rows {
-            columns.push(number, &crate::record::tests::line("orders", "x"));
+            columns.push(number, &crate::record::tests::line("orders", "x").row());
         }
         columns.finish()
     }

@@ -44,7 +44,7 @@ pub use errors::ErrorGroup;
 pub use follow::Follow;
 pub use query::{Filter, QUERY_BYTES_MAX, QueryError};
 pub use queue::FLUSH_INTERVAL;
-pub use record::{Level, LogRecord, NewRecord, Stream};
+pub use record::{Level, LogRecord, NewRecord, RecordRow, Records, Stream};
 pub use schema::Kind;
 pub use search::{
     Bucket, Chatty, Cursor, Edge, Facet, Facets, Histogram, Page, PageQuery, RouteCalls, TopicEdge,

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use atoll_base::clock;
 use tokio::sync::{Notify, oneshot};
 
-use crate::{NewRecord, Span, Spans};
+use crate::{NewRecord, Records, Span, Spans};
 
 /// A row waits so long at most before it is written and can be found.
 pub const FLUSH_INTERVAL: Duration = Duration::from_millis(200);
@@ -48,10 +48,21 @@ struct State {
     is_stuck: bool,
 }
 
+/// Records as they came.
+#[derive(Debug)]
+pub(crate) enum Logged {
+    One(NewRecord),
+    /// In a form of somebody else.
+    Many(Box<dyn Records>),
+}
+
 /// What was waiting.
 #[derive(Debug, Default)]
 pub(crate) struct Work {
-    pub(crate) records: Vec<NewRecord>,
+    /// In the order in which they came.
+    pub(crate) records: Vec<Logged>,
+    /// Records in these.
+    record_rows: usize,
     pub(crate) spans: Vec<Span>,
     /// Spans in forms of others.
     pub(crate) batches: Vec<Box<dyn Spans>>,
@@ -67,7 +78,7 @@ pub(crate) struct Work {
 
 impl Work {
     fn rows(&self) -> usize {
-        self.records.len() + self.spans.len() + self.batch_rows
+        self.record_rows + self.spans.len() + self.batch_rows
     }
 }
 
@@ -83,12 +94,30 @@ impl Queue {
         let mut dropped = 0;
         for record in records {
             let texts = record.message.len() + record.attributes.len() + record.instance.len();
-            if state.has_room(texts) {
-                state.work.records.push(record);
+            if state.has_room(texts + ROW_BYTES) {
+                state.work.records.push(Logged::One(record));
+                state.work.record_rows += 1;
             } else {
                 dropped += 1;
             }
         }
+        state.work.dropped.0 += dropped;
+        self.wake(state, before);
+        dropped
+    }
+
+    /// Adds records as they are, all or none; answers how many found no room.
+    pub(crate) fn put_record_batch(&self, batch: Box<dyn Records>) -> u64 {
+        let mut state = self.lock();
+        let before = state.work.rows();
+        let rows = batch.count();
+        let dropped = if state.has_room(batch.bytes() + rows * ROW_BYTES) {
+            state.work.record_rows += rows;
+            state.work.records.push(Logged::Many(batch));
+            0
+        } else {
+            rows as u64
+        };
         state.work.dropped.0 += dropped;
         self.wake(state, before);
         dropped
@@ -101,7 +130,7 @@ impl Queue {
         let mut dropped = 0;
         for span in spans {
             let texts = span.name.len() + span.attributes.len() + span.events.len();
-            if state.has_room(texts + span.links.len() + span.message.len()) {
+            if state.has_room(texts + span.links.len() + span.message.len() + ROW_BYTES) {
                 state.work.spans.push(span);
             } else {
                 dropped += 1;
@@ -113,12 +142,11 @@ impl Queue {
     }
 
     /// Adds spans as they are, all or none; answers how many found no room.
-    pub(crate) fn put_batch(&self, batch: Box<dyn Spans>) -> u64 {
+    pub(crate) fn put_span_batch(&self, batch: Box<dyn Spans>) -> u64 {
         let mut state = self.lock();
         let before = state.work.rows();
-        let (rows, bytes) = (batch.count(), batch.bytes());
-        let dropped = if state.bytes + bytes <= QUEUE_BYTES_MAX {
-            state.bytes += bytes;
+        let rows = batch.count();
+        let dropped = if state.has_room(batch.bytes()) {
             state.work.batch_rows += rows;
             state.work.batches.push(batch);
             0
@@ -212,6 +240,7 @@ impl Queue {
             std::mem::swap(&mut work.records, &mut state.work.records);
             std::mem::swap(&mut work.spans, &mut state.work.spans);
             std::mem::swap(&mut work.batches, &mut state.work.batches);
+            state.work.record_rows = 0;
             state.work.batch_rows = 0;
             work.dropped = std::mem::take(&mut state.work.dropped);
             state.bytes = 0;
@@ -225,10 +254,11 @@ impl Queue {
 }
 
 impl State {
-    fn has_room(&mut self, texts: usize) -> bool {
-        let fits = self.bytes + texts + ROW_BYTES <= QUEUE_BYTES_MAX;
+    /// Takes room for so many bytes, if there is enough.
+    fn has_room(&mut self, bytes: usize) -> bool {
+        let fits = self.bytes + bytes <= QUEUE_BYTES_MAX;
         if fits {
-            self.bytes += texts + ROW_BYTES;
+            self.bytes += bytes;
         }
         fits
     }
@@ -255,6 +285,50 @@ mod tests {
             )
         });
         assert_eq!(queue.put_records(lines), 0);
+    }
+
+    /// So many lines of a number of bytes each.
+    #[derive(Debug)]
+    struct Alike(usize, usize);
+
+    impl Records for Alike {
+        fn count(&self) -> usize {
+            self.0
+        }
+
+        fn bytes(&self) -> usize {
+            self.0 * self.1
+        }
+
+        fn each(&self, _: &mut dyn FnMut(crate::RecordRow<'_>)) {}
+    }
+
+    #[test]
+    fn records_that_come_together_are_taken_in_their_turn_all_or_none() {
+        let queue = Queue::default();
+        fill(&queue);
+        let few = Alike(3, 1 << 10);
+        assert_eq!(queue.put_record_batch(Box::new(few)), 0);
+        let many = Alike(30, 1 << 20);
+        assert_eq!(queue.put_record_batch(Box::new(many)), 30);
+        let service = ServiceName::new("a").unwrap();
+        let after = NewRecord::new(
+            Timestamp::from_micros(1),
+            service,
+            Stream::Stdout,
+            "x".into(),
+        );
+        assert_eq!(queue.put_records([after]), 0);
+        let mut work = Work::default();
+        queue.take(&mut work, clock::monotonic(), false);
+        assert_eq!(work.dropped, (30, 0));
+        let counts = work.records.iter().map(|own| match own {
+            Logged::One(_) => 1,
+            Logged::Many(many) => many.count(),
+        });
+        let counts: Vec<usize> = counts.collect();
+        assert_eq!(counts[19..], [1, 3, 1], "as they came");
+        assert_eq!(queue.lock().work.rows(), 0);
     }
 
     fn empty(queue: &Queue) {

@@ -148,7 +148,72 @@ pub struct NewRecord {
     pub message: String,
 }
 
+/// A line, borrowed from wherever it is. Its fields are those of [`NewRecord`].
+#[derive(Debug, Clone, Copy)]
+#[expect(missing_docs, reason = "the fields of NewRecord tell it")]
+pub struct RecordRow<'a> {
+    pub time: Timestamp,
+    pub service: &'a ServiceName,
+    pub instance: &'a str,
+    pub revision: RevisionNumber,
+    pub stream: Stream,
+    pub level: Option<Level>,
+    pub trace: Option<TraceId>,
+    pub span: Option<SpanId>,
+    pub attributes: &'a str,
+    pub continued: bool,
+    pub message: &'a str,
+}
+
+/// Lines that become rows only when they are written: whoever reads them keeps them in a form of its own, and
+/// spends no time on this one.
+pub trait Records: std::fmt::Debug + Send + 'static {
+    /// How many there are.
+    fn count(&self) -> usize;
+
+    /// The bytes of their texts.
+    fn bytes(&self) -> usize;
+
+    /// Gives each to `take`, in their order.
+    fn each(&self, take: &mut dyn FnMut(RecordRow<'_>));
+}
+
+impl From<RecordRow<'_>> for NewRecord {
+    fn from(row: RecordRow<'_>) -> Self {
+        Self {
+            time: row.time,
+            service: row.service.clone(),
+            instance: row.instance.to_owned(),
+            revision: row.revision,
+            stream: row.stream,
+            level: row.level,
+            trace: row.trace,
+            span: row.span,
+            attributes: row.attributes.to_owned(),
+            continued: row.continued,
+            message: row.message.to_owned(),
+        }
+    }
+}
+
 impl NewRecord {
+    /// The same, borrowed.
+    pub fn row(&self) -> RecordRow<'_> {
+        RecordRow {
+            time: self.time,
+            service: &self.service,
+            instance: &self.instance,
+            revision: self.revision,
+            stream: self.stream,
+            level: self.level,
+            trace: self.trace,
+            span: self.span,
+            attributes: &self.attributes,
+            continued: self.continued,
+            message: &self.message,
+        }
+    }
+
     /// A line of which nothing else is known.
     pub fn new(time: Timestamp, service: ServiceName, stream: Stream, message: String) -> Self {
         Self {

@@ -24,7 +24,7 @@ use crate::search::{self, Facets, Histogram, Page, PageQuery, TracePage, TraceQu
 use crate::shelf::{HotBatch, Shelf};
 use crate::wal::{self, Wal};
 use crate::writer::{Lane, Outgoing, Writer};
-use crate::{Error, LogRecord, NewRecord, Span, Spans, TelemetryConfig};
+use crate::{Error, LogRecord, NewRecord, Records, Span, Spans, TelemetryConfig};
 
 /// Batches a follower may be behind before it reads from the store instead.
 const FOLLOW_LENGTH: usize = 64;
@@ -263,6 +263,14 @@ impl Handle {
         dropped
     }
 
+    /// Takes lines in a form of somebody else. Never waits: if they do not fit, all are dropped and counted.
+    /// Answers how many that were.
+    pub fn log_batch(&self, batch: Box<dyn Records>) -> u64 {
+        let dropped = self.shared().queue.put_record_batch(batch);
+        self.shared().count_dropped(dropped, 0);
+        dropped
+    }
+
     /// Takes spans. Never waits: what does not fit is dropped and counted. Answers how many that were.
     pub fn spans(&self, spans: impl IntoIterator<Item = Span>) -> u64 {
         let dropped = self.shared().queue.put_spans(spans);
@@ -273,7 +281,7 @@ impl Handle {
     /// Takes spans in a form of somebody else. Never waits: if they do not fit, all are dropped and counted.
     /// Answers how many that were.
     pub fn span_batch(&self, batch: Box<dyn Spans>) -> u64 {
-        let dropped = self.shared().queue.put_batch(batch);
+        let dropped = self.shared().queue.put_span_batch(batch);
         self.shared().count_dropped(0, dropped);
         dropped
     }

@@ -10,12 +10,12 @@ use atoll_base::{ServiceName, Timestamp, clock};
 use crate::columns::{LogColumns, SpanColumns};
 use crate::config::HOT_AGE_MAX;
 use crate::extract::extract;
-use crate::queue::{BATCH_ROWS, ROW_BYTES, Work};
+use crate::queue::{BATCH_ROWS, Logged, ROW_BYTES, Work};
 use crate::sample::Sampler;
 use crate::service::{Shared, Trouble};
 use crate::shelf::{HotBatch, Shelf};
 use crate::wal::Wal;
-use crate::{Level, NewRecord, Span, SpanRow, Stream};
+use crate::{Level, NewRecord, RecordRow, Span, SpanRow, Stream};
 
 /// A disk that refuses is tried again this often.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
@@ -180,8 +180,11 @@ impl Writer {
     fn write(&mut self, work: &mut Work) {
         self.tell_of_losses(work.dropped);
         work.dropped = (0, 0);
-        for record in work.records.drain(..) {
-            self.take_record(record);
+        for logged in work.records.drain(..) {
+            match logged {
+                Logged::One(record) => self.take_record(record.row()),
+                Logged::Many(records) => records.each(&mut |row| self.take_record(row)),
+            }
         }
         self.take_spans(&mut work.spans);
         for batch in work.batches.drain(..) {
@@ -230,17 +233,17 @@ impl Writer {
         }
     }
 
-    fn take_record(&mut self, mut record: NewRecord) {
+    fn take_record(&mut self, mut record: RecordRow<'_>) {
         let texts = record.message.len() + record.attributes.len();
         let number = self.logs.number(texts);
         if record.level.is_none() || record.trace.is_none() {
-            let told = extract(&record.message);
+            let told = extract(record.message);
             record.level = record.level.or(told.level);
             record.trace = record.trace.or(told.trace);
         }
         self.log_columns.push(number, &record);
         if self.shared.outlet.get().is_some() {
-            self.outgoing.records.push(record);
+            self.outgoing.records.push(record.into());
         }
         if self.logs.has_enough(self.log_columns.len()) {
             self.commit_logs();
@@ -309,9 +312,8 @@ impl Writer {
     /// A record by the log, about itself.
     fn tell(&mut self, message: String) {
         let atoll = ServiceName::new("atoll").expect("a valid name");
-        self.take_record(NewRecord {
-            level: Some(Level::Warn),
-            ..NewRecord::new(Timestamp::now(), atoll, Stream::Platform, message)
-        });
+        let mut record = NewRecord::new(Timestamp::now(), atoll, Stream::Platform, message);
+        record.level = Some(Level::Warn);
+        self.take_record(record.row());
     }
 }

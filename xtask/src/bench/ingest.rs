@@ -130,7 +130,9 @@ impl Bench<'_> {
     fn lines(&self, edge: &str, round: u64) -> anyhow::Result<()> {
         let from = round * ROWS;
         ask(edge, &format!("/print/{from}/{ROWS}"))?;
-        self.wait_for(&format!("request {} of", from + ROWS - 1))
+        // Each look is work of the node, too.
+        let pause = Duration::from_millis(50);
+        self.wait_for(&format!("request {} of", from + ROWS - 1), pause)
     }
 
     /// How long a line is on its way, in seconds.
@@ -141,7 +143,7 @@ impl Bench<'_> {
     fn mark(&self, edge: &str, number: usize) -> anyhow::Result<f64> {
         let begun = Instant::now();
         ask(edge, &format!("/mark/{number}"))?;
-        self.wait_for(&format!("mark {number} is"))?;
+        self.wait_for(&format!("mark {number} is"), Duration::ZERO)?;
         Ok(begun.elapsed().as_secs_f64())
     }
 
@@ -149,10 +151,14 @@ impl Bench<'_> {
         clippy::disallowed_methods,
         reason = "a benchmark reads the real clock"
     )]
-    fn wait_for(&self, text: &str) -> anyhow::Result<()> {
+    fn wait_for(&self, text: &str, pause: Duration) -> anyhow::Result<()> {
         let begun = Instant::now();
         let condition = format!("\"{text}\"");
-        while self.found(&["-n", "1", &condition])?.is_empty() {
+        while self
+            .found(&["--since", "2s", "-n", "1", &condition])?
+            .is_empty()
+        {
+            std::thread::sleep(pause);
             anyhow::ensure!(
                 begun.elapsed() < Duration::from_secs(60),
                 "{text} is not found"

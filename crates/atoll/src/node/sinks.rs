@@ -7,10 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use atoll_base::{Coded, InstanceId, RevisionNumber, ServiceName};
 use atoll_deploy::InstanceNews;
 use atoll_proxy::{SpanBatch, SpanRef, SpanSink};
-use atoll_supervisor::{
-    Event, ExitReason, Observer, OutputLine, OutputSink, Room, Stream as Output,
-};
-use atoll_telemetry::{Handle as Telemetry, Level, NewRecord, Stream};
+use atoll_supervisor::{Event, ExitReason, Observer, OutputSink, Printed, Room, Stream as Output};
+use atoll_telemetry::{Handle as Telemetry, Level, NewRecord, RecordRow, Records, Stream};
 
 use super::access_log::AccessLog;
 use super::broker::Topics;
@@ -245,19 +243,45 @@ pub struct Output2Log {
     pub telemetry: Telemetry,
 }
 
+/// What an instance printed, as rows of the log.
+#[derive(Debug)]
+struct PrintedRows(Printed);
+
+impl Records for PrintedRows {
+    fn count(&self) -> usize {
+        self.0.count()
+    }
+
+    fn bytes(&self) -> usize {
+        self.0.bytes()
+    }
+
+    fn each(&self, take: &mut dyn FnMut(RecordRow<'_>)) {
+        let Self(printed) = self;
+        for line in printed.lines() {
+            take(RecordRow {
+                time: printed.time,
+                service: printed.instance.service(),
+                instance: printed.instance.as_str(),
+                revision: printed.instance.revision(),
+                stream: match printed.stream {
+                    Output::Stdout => Stream::Stdout,
+                    Output::Stderr => Stream::Stderr,
+                },
+                level: None,
+                trace: None,
+                span: None,
+                attributes: "",
+                continued: line.continued,
+                message: line.text,
+            });
+        }
+    }
+}
+
 impl OutputSink for Output2Log {
-    fn line(&self, line: OutputLine<'_>) {
-        let stream = match line.stream {
-            Output::Stdout => Stream::Stdout,
-            Output::Stderr => Stream::Stderr,
-        };
-        let (service, text) = (line.instance.service().clone(), line.text.to_owned());
-        self.telemetry.log(NewRecord {
-            instance: line.instance.to_string(),
-            revision: line.instance.revision(),
-            continued: line.continued,
-            ..NewRecord::new(line.time, service, stream, text)
-        });
+    fn lines(&self, printed: Printed) {
+        self.telemetry.log_batch(Box::new(PrintedRows(printed)));
     }
 
     fn room(&self) -> Option<Room<'_>> {

@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use super::{Lines, Read, Tail, read};
-use crate::event::{OutputLine, OutputSink, Stream};
+use crate::event::{OutputSink, Printed, Stream};
 use crate::service::lock;
 
 /// How much is read before other tasks have their turn, and it is asked whether there is room: little, as a row
@@ -93,31 +93,37 @@ impl Source {
 
     fn read(&self, budget: usize) -> Read {
         let mut lines = lock(&self.lines);
-        let time = Timestamp::now();
-        read(
+        let mut printed = self.nothing();
+        let outcome = read(
             self.pipe.get_ref(),
             &mut lines,
             budget,
-            |text, continued| {
-                self.take(time, text, continued);
-            },
-        )
+            |text, continued| printed.push(text, continued),
+        );
+        self.give(printed);
+        outcome
     }
 
     fn finish(&self) {
-        let time = Timestamp::now();
-        lock(&self.lines).finish(&mut |text: &str, continued| self.take(time, text, continued));
+        let mut printed = self.nothing();
+        lock(&self.lines).finish(&mut |text: &str, continued| printed.push(text, continued));
+        self.give(printed);
     }
 
-    fn take(&self, time: Timestamp, text: &str, continued: bool) {
-        lock(&self.tail).push(text, continued);
-        self.sink.line(OutputLine {
-            instance: &self.instance,
-            stream: self.stream,
-            time,
-            text,
-            continued,
-        });
+    fn nothing(&self) -> Printed {
+        Printed::new(self.instance.clone(), self.stream, Timestamp::now())
+    }
+
+    fn give(&self, printed: Printed) {
+        if printed.is_empty() {
+            return;
+        }
+        let mut tail = lock(&self.tail);
+        for line in printed.lines() {
+            tail.push(line.text, line.continued);
+        }
+        drop(tail);
+        self.sink.lines(printed);
     }
 }
 

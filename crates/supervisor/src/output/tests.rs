@@ -2,17 +2,26 @@
 
 use proptest::prelude::*;
 
+use atoll_base::{InstanceId, RevisionNumber, ServiceName, Timestamp};
+
 use super::*;
+use crate::event::{Printed, Stream};
 
 fn cut(chunks: &[&[u8]]) -> Vec<(String, bool)> {
-    let mut seen = Vec::new();
+    let instance = InstanceId::new(ServiceName::new("a").unwrap(), RevisionNumber(1), 1);
+    let mut seen = Printed::new(instance, Stream::Stdout, Timestamp::from_micros(0));
     let mut lines = Lines::default();
-    let mut take = |text: &str, continued| seen.push((text.to_owned(), continued));
+    let mut take = |text: &str, continued| seen.push(text, continued);
     for chunk in chunks {
         lines.push(chunk, &mut take);
     }
     lines.finish(&mut take);
-    seen
+    let lines = seen.lines();
+    let lines: Vec<_> = lines
+        .map(|line| (line.text.to_owned(), line.continued))
+        .collect();
+    assert_eq!(lines.len(), seen.count());
+    lines
 }
 
 fn line(text: &str) -> (String, bool) {

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use atoll_base::{InstanceId, RevisionNumber, ServiceName, Tasks, clock};
 use atoll_supervisor::{
-    Check, Config, Event, Handle, Health, InstanceSpec, Observer, OutputLine, OutputSink,
-    Resources, Room, State, Status, Stream,
+    Check, Config, Event, Handle, Health, InstanceSpec, Observer, OutputSink, Printed, Resources,
+    Room, State, Status, Stream,
 };
 
 /// How long a test waits for something before it fails.
@@ -218,12 +218,13 @@ impl Observer for Seen {
 }
 
 impl OutputSink for Seen {
-    fn line(&self, line: OutputLine<'_>) {
-        let length = line.text.len() as u64;
+    fn lines(&self, printed: Printed) {
+        let length = printed.bytes() as u64;
         self.bytes.fetch_add(length, Ordering::Relaxed);
         if !self.only_count.load(Ordering::Relaxed) {
-            let line = (line.stream, line.text.to_owned(), line.continued);
-            self.lines.lock().unwrap().push(line);
+            let lines = printed.lines();
+            let lines = lines.map(|line| (printed.stream, line.text.to_owned(), line.continued));
+            self.lines.lock().unwrap().extend(lines);
         }
     }
 

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use atoll_base::{InstanceId, RevisionNumber, ServiceName, Tasks};
-use atoll_supervisor::{Config, Event, Handle, Observer, OutputLine, OutputSink, recover};
+use atoll_supervisor::{Config, Event, Handle, Observer, OutputSink, Printed, recover};
 
 use crate::bed::{cgroups, is_alive, marked, spec, until};
 
@@ -50,8 +50,10 @@ impl Observer for Printer {
 }
 
 impl OutputSink for Printer {
-    fn line(&self, line: OutputLine<'_>) {
-        println!("line {}", line.text);
+    fn lines(&self, printed: Printed) {
+        for line in printed.lines() {
+            println!("line {}", line.text);
+        }
     }
 }
 

@@ -19,7 +19,7 @@ fn written(dir: &Path, rows: u64) -> (Arc<dyn Disk>, ColdFile) {
         let mut line = crate::record::tests::line("orders", &format!("order {number} of ada"));
         line.time = atoll_base::Timestamp::from_micros(i64::try_from(number).unwrap());
         line.attributes = "{\"a\":\"always the same\"}".to_owned();
-        columns.push(number, &line);
+        columns.push(number, &line.row());
     }
     let file = write(&disk, dir, Kind::Logs, (1, 1), &columns.finish()).unwrap();
     (disk, file)

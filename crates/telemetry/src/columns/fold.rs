@@ -147,7 +147,7 @@ mod tests {
             } else {
                 String::new()
             };
-            columns.push(number, &record);
+            columns.push(number, &record.row());
         }
         let batch = columns.finish();
         assert!(batch.get_array_memory_size() < 20_000_000);

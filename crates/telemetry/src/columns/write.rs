@@ -13,7 +13,7 @@ use atoll_base::{SpanId, TraceId};
 
 use super::names::Names;
 use crate::schema::Kind;
-use crate::{NewRecord, SpanRow};
+use crate::{RecordRow, SpanRow};
 
 /// The columns that both kinds have.
 #[derive(Debug)]
@@ -109,19 +109,19 @@ impl LogColumns {
     }
 
     /// Takes a record.
-    pub(crate) fn push(&mut self, number: u64, record: &NewRecord) {
+    pub(crate) fn push(&mut self, number: u64, record: &RecordRow<'_>) {
         let common = &mut self.common;
         common.numbers.push(number);
         common.times.push(record.time.as_micros());
         common.services.push(record.service.as_str());
-        common.instances.push(&record.instance);
+        common.instances.push(record.instance);
         common.revisions.push(record.revision.0);
         common.ids(record.trace, record.span);
-        common.attributes.push_opt(some(&record.attributes));
+        common.attributes.push_opt(some(record.attributes));
         self.streams.push(record.stream.as_str());
         self.levels.push_opt(record.level.map(crate::Level::as_str));
         self.continued.append_value(record.continued);
-        self.messages.append_value(&record.message);
+        self.messages.append_value(record.message);
     }
 
     /// The rows as columns; begins anew.

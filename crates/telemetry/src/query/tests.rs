@@ -215,7 +215,7 @@ proptest! {
         let filter = Filter::parse(Kind::Logs, &text).unwrap();
         let mut columns = LogColumns::new();
         for (number, row) in (1..).zip(&rows) {
-            columns.push(number, row);
+            columns.push(number, &row.row());
         }
         let batch = columns.finish();
         let columns = Columns::new(Kind::Logs, &batch, &Kind::Logs.all_columns());
