@@ -62,12 +62,13 @@ fn costs_are_shared_out_over_routes_and_callers_and_who_asks_often_is_told() {
     let app = app();
     let asked = app.get("/front/often/7/back/back/items/8").has(200);
     app.get("/front/call/back/back/items/9").has(200);
+    // Five are often enough to be told; the others may be written a moment later.
     let chatty = eventually("who asks often", || {
         let costs = ask(&app, "/v1/costs");
         let found = find(&costs["chatty"], &[("caller", "front"), ("callee", "back")]);
+        let found = found.filter(|own| own["calls_per_request"] == 7.0);
         found.cloned().ok_or_else(|| costs.to_string())
     });
-    assert_eq!(chatty["calls_per_request"], 7.0);
     assert_eq!(chatty["trace"], asked.trace());
     // The processor time of instances is looked at every ten seconds.
     let costs = eventually("what instances used", || {
