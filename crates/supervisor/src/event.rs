@@ -150,7 +150,7 @@ pub enum Stream {
     Stderr,
 }
 
-/// Lines that an instance printed and that were read at once: one piece of memory for all of them.
+/// Lines that an instance printed and that were read at once: their texts are one piece of memory.
 #[derive(Debug)]
 pub struct Printed {
     /// The instance.
@@ -216,9 +216,9 @@ impl Printed {
         self.ends.len()
     }
 
-    /// The bytes of all texts together.
+    /// The bytes that their texts take in memory.
     pub fn bytes(&self) -> usize {
-        self.texts.len()
+        self.texts.capacity()
     }
 
     /// The lines, as they were printed.

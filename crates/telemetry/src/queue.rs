@@ -311,6 +311,8 @@ mod tests {
         assert_eq!(queue.put_record_batch(Box::new(few)), 0);
         let many = Alike(30, 1 << 20);
         assert_eq!(queue.put_record_batch(Box::new(many)), 30);
+        let empty = Alike(200_000, 0);
+        assert_eq!(queue.put_record_batch(Box::new(empty)), 200_000);
         let service = ServiceName::new("a").unwrap();
         let after = NewRecord::new(
             Timestamp::from_micros(1),
@@ -321,7 +323,7 @@ mod tests {
         assert_eq!(queue.put_records([after]), 0);
         let mut work = Work::default();
         queue.take(&mut work, clock::monotonic(), false);
-        assert_eq!(work.dropped, (30, 0));
+        assert_eq!(work.dropped, (200_030, 0));
         let counts = work.records.iter().map(|own| match own {
             Logged::One(_) => 1,
             Logged::Many(many) => many.count(),

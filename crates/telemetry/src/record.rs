@@ -171,7 +171,7 @@ pub trait Records: std::fmt::Debug + Send + 'static {
     /// How many there are.
     fn count(&self) -> usize;
 
-    /// The bytes of their texts.
+    /// The bytes that their texts take in memory. What a row takes besides is reckoned by who asks.
     fn bytes(&self) -> usize;
 
     /// Gives each to `take`, in their order.

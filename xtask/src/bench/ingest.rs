@@ -154,17 +154,18 @@ impl Bench<'_> {
     fn wait_for(&self, text: &str, pause: Duration) -> anyhow::Result<()> {
         let begun = Instant::now();
         let condition = format!("\"{text}\"");
-        while self
-            .found(&["--since", "2s", "-n", "1", &condition])?
-            .is_empty()
-        {
-            std::thread::sleep(pause);
+        loop {
+            let since = format!("{}s", begun.elapsed().as_secs() + 2);
+            let found = self.found(&["--since", &since, "-n", "1", &condition])?;
+            if !found.is_empty() {
+                return Ok(());
+            }
             anyhow::ensure!(
                 begun.elapsed() < Duration::from_secs(60),
                 "{text} is not found"
             );
+            std::thread::sleep(pause);
         }
-        Ok(())
     }
 
     /// What `atoll logs` prints, which may be nothing.

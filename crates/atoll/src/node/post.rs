@@ -105,8 +105,8 @@ impl Place {
             .context("the address is malformed")?;
         let authority = uri.authority().context("the address has no host")?.clone();
         let host = authority.host().trim_matches(['[', ']']).to_owned();
-        let path = uri.path_and_query().map_or("/", |own| own.as_str());
-        let mut request = Request::post(path)
+        let target = uri.path_and_query().map_or("/", |own| own.as_str());
+        let mut request = Request::post(target)
             .header("host", authority.as_str())
             .header("user-agent", concat!("atoll/", env!("CARGO_PKG_VERSION")))
             .body(Full::new(body))?;

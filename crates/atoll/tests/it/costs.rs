@@ -75,7 +75,11 @@ fn costs_are_shared_out_over_routes_and_callers_and_who_asks_often_is_told() {
         let costs = ask(&app, "/v1/costs");
         let back = find(&costs["services"], &[("name", "back")]);
         let used = back.is_some_and(|own| own["cpu_seconds"].as_f64() > Some(0.0));
-        if used {
+        let calls = find(
+            &costs["callers"],
+            &[("caller", "front"), ("callee", "back")],
+        );
+        if used && calls.is_some_and(|own| own["requests"] == 8.0) {
             Ok(costs)
         } else {
             Err(costs.to_string())

@@ -60,7 +60,11 @@ impl Reader {
 
     /// Reads what is in the pipe now, without waiting, at most `budget` bytes.
     pub(crate) fn catch_up(&self, budget: usize) {
-        self.shared.read(budget);
+        // In small parts: who has little room left takes the first of them.
+        let mut left = budget;
+        while left > 0 && self.shared.read(left.min(BUDGET)) == Read::More {
+            left = left.saturating_sub(BUDGET);
+        }
     }
 
     /// Completes when the pipe was read to its end. Can be called again after it was dropped.
@@ -105,8 +109,10 @@ impl Source {
     }
 
     fn finish(&self) {
+        let mut lines = lock(&self.lines);
         let mut printed = self.nothing();
-        lock(&self.lines).finish(&mut |text: &str, continued| printed.push(text, continued));
+        lines.finish(&mut |text: &str, continued| printed.push(text, continued));
+        // Still under the lock: who catches up next finds it done.
         self.give(printed);
     }
 

@@ -219,8 +219,8 @@ impl Observer for Seen {
 
 impl OutputSink for Seen {
     fn lines(&self, printed: Printed) {
-        let length = printed.bytes() as u64;
-        self.bytes.fetch_add(length, Ordering::Relaxed);
+        let length: usize = printed.lines().map(|line| line.text.len()).sum();
+        self.bytes.fetch_add(length as u64, Ordering::Relaxed);
         if !self.only_count.load(Ordering::Relaxed) {
             let lines = printed.lines();
             let lines = lines.map(|line| (printed.stream, line.text.to_owned(), line.continued));
