@@ -7,7 +7,7 @@ use std::sync::{Arc, LazyLock};
 
 use atoll_store::log::sim::SimDisk;
 use atoll_store::log::{
-    Disk, DiskFile as _, Durability, Error, Header, Log, Partition, PartitionConfig, batch,
+    Disk, Durability, Error, Header, Log, Partition, PartitionConfig, batch,
 };
 use libfuzzer_sys::fuzz_target;
 
