@@ -39,6 +39,8 @@ pub(crate) struct Queue {
 #[derive(Debug, Default)]
 struct State {
     work: Work,
+    /// Records and spans that wait, and the bytes that they are reckoned with.
+    rows: usize,
     bytes: usize,
     /// When the first row came that waits.
     first_at: Option<Instant>,
@@ -61,25 +63,15 @@ pub(crate) enum Logged {
 pub(crate) struct Work {
     /// In the order in which they came.
     pub(crate) records: Vec<Logged>,
-    /// Records in these.
-    record_rows: usize,
     pub(crate) spans: Vec<Span>,
     /// Spans in forms of others.
     pub(crate) batches: Vec<Box<dyn Spans>>,
-    /// Spans in these.
-    batch_rows: usize,
     /// Who wants to know when all of it can be found.
     pub(crate) flushes: Vec<oneshot::Sender<()>>,
     /// Records and spans that found no room.
     pub(crate) dropped: (u64, u64),
     /// Nothing more will come.
     pub(crate) closed: bool,
-}
-
-impl Work {
-    fn rows(&self) -> usize {
-        self.record_rows + self.spans.len() + self.batch_rows
-    }
 }
 
 impl Queue {
@@ -90,13 +82,12 @@ impl Queue {
     /// Adds records; answers how many found no room.
     pub(crate) fn put_records(&self, records: impl IntoIterator<Item = NewRecord>) -> u64 {
         let mut state = self.lock();
-        let before = state.work.rows();
+        let before = state.rows;
         let mut dropped = 0;
         for record in records {
             let texts = record.message.len() + record.attributes.len() + record.instance.len();
-            if state.has_room(texts + ROW_BYTES) {
+            if state.has_room(1, texts + ROW_BYTES) {
                 state.work.records.push(Logged::One(record));
-                state.work.record_rows += 1;
             } else {
                 dropped += 1;
             }
@@ -109,10 +100,9 @@ impl Queue {
     /// Adds records as they are, all or none; answers how many found no room.
     pub(crate) fn put_record_batch(&self, batch: Box<dyn Records>) -> u64 {
         let mut state = self.lock();
-        let before = state.work.rows();
+        let before = state.rows;
         let rows = batch.count();
-        let dropped = if state.has_room(batch.bytes() + rows * ROW_BYTES) {
-            state.work.record_rows += rows;
+        let dropped = if state.has_room(rows, batch.bytes() + rows * ROW_BYTES) {
             state.work.records.push(Logged::Many(batch));
             0
         } else {
@@ -126,11 +116,11 @@ impl Queue {
     /// Adds spans; answers how many found no room.
     pub(crate) fn put_spans(&self, spans: impl IntoIterator<Item = Span>) -> u64 {
         let mut state = self.lock();
-        let before = state.work.rows();
+        let before = state.rows;
         let mut dropped = 0;
         for span in spans {
             let texts = span.name.len() + span.attributes.len() + span.events.len();
-            if state.has_room(texts + span.links.len() + span.message.len() + ROW_BYTES) {
+            if state.has_room(1, texts + span.links.len() + span.message.len() + ROW_BYTES) {
                 state.work.spans.push(span);
             } else {
                 dropped += 1;
@@ -144,10 +134,9 @@ impl Queue {
     /// Adds spans as they are, all or none; answers how many found no room.
     pub(crate) fn put_span_batch(&self, batch: Box<dyn Spans>) -> u64 {
         let mut state = self.lock();
-        let before = state.work.rows();
+        let before = state.rows;
         let rows = batch.count();
-        let dropped = if state.has_room(batch.bytes()) {
-            state.work.batch_rows += rows;
+        let dropped = if state.has_room(rows, batch.bytes()) {
             state.work.batches.push(batch);
             0
         } else {
@@ -207,7 +196,7 @@ impl Queue {
     }
 
     fn wake(&self, mut state: MutexGuard<'_, State>, before: usize) {
-        let now = state.work.rows();
+        let now = state.rows;
         let begins = before == 0 && now > 0;
         if begins {
             state.first_at = Some(clock::monotonic());
@@ -226,7 +215,7 @@ impl Queue {
             let now = clock::monotonic();
             let asked = state.work.closed || !state.work.flushes.is_empty();
             let due = state.first_at.map(|first| first + FLUSH_INTERVAL);
-            let ready = state.work.rows() >= BATCH_ROWS || due.is_some_and(|due| now >= due);
+            let ready = state.rows >= BATCH_ROWS || due.is_some_and(|due| now >= due);
             if asked || (ready && !full) || now >= tick {
                 break;
             }
@@ -240,8 +229,7 @@ impl Queue {
             std::mem::swap(&mut work.records, &mut state.work.records);
             std::mem::swap(&mut work.spans, &mut state.work.spans);
             std::mem::swap(&mut work.batches, &mut state.work.batches);
-            state.work.record_rows = 0;
-            state.work.batch_rows = 0;
+            state.rows = 0;
             work.dropped = std::mem::take(&mut state.work.dropped);
             state.bytes = 0;
             state.first_at = None;
@@ -254,10 +242,11 @@ impl Queue {
 }
 
 impl State {
-    /// Takes room for so many bytes, if there is enough.
-    fn has_room(&mut self, bytes: usize) -> bool {
+    /// Takes room for rows of so many bytes together, if there is enough.
+    fn has_room(&mut self, rows: usize, bytes: usize) -> bool {
         let fits = self.bytes + bytes <= QUEUE_BYTES_MAX;
         if fits {
+            self.rows += rows;
             self.bytes += bytes;
         }
         fits
@@ -330,7 +319,7 @@ mod tests {
         });
         let counts: Vec<usize> = counts.collect();
         assert_eq!(counts[19..], [1, 3, 1], "as they came");
-        assert_eq!(queue.lock().work.rows(), 0);
+        assert_eq!(queue.lock().rows, 0);
     }
 
     fn empty(queue: &Queue) {
