@@ -2,8 +2,8 @@
 //! wait may ask for room first.
 //!
 //! A list under a lock, not a channel: a message of a channel costs more than the copy of a line, and
-//! the writer wants many at once. It is woken when there is a batch's worth, when the first has waited long
-//! enough, or when somebody asks; so a quiet node wakes it a few times a second at most.
+//! the writer wants many at once. It is woken when there is a batch's worth or half of the room is taken, when
+//! the first has waited long enough, or when somebody asks; so a quiet node wakes it a few times a second at most.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use atoll_base::clock;
 use tokio::sync::{Notify, oneshot};
 
-use crate::{NewRecord, Records, Span, Spans};
+use crate::{NewRecord, Records, Spans};
 
 /// A row waits so long at most before it is written and can be found.
 pub const FLUSH_INTERVAL: Duration = Duration::from_millis(200);
@@ -19,7 +19,7 @@ pub const FLUSH_INTERVAL: Duration = Duration::from_millis(200);
 /// Rows that are written at once, at most.
 pub(crate) const BATCH_ROWS: usize = 8 << 10;
 
-/// Bytes of rows that may wait. Beyond it, rows are dropped and counted.
+/// Bytes of rows that may wait, beside what was offered last. Beyond it, rows are dropped and counted.
 const QUEUE_BYTES_MAX: usize = 32 << 20;
 
 /// If nothing was taken out for so long, nobody waits for room any more until something is.
@@ -50,6 +50,15 @@ struct State {
     is_stuck: bool,
 }
 
+/// How much waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Waiting {
+    Nothing,
+    Some,
+    /// For a batch, or so much that others should have room soon.
+    Enough,
+}
+
 /// Records as they came.
 #[derive(Debug)]
 pub(crate) enum Logged {
@@ -63,9 +72,7 @@ pub(crate) enum Logged {
 pub(crate) struct Work {
     /// In the order in which they came.
     pub(crate) records: Vec<Logged>,
-    pub(crate) spans: Vec<Span>,
-    /// Spans in forms of others.
-    pub(crate) batches: Vec<Box<dyn Spans>>,
+    pub(crate) spans: Vec<Box<dyn Spans>>,
     /// Who wants to know when all of it can be found.
     pub(crate) flushes: Vec<oneshot::Sender<()>>,
     /// Records and spans that found no room.
@@ -82,7 +89,7 @@ impl Queue {
     /// Adds records; answers how many found no room.
     pub(crate) fn put_records(&self, records: impl IntoIterator<Item = NewRecord>) -> u64 {
         let mut state = self.lock();
-        let before = state.rows;
+        let before = state.waiting();
         let mut dropped = 0;
         for record in records {
             let texts = record.message.len() + record.attributes.len() + record.instance.len();
@@ -100,7 +107,7 @@ impl Queue {
     /// Adds records as they are, all or none; answers how many found no room.
     pub(crate) fn put_record_batch(&self, batch: Box<dyn Records>) -> u64 {
         let mut state = self.lock();
-        let before = state.rows;
+        let before = state.waiting();
         let rows = batch.count();
         let dropped = if state.has_room(rows, batch.bytes() + rows * ROW_BYTES) {
             state.work.records.push(Logged::Many(batch));
@@ -113,31 +120,13 @@ impl Queue {
         dropped
     }
 
-    /// Adds spans; answers how many found no room.
-    pub(crate) fn put_spans(&self, spans: impl IntoIterator<Item = Span>) -> u64 {
+    /// Adds spans, all or none; answers how many found no room.
+    pub(crate) fn put_spans(&self, spans: Box<dyn Spans>) -> u64 {
         let mut state = self.lock();
-        let before = state.rows;
-        let mut dropped = 0;
-        for span in spans {
-            let texts = span.name.len() + span.attributes.len() + span.events.len();
-            if state.has_room(1, texts + span.links.len() + span.message.len() + ROW_BYTES) {
-                state.work.spans.push(span);
-            } else {
-                dropped += 1;
-            }
-        }
-        state.work.dropped.1 += dropped;
-        self.wake(state, before);
-        dropped
-    }
-
-    /// Adds spans as they are, all or none; answers how many found no room.
-    pub(crate) fn put_span_batch(&self, batch: Box<dyn Spans>) -> u64 {
-        let mut state = self.lock();
-        let before = state.rows;
-        let rows = batch.count();
-        let dropped = if state.has_room(rows, batch.bytes()) {
-            state.work.batches.push(batch);
+        let before = state.waiting();
+        let rows = spans.count();
+        let dropped = if state.has_room(rows, spans.bytes()) {
+            state.work.spans.push(spans);
             0
         } else {
             rows as u64
@@ -145,6 +134,34 @@ impl Queue {
         state.work.dropped.1 += dropped;
         self.wake(state, before);
         dropped
+    }
+
+    /// Adds records, if not much waits: then they may be any number. If they are not added, nothing is counted:
+    /// who offers them has them still.
+    pub(crate) fn offer_records(&self, batch: Box<dyn Records>) -> bool {
+        let mut state = self.lock();
+        let before = state.waiting();
+        let taken = !state.is_busy();
+        if taken {
+            let rows = batch.count();
+            state.add(rows, batch.bytes() + rows * ROW_BYTES);
+            state.work.records.push(Logged::Many(batch));
+        }
+        self.wake(state, before);
+        taken
+    }
+
+    /// The same for spans.
+    pub(crate) fn offer_spans(&self, spans: Box<dyn Spans>) -> bool {
+        let mut state = self.lock();
+        let before = state.waiting();
+        let taken = !state.is_busy();
+        if taken {
+            state.add(spans.count(), spans.bytes());
+            state.work.spans.push(spans);
+        }
+        self.wake(state, before);
+        taken
     }
 
     /// Asks to be told when what waits now can be found; not if nothing is taken any more.
@@ -172,7 +189,7 @@ impl Queue {
             taken.as_mut().enable();
             let takes = {
                 let state = self.lock();
-                if state.bytes <= QUEUE_BYTES_MAX / 2 || state.is_stuck || state.work.closed {
+                if !state.is_busy() || state.is_stuck || state.work.closed {
                     return;
                 }
                 state.takes
@@ -192,17 +209,16 @@ impl Queue {
 
     /// Whether it is more than half full.
     pub(crate) fn is_busy(&self) -> bool {
-        self.lock().bytes > QUEUE_BYTES_MAX / 2
+        self.lock().is_busy()
     }
 
-    fn wake(&self, mut state: MutexGuard<'_, State>, before: usize) {
-        let now = state.rows;
-        let begins = before == 0 && now > 0;
-        if begins {
+    fn wake(&self, mut state: MutexGuard<'_, State>, before: Waiting) {
+        let now = state.waiting();
+        if before == Waiting::Nothing && now != before {
             state.first_at = Some(clock::monotonic());
         }
         drop(state);
-        if begins || (before < BATCH_ROWS && now >= BATCH_ROWS) {
+        if now != before {
             self.came.notify_one();
         }
     }
@@ -215,7 +231,8 @@ impl Queue {
             let now = clock::monotonic();
             let asked = state.work.closed || !state.work.flushes.is_empty();
             let due = state.first_at.map(|first| first + FLUSH_INTERVAL);
-            let ready = state.rows >= BATCH_ROWS || due.is_some_and(|due| now >= due);
+            let enough = state.waiting() == Waiting::Enough;
+            let ready = enough || due.is_some_and(|due| now >= due);
             if asked || (ready && !full) || now >= tick {
                 break;
             }
@@ -228,7 +245,6 @@ impl Queue {
         if !full || work.closed {
             std::mem::swap(&mut work.records, &mut state.work.records);
             std::mem::swap(&mut work.spans, &mut state.work.spans);
-            std::mem::swap(&mut work.batches, &mut state.work.batches);
             state.rows = 0;
             work.dropped = std::mem::take(&mut state.work.dropped);
             state.bytes = 0;
@@ -246,10 +262,27 @@ impl State {
     fn has_room(&mut self, rows: usize, bytes: usize) -> bool {
         let fits = self.bytes + bytes <= QUEUE_BYTES_MAX;
         if fits {
-            self.rows += rows;
-            self.bytes += bytes;
+            self.add(rows, bytes);
         }
         fits
+    }
+
+    fn add(&mut self, rows: usize, bytes: usize) {
+        self.rows += rows;
+        self.bytes += bytes;
+    }
+
+    /// Whether it is more than half full.
+    fn is_busy(&self) -> bool {
+        self.bytes > QUEUE_BYTES_MAX / 2
+    }
+
+    fn waiting(&self) -> Waiting {
+        match self.rows {
+            0 => Waiting::Nothing,
+            rows if rows >= BATCH_ROWS || self.is_busy() => Waiting::Enough,
+            _ => Waiting::Some,
+        }
     }
 }
 
@@ -329,6 +362,29 @@ mod tests {
     async fn waits(queue: &Queue) -> bool {
         let soon = tokio::time::timeout(PATIENCE / 2, queue.room());
         soon.await.is_err()
+    }
+
+    #[test]
+    fn what_is_offered_is_taken_whole_or_stays_with_who_has_it() {
+        let queue = Queue::default();
+        let large = || Box::new(Alike(2, QUEUE_BYTES_MAX));
+        assert_eq!(queue.lock().waiting(), Waiting::Nothing);
+        assert!(queue.offer_records(large()), "nothing waits");
+        assert_eq!(
+            queue.lock().waiting(),
+            Waiting::Enough,
+            "two rows, but much"
+        );
+        assert!(!queue.offer_records(large()) && !queue.offer_records(Box::new(Alike(1, 1))));
+        let mut work = Work::default();
+        queue.take(&mut work, clock::monotonic(), false);
+        assert_eq!((work.records.len(), work.dropped), (1, (0, 0)));
+        let spans = || Box::new(vec![crate::sample::tests::of(1)]);
+        assert!(queue.offer_spans(spans()));
+        fill(&queue);
+        assert!(!queue.offer_spans(spans()));
+        queue.take(&mut work, clock::monotonic(), false);
+        assert_eq!((work.spans.len(), work.dropped), (1, (0, 0)));
     }
 
     #[tokio::test(start_paused = true)]

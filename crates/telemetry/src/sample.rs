@@ -127,7 +127,7 @@ fn bytes(span: &Span) -> usize {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use atoll_base::clock;
 
     use super::*;
@@ -140,7 +140,7 @@ mod tests {
         Sampler::new(share.parse().unwrap(), SLOW).unwrap()
     }
 
-    fn of(trace: u128) -> Span {
+    pub(crate) fn of(trace: u128) -> Span {
         Span {
             trace: TraceId::new(trace).unwrap(),
             span: SpanId::new(1).unwrap(),

@@ -271,19 +271,27 @@ impl Handle {
         dropped
     }
 
-    /// Takes spans. Never waits: what does not fit is dropped and counted. Answers how many that were.
+    /// Takes spans. Never waits: if they do not fit, all are dropped and counted. Answers how many that were.
     pub fn spans(&self, spans: impl IntoIterator<Item = Span>) -> u64 {
-        let dropped = self.shared().queue.put_spans(spans);
-        self.shared().count_dropped(0, dropped);
-        dropped
+        self.span_batch(Box::new(spans.into_iter().collect::<Vec<Span>>()))
     }
 
     /// Takes spans in a form of somebody else. Never waits: if they do not fit, all are dropped and counted.
     /// Answers how many that were.
     pub fn span_batch(&self, batch: Box<dyn Spans>) -> u64 {
-        let dropped = self.shared().queue.put_span_batch(batch);
+        let dropped = self.shared().queue.put_spans(batch);
         self.shared().count_dropped(0, dropped);
         dropped
+    }
+
+    /// Takes lines, or not if much waits already: who can send them later should. Answers whether they were taken.
+    pub fn offer_records(&self, records: Box<dyn Records>) -> bool {
+        self.shared().queue.offer_records(records)
+    }
+
+    /// Takes spans in the same way.
+    pub fn offer_spans(&self, spans: Box<dyn Spans>) -> bool {
+        self.shared().queue.offer_spans(spans)
     }
 
     /// Whether much waits already: whoever can send later should.

@@ -119,6 +119,24 @@ pub trait Spans: std::fmt::Debug + Send + 'static {
     fn each(&self, take: &mut dyn FnMut(SpanRow<'_>));
 }
 
+impl Spans for Vec<Span> {
+    fn count(&self) -> usize {
+        self.len()
+    }
+
+    fn bytes(&self) -> usize {
+        let texts = |span: &Span| {
+            let told = span.name.len() + span.message.len() + span.attributes.len();
+            told + span.events.len() + span.links.len()
+        };
+        self.len() * size_of::<Span>() + self.iter().map(texts).sum::<usize>()
+    }
+
+    fn each(&self, take: &mut dyn FnMut(SpanRow<'_>)) {
+        self.iter().for_each(|span| take(span.row()));
+    }
+}
+
 impl Span {
     /// The same, borrowed.
     pub fn row(&self) -> SpanRow<'_> {

@@ -15,7 +15,7 @@ use crate::sample::Sampler;
 use crate::service::{Shared, Trouble};
 use crate::shelf::{HotBatch, Shelf};
 use crate::wal::Wal;
-use crate::{Level, NewRecord, RecordRow, Span, SpanRow, Stream};
+use crate::{Level, NewRecord, RecordRow, Span, SpanRow, Spans, Stream};
 
 /// A disk that refuses is tried again this often.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
@@ -186,16 +186,21 @@ impl Writer {
                 Logged::Many(records) => records.each(&mut |row| self.take_record(row)),
             }
         }
-        self.take_spans(&mut work.spans);
-        for batch in work.batches.drain(..) {
+        if let Some(sampler) = &mut self.sampler {
+            sampler.tick(clock::monotonic());
+        }
+        for spans in work.spans.drain(..) {
             // One after the other: unpacked, they are larger.
             if self.sampler.is_some() {
-                batch.each(&mut |row| work.spans.push(row.into()));
-                self.take_spans(&mut work.spans);
+                let kept = self.sample(spans.as_ref());
+                kept.iter().for_each(|span| self.take_span(span.row()));
             } else {
-                batch.each(&mut |row| self.take_span(row));
+                spans.each(&mut |row| self.take_span(row));
             }
             self.send_on();
+        }
+        if let Some(sampler) = &mut self.sampler {
+            self.shared.count_left_out(sampler.take_left_out());
         }
         self.commit_logs();
         self.commit_spans();
@@ -206,24 +211,14 @@ impl Writer {
         }
     }
 
-    fn take_spans(&mut self, spans: &mut Vec<Span>) {
-        self.sample(spans);
-        for span in spans.drain(..) {
-            self.take_span(span.row());
+    /// Those spans that are to be kept by now, some of which may have come before.
+    fn sample(&mut self, spans: &dyn Spans) -> Vec<Span> {
+        let mut kept = Vec::new();
+        if let Some(sampler) = &mut self.sampler {
+            let now = clock::monotonic();
+            spans.each(&mut |row| sampler.apply(row.into(), now, &mut kept));
         }
-    }
-
-    /// Leaves those spans that are to be kept.
-    fn sample(&mut self, spans: &mut Vec<Span>) {
-        let Some(sampler) = &mut self.sampler else {
-            return;
-        };
-        let now = clock::monotonic();
-        sampler.tick(now);
-        for span in std::mem::take(spans) {
-            sampler.apply(span, now, spans);
-        }
-        self.shared.count_left_out(sampler.take_left_out());
+        kept
     }
 
     fn send_on(&mut self) {

@@ -12,7 +12,7 @@ use atoll_store::StateDir;
 use atoll_telemetry::export::Exporter;
 use atoll_telemetry::otlp::http::Caller;
 use atoll_telemetry::otlp::{Door, Intake, Taken, grpc, http};
-use atoll_telemetry::{Handle as Telemetry, NewRecord, Span, metrics};
+use atoll_telemetry::{Handle as Telemetry, Records, Spans, metrics};
 use axum::extract::Request;
 use tokio::net::TcpListener;
 
@@ -28,12 +28,12 @@ struct NodeIntake {
 }
 
 impl Intake for NodeIntake {
-    fn spans(&self, spans: Vec<Span>) -> Taken {
-        self.take(|telemetry| telemetry.spans(spans))
+    fn spans(&self, spans: Box<dyn Spans>) -> Taken {
+        taken(self.telemetry.offer_spans(spans))
     }
 
-    fn logs(&self, records: Vec<NewRecord>) -> Taken {
-        self.take(|telemetry| telemetry.logs(records))
+    fn logs(&self, records: Box<dyn Records>) -> Taken {
+        taken(self.telemetry.offer_records(records))
     }
 
     fn metrics(&self, points: Vec<metrics::MetricPoint>) -> Taken {
@@ -44,18 +44,9 @@ impl Intake for NodeIntake {
     }
 }
 
-impl NodeIntake {
-    /// `give` answers how many found no room. While much waits, senders are asked to come again; they keep
-    /// what they have.
-    fn take(&self, give: impl FnOnce(&Telemetry) -> u64) -> Taken {
-        if self.telemetry.is_busy() {
-            return Taken::Busy;
-        }
-        match give(&self.telemetry) {
-            0 => Taken::All,
-            dropped => Taken::Except(dropped, "they come faster than the disk takes them"),
-        }
-    }
+/// While much waits, senders are asked to come again; they keep what they have.
+const fn taken(taken: bool) -> Taken {
+    if taken { Taken::All } else { Taken::Busy }
 }
 
 /// The name by which services reach it in the mesh. No service can have it.

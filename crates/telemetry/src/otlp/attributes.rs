@@ -1,16 +1,21 @@
 //! Attributes as one JSON object, written by hand: they are looked at rarely and come often.
 //!
+//! It is written where it stays: at the end of the texts of all items of a request.
+//!
 //! Every value is bounded: a text by its bytes, a value within values by its depth, all together by
-//! their bytes and their number. What does not fit is left out and counted; nothing fails.
+//! their bytes and their number. What does not fit is left out and counted; only bytes that are no
+//! protobuf fail.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
+use std::ops::Range;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use opentelemetry_proto::tonic::common::v1::any_value::Value;
-use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
 
+use super::message::{AnyValue, KeyValue};
 use super::notes::{Note, Notes};
+use super::wire::{Malformed, Message, Repeated};
 
 /// One text within attributes takes at most this many bytes.
 pub(super) const TEXT_BYTES_MAX: usize = 16 << 10;
@@ -30,154 +35,240 @@ const DEPTH_MAX: usize = 8;
 /// What comes after a text that was cut.
 const CUT: &str = "…";
 
+/// A piece of the texts of a request.
+pub(super) type Piece = Range<usize>;
+
 /// The members of a JSON object that is being written.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Members {
-    text: String,
+#[derive(Debug)]
+pub(super) struct Members<'t> {
+    out: &'t mut String,
+    /// Where the object begins.
+    start: usize,
     count: usize,
 }
 
-impl Members {
-    /// Goes on where `self` is, in a text of its own.
-    pub(super) fn fork(&self, more: usize) -> Self {
-        let mut text = String::with_capacity(self.text.len() + more + 2);
-        text.push_str(&self.text);
-        Self {
-            text,
-            count: self.count,
-        }
+/// Members that several objects have, where they stand.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Shared {
+    piece: Piece,
+    count: usize,
+}
+
+impl<'t> Members<'t> {
+    /// Begins an object at the end of `out`, with what is `shared`.
+    pub(super) fn begin(out: &'t mut String, shared: &Shared) -> Self {
+        let start = out.len();
+        out.push('{');
+        out.extend_from_within(shared.piece.clone());
+        let count = shared.count;
+        Self { out, start, count }
     }
 
-    /// Adds `list`; `prefix` goes before each key.
-    pub(super) fn extend(&mut self, prefix: &str, list: &[KeyValue], notes: &mut Notes) {
+    /// Adds those of `list` that are `wanted`; `prefix` goes before each key.
+    pub(super) fn extend<'a>(
+        &mut self,
+        prefix: &str,
+        list: Repeated<'a, KeyValue<'a>>,
+        notes: &mut Notes,
+        mut wanted: impl FnMut(&KeyValue<'a>) -> bool,
+    ) -> Result<(), Malformed> {
         for (at, pair) in list.iter().enumerate() {
             if self.count >= MEMBERS_MAX {
                 notes.add(Note::Attributes, (list.len() - at) as u64);
-                return;
+                break;
             }
-            let value = pair.value.as_ref();
-            self.member(prefix, &pair.key, notes, |text, notes| {
-                any(value, 0, text, notes);
-            });
+            let pair = pair?;
+            if wanted(&pair) {
+                self.pair(prefix, &pair, notes)?;
+            }
         }
+        Ok(())
     }
 
-    /// Adds one text.
-    pub(super) fn text(&mut self, key: &str, value: &str, notes: &mut Notes) {
-        self.member("", key, notes, |text, notes| quoted(value, text, notes));
+    fn pair(
+        &mut self,
+        prefix: &str,
+        pair: &KeyValue<'_>,
+        notes: &mut Notes,
+    ) -> Result<(), Malformed> {
+        let before = self.key(prefix, &text(pair.key, notes), notes);
+        any(&pair.value, 0, self.out, notes)?;
+        self.end(before, notes);
+        Ok(())
+    }
+
+    /// Adds one text, if it is not empty.
+    pub(super) fn text(&mut self, key: &str, value: &[u8], notes: &mut Notes) {
+        if !value.is_empty() {
+            let before = self.key("", key, notes);
+            quoted(value, self.out, notes);
+            self.end(before, notes);
+        }
     }
 
     /// Adds one number, if it is not 0.
     pub(super) fn count(&mut self, key: &str, value: u32, notes: &mut Notes) {
         if value > 0 {
-            self.member("", key, notes, |text, _| number(value, text));
+            let before = self.key("", key, notes);
+            number(value, self.out);
+            self.end(before, notes);
         }
     }
 
-    fn member<F>(&mut self, prefix: &str, key: &str, notes: &mut Notes, write: F)
-    where
-        F: FnOnce(&mut String, &mut Notes),
-    {
-        let before = self.text.len();
-        if before > 0 {
-            self.text.push(',');
+    fn is_empty(&self) -> bool {
+        self.out.len() == self.start + 1
+    }
+
+    /// Writes the key of a member; answers where it begins.
+    fn key(&mut self, prefix: &str, key: &str, notes: &mut Notes) -> usize {
+        let before = self.out.len();
+        if !self.is_empty() {
+            self.out.push(',');
         }
-        self.text.push('"');
-        escaped(prefix, &mut self.text);
+        self.out.push('"');
+        escaped(prefix, self.out);
         let short = cut(key, KEY_BYTES_MAX);
         if short.len() < key.len() {
             notes.add(Note::LongText, 1);
         }
-        escaped(short, &mut self.text);
-        self.text.push_str("\":");
-        write(&mut self.text, notes);
-        if self.text.len() > MEMBERS_BYTES_MAX {
-            self.text.truncate(before);
+        escaped(short, self.out);
+        self.out.push_str("\":");
+        before
+    }
+
+    /// Ends a member, or takes it back if that makes the object too long.
+    fn end(&mut self, before: usize, notes: &mut Notes) {
+        if self.out.len() - self.start - 1 > MEMBERS_BYTES_MAX {
+            self.out.truncate(before);
             notes.add(Note::Attributes, 1);
         } else {
             self.count += 1;
         }
     }
 
-    /// The object; empty if it has no members.
-    pub(super) fn finish(mut self) -> String {
-        if !self.text.is_empty() {
-            self.text.insert(0, '{');
-            self.text.push('}');
+    /// The members as they are, for other objects.
+    pub(super) fn share(self) -> Shared {
+        Shared {
+            piece: self.start + 1..self.out.len(),
+            count: self.count,
         }
-        self.text
+    }
+
+    /// The object; nothing if it has no members.
+    pub(super) fn finish(self) -> Piece {
+        if self.is_empty() {
+            self.out.truncate(self.start);
+        } else {
+            self.out.push('}');
+        }
+        self.start..self.out.len()
     }
 }
 
-/// A value as a text for a person: a text as it is, everything else as JSON.
-pub(super) fn plain(value: Option<&AnyValue>, bytes_max: usize, notes: &mut Notes) -> String {
-    let text = match value.and_then(|any| any.value.as_ref()) {
-        None => return String::new(),
-        Some(Value::StringValue(text)) => text.as_str(),
-        Some(_) => {
-            let mut json = String::new();
-            any(value, 0, &mut json, notes);
-            return bounded(&json, bytes_max, notes);
+/// Bytes that should be UTF-8, as a text. What is not becomes U+FFFD: nobody loses a request for it.
+pub(super) fn text<'a>(bytes: &'a [u8], notes: &mut Notes) -> Cow<'a, str> {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => Cow::Borrowed(text),
+        Err(_) => {
+            notes.add(Note::BadText, 1);
+            String::from_utf8_lossy(bytes)
         }
-    };
-    bounded(text, bytes_max, notes)
-}
-
-/// A text of its own, cut where it is too long.
-pub(super) fn bounded(text: &str, bytes_max: usize, notes: &mut Notes) -> String {
-    let short = cut(text, bytes_max);
-    if short.len() == text.len() {
-        return text.to_owned();
     }
-    notes.add(Note::LongText, 1);
-    format!("{short}{CUT}")
 }
 
-fn any(value: Option<&AnyValue>, depth: usize, out: &mut String, notes: &mut Notes) {
-    let Some(value) = value.and_then(|any| any.value.as_ref()) else {
-        out.push_str("null");
-        return;
-    };
+/// Writes a value as a text for a person: a text as it is, everything else as JSON.
+pub(super) fn plain(
+    value: &AnyValue<'_>,
+    bytes_max: usize,
+    out: &mut String,
+    notes: &mut Notes,
+) -> Result<Piece, Malformed> {
+    let start = out.len();
     match value {
-        Value::StringValue(text) => quoted(text, out, notes),
-        Value::BoolValue(truth) => out.push_str(if *truth { "true" } else { "false" }),
-        Value::IntValue(whole) => number(whole, out),
-        Value::DoubleValue(real) => double(*real, out),
-        Value::BytesValue(bytes) => quoted(&STANDARD.encode(bytes), out, notes),
-        // An index into a table that only profiles have.
-        Value::StringValueStrindex(index) => number(index, out),
-        Value::ArrayValue(_) | Value::KvlistValue(_) if depth >= DEPTH_MAX => {
+        AnyValue::Empty => {}
+        AnyValue::Text(text) => return Ok(bounded(text, bytes_max, out, notes)),
+        _ => any(value, 0, out, notes)?,
+    }
+    let length = cut(&out[start..], bytes_max).len();
+    if start + length < out.len() {
+        out.truncate(start + length);
+        out.push_str(CUT);
+        notes.add(Note::LongText, 1);
+    }
+    Ok(start..out.len())
+}
+
+/// Writes a text, cut where it is too long.
+pub(super) fn bounded(
+    bytes: &[u8],
+    bytes_max: usize,
+    out: &mut String,
+    notes: &mut Notes,
+) -> Piece {
+    let start = out.len();
+    let text = text(bytes, notes);
+    let short = cut(&text, bytes_max);
+    out.push_str(short);
+    if short.len() < text.len() {
+        out.push_str(CUT);
+        notes.add(Note::LongText, 1);
+    }
+    start..out.len()
+}
+
+fn any(
+    value: &AnyValue<'_>,
+    depth: usize,
+    out: &mut String,
+    notes: &mut Notes,
+) -> Result<(), Malformed> {
+    match value {
+        AnyValue::Empty => out.push_str("null"),
+        AnyValue::Text(text) => quoted(text, out, notes),
+        AnyValue::Bool(truth) => out.push_str(if *truth { "true" } else { "false" }),
+        AnyValue::Int(whole) | AnyValue::Index(whole) => number(whole, out),
+        AnyValue::Double(real) => double(*real, out),
+        AnyValue::Bytes(bytes) => quoted(STANDARD.encode(bytes).as_bytes(), out, notes),
+        AnyValue::Array(_) | AnyValue::Pairs(_) if depth >= DEPTH_MAX => {
             notes.add(Note::Depth, 1);
             out.push_str("null");
         }
-        Value::ArrayValue(array) => {
-            list(&array.values, ['[', ']'], out, |item, out| {
-                any(Some(item), depth + 1, out, notes);
+        AnyValue::Array(array) => {
+            return list(array.values, ['[', ']'], out, |item, out| {
+                any(&item, depth + 1, out, notes)
             });
         }
-        Value::KvlistValue(pairs) => {
-            list(&pairs.values, ['{', '}'], out, |pair, out| {
-                quoted(&pair.key, out, notes);
+        AnyValue::Pairs(pairs) => {
+            return list(pairs.values, ['{', '}'], out, |pair, out| {
+                quoted(pair.key, out, notes);
                 out.push(':');
-                any(pair.value.as_ref(), depth + 1, out, notes);
+                any(&pair.value, depth + 1, out, notes)
             });
         }
     }
+    Ok(())
 }
 
 /// `[a,b]` or `{a,b}`.
-pub(super) fn list<T, F>(items: &[T], [open, close]: [char; 2], out: &mut String, mut write: F)
+fn list<'a, M, F>(
+    items: Repeated<'a, M>,
+    [open, close]: [char; 2],
+    out: &mut String,
+    mut write: F,
+) -> Result<(), Malformed>
 where
-    F: FnMut(&T, &mut String),
+    M: Message<'a>,
+    F: FnMut(M, &mut String) -> Result<(), Malformed>,
 {
     out.push(open);
     for (at, item) in items.iter().enumerate() {
         if at > 0 {
             out.push(',');
         }
-        write(item, out);
+        write(item?, out)?;
     }
     out.push(close);
+    Ok(())
 }
 
 fn number(value: impl std::fmt::Display, out: &mut String) {
@@ -194,9 +285,10 @@ fn double(real: f64, out: &mut String) {
     };
 }
 
-/// A JSON text.
-pub(super) fn quoted(text: &str, out: &mut String, notes: &mut Notes) {
-    let short = cut(text, TEXT_BYTES_MAX);
+/// Writes a JSON text.
+pub(super) fn quoted(bytes: &[u8], out: &mut String, notes: &mut Notes) {
+    let text = text(bytes, notes);
+    let short = cut(&text, TEXT_BYTES_MAX);
     out.push('"');
     escaped(short, out);
     if short.len() < text.len() {
@@ -207,8 +299,17 @@ pub(super) fn quoted(text: &str, out: &mut String, notes: &mut Notes) {
 }
 
 fn escaped(text: &str, out: &mut String) {
-    let mut rest = text;
     let special = |byte: &u8| *byte < 0x20 || *byte == b'"' || *byte == b'\\';
+    // Without an early end, the processor looks at many bytes at once.
+    let is_clean = !text
+        .as_bytes()
+        .iter()
+        .fold(false, |found, b| found | special(b));
+    if is_clean {
+        out.push_str(text);
+        return;
+    }
+    let mut rest = text;
     while let Some(at) = rest.as_bytes().iter().position(special) {
         let (clean, from) = rest.split_at(at);
         out.push_str(clean);
@@ -241,8 +342,13 @@ fn cut(text: &str, bytes_max: usize) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use opentelemetry_proto::tonic::common::v1::{ArrayValue, KeyValueList};
+    use opentelemetry_proto::tonic::common::v1::any_value::Value;
+    use opentelemetry_proto::tonic::common::v1::{AnyValue, ArrayValue, KeyValue, KeyValueList};
+    use opentelemetry_proto::tonic::resource::v1::Resource;
     use proptest::prelude::*;
+    use prost::Message as _;
+
+    use crate::otlp::message;
 
     fn pair(key: &str, value: Value) -> KeyValue {
         KeyValue {
@@ -253,9 +359,18 @@ mod tests {
     }
 
     fn written(list: &[KeyValue]) -> (String, Notes) {
-        let (mut members, mut notes) = (Members::default(), Notes::default());
-        members.extend("", list, &mut notes);
-        (members.finish(), notes)
+        let resource = Resource {
+            attributes: list.to_vec(),
+            ..Resource::default()
+        };
+        let bytes = resource.encode_to_vec();
+        let resource = message::Resource::read(&bytes).unwrap();
+        let (mut out, mut notes) = ("before".to_owned(), Notes::default());
+        let mut members = Members::begin(&mut out, &Shared::default());
+        let list = resource.attributes;
+        members.extend("", list, &mut notes, |_| true).unwrap();
+        let piece = members.finish();
+        (out[piece].to_owned(), notes)
     }
 
     #[test]

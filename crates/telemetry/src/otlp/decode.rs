@@ -1,16 +1,16 @@
-//! From the messages of OTLP to our own: pure, bounded, and nothing fails as a whole.
+//! From the bytes of a request to items of our own: pure and bounded. An item that is at fault is left out and
+//! counted; only what is no OTLP fails as a whole.
 
 use atoll_base::{ServiceName, SpanId, Timestamp, TraceId};
 
+use super::batch::Batch;
 use super::notes::{Note, Notes};
+use super::wire::Malformed;
 
 pub use super::logs::decode as logs;
 pub use super::metrics::decode as metrics;
 pub use super::resource::service_name;
 pub use super::traces::decode as traces;
-
-/// Items of one request. A collector sends 8,192 at once.
-pub const ITEMS_MAX: usize = 100_000;
 
 /// A time further ahead than this is a mistake, and would keep its file for as long.
 const AHEAD_MAX_MICROS: i64 = 24 * 3600 * 1_000_000;
@@ -28,9 +28,17 @@ pub struct Sender {
 #[derive(Debug, Clone)]
 pub struct Decoded<T> {
     /// What may be taken.
-    pub items: Vec<T>,
+    pub items: T,
     /// What was refused or cut.
     pub notes: Notes,
+}
+
+/// Why an item is not taken.
+pub(super) enum Unfit {
+    /// It alone is at fault.
+    Item(Note),
+    /// Nothing of the request can be read.
+    Request(Malformed),
 }
 
 impl Sender {
@@ -45,21 +53,43 @@ impl Sender {
     }
 }
 
-impl<T> Decoded<T> {
-    pub(super) fn new() -> Self {
+impl<R> Decoded<Batch<R>> {
+    pub(super) fn new(body: &[u8]) -> Self {
         Self {
-            items: Vec::new(),
+            items: Batch::new(body.len()),
             notes: Notes::default(),
         }
     }
 
-    /// Takes an item, or counts why not.
-    pub(super) fn take(&mut self, item: Result<T, Note>) {
-        match item {
-            Ok(_) if self.items.len() >= ITEMS_MAX => self.notes.add(Note::TooMany, 1),
-            Ok(item) => self.items.push(item),
-            Err(note) => self.notes.add(note, 1),
+    /// Whether one more item is taken; if not, all `left` are counted as refused.
+    pub(super) fn has_room(&mut self, left: usize) -> bool {
+        let has_room = self.items.has_room();
+        if !has_room {
+            self.notes.add(Note::TooMany, left as u64);
         }
+        has_room
+    }
+
+    /// Takes an item, or counts why not.
+    pub(super) fn take(&mut self, item: Result<R, Unfit>) -> Result<(), Malformed> {
+        match item {
+            Ok(item) => self.items.rows.push(item),
+            Err(Unfit::Item(note)) => self.notes.add(note, 1),
+            Err(Unfit::Request(malformed)) => return Err(malformed),
+        }
+        Ok(())
+    }
+}
+
+impl From<Note> for Unfit {
+    fn from(note: Note) -> Self {
+        Self::Item(note)
+    }
+}
+
+impl From<Malformed> for Unfit {
+    fn from(malformed: Malformed) -> Self {
+        Self::Request(malformed)
     }
 }
 

@@ -4,6 +4,7 @@
 //! when the store has no room: OTLP's senders keep what they have and know how to wait. Large
 //! requests are decoded on a thread for it, so that one sender does not hold up the others.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -15,14 +16,13 @@ use opentelemetry_proto::tonic::collector::metrics::v1 as metrics;
 use opentelemetry_proto::tonic::collector::trace::v1 as trace;
 use prost::Message;
 use serde::Serialize;
-use serde::de::DeserializeOwned;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::decode::{self, Decoded, Sender};
 use super::intake::{Intake, Taken};
 use super::json;
 use super::notes::{Note, Notes};
-use super::weigh::{self, Unfit};
+use super::wire;
 
 /// One request takes at most this many bytes, before and after it is inflated.
 pub(super) const BODY_BYTES_MAX: usize = 16 << 20;
@@ -100,6 +100,12 @@ struct Counters {
 #[derive(Debug)]
 pub struct Room(#[expect(dead_code, reason = "held for its drop")] OwnedSemaphorePermit);
 
+impl From<wire::Malformed> for Refusal {
+    fn from(malformed: wire::Malformed) -> Self {
+        Self::Malformed(malformed.to_string())
+    }
+}
+
 impl std::fmt::Debug for Door {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Door")
@@ -138,7 +144,8 @@ impl Door {
         permit.map(Room).map_err(|_| self.busy())
     }
 
-    /// Takes a request and answers it, in its own encoding. `caller`: whose door it came through.
+    /// Takes a request and answers it, in its own encoding. `room` is held until it is decoded, also when nobody
+    /// waits for the answer any more. `caller`: whose door it came through.
     ///
     /// # Errors
     /// When nothing of it was taken.
@@ -146,7 +153,7 @@ impl Door {
         &self,
         signal: Signal,
         encoding: Encoding,
-        body: Bytes,
+        (body, room): (Bytes, Room),
         caller: Option<ServiceName>,
     ) -> Result<Vec<u8>, Refusal> {
         let sender = Sender {
@@ -157,8 +164,10 @@ impl Door {
             return self.take_now(signal, encoding, &body, &sender);
         }
         let own = self.clone();
-        let taken =
-            tokio::task::spawn_blocking(move || own.take_now(signal, encoding, &body, &sender));
+        let taken = tokio::task::spawn_blocking(move || {
+            let _room = room;
+            own.take_now(signal, encoding, &body, &sender)
+        });
         let failed = |_| Refusal::Malformed("the request could not be decoded".to_owned());
         taken.await.map_err(failed)?
     }
@@ -170,19 +179,16 @@ impl Door {
         body: &[u8],
         sender: &Sender,
     ) -> Result<Vec<u8>, Refusal> {
-        match encoding {
-            Encoding::Protobuf => weigh::protobuf(signal, body),
-            Encoding::Json => weigh::json(body),
-        }
-        .map_err(|unfit| match unfit {
-            Unfit::Malformed => Refusal::Malformed(unfit.to_string()),
-            Unfit::TooLarge => Refusal::TooLarge(unfit.to_string()),
-        })?;
+        let body = match encoding {
+            Encoding::Protobuf => Cow::Borrowed(body),
+            Encoding::Json => Cow::Owned(json::to_protobuf(signal, body)?),
+        };
         match signal {
             Signal::Traces => self.answer(
-                (encoding, body),
-                |sent| decode::traces(sent, sender),
-                |items| self.intake.spans(items),
+                encoding,
+                decode::traces(&body, sender)?,
+                |spans| spans.rows.len(),
+                |spans| self.intake.spans(Box::new(spans)),
                 |(rejected_spans, error_message)| trace::ExportTraceServiceResponse {
                     partial_success: Some(trace::ExportTracePartialSuccess {
                         rejected_spans,
@@ -191,9 +197,10 @@ impl Door {
                 },
             ),
             Signal::Logs => self.answer(
-                (encoding, body),
-                |sent| decode::logs(sent, sender),
-                |items| self.intake.logs(items),
+                encoding,
+                decode::logs(&body, sender)?,
+                |records| records.rows.len(),
+                |records| self.intake.logs(Box::new(records)),
                 |(rejected_log_records, error_message)| logs::ExportLogsServiceResponse {
                     partial_success: Some(logs::ExportLogsPartialSuccess {
                         rejected_log_records,
@@ -202,9 +209,10 @@ impl Door {
                 },
             ),
             Signal::Metrics => self.answer(
-                (encoding, body),
-                |sent| decode::metrics(sent, sender),
-                |items| self.intake.metrics(items),
+                encoding,
+                decode::metrics(&body, sender)?,
+                Vec::len,
+                |points| self.intake.metrics(points),
                 |(rejected_data_points, error_message)| metrics::ExportMetricsServiceResponse {
                     partial_success: Some(metrics::ExportMetricsPartialSuccess {
                         rejected_data_points,
@@ -215,40 +223,33 @@ impl Door {
         }
     }
 
-    /// Reads what was sent, hands it over, and says what became of it: nothing if all was taken, else what
-    /// `partly` makes of it.
-    fn answer<Q, T, A>(
+    /// Hands over what was sent, and says what became of it: nothing if all was taken, else what `partly`
+    /// makes of it.
+    fn answer<T, A>(
         &self,
-        (encoding, body): (Encoding, &[u8]),
-        decode: impl FnOnce(&Q) -> Decoded<T>,
-        give: impl FnOnce(Vec<T>) -> Taken,
+        encoding: Encoding,
+        decoded: Decoded<T>,
+        count: impl FnOnce(&T) -> usize,
+        give: impl FnOnce(T) -> Taken,
         partly: impl FnOnce((i64, String)) -> A,
     ) -> Result<Vec<u8>, Refusal>
     where
-        Q: Message + Default + DeserializeOwned,
         A: Message + Serialize + Default + PartialEq,
     {
-        let decoded = decode(&read(encoding, body)?);
-        let notes = self.hand_over(decoded, give)?;
-        Ok(write(encoding, &notes.map(partly).unwrap_or_default()))
+        let count = count(&decoded.items) as u64;
+        let told = self.hand_over(decoded, count, give)?;
+        Ok(write(encoding, &told.map(partly).unwrap_or_default()))
     }
 
     /// What is to be told of it: how many were refused, and why something was refused or cut.
-    fn hand_over<T, F>(
+    fn hand_over<T>(
         &self,
         decoded: Decoded<T>,
-        give: F,
-    ) -> Result<Option<(i64, String)>, Refusal>
-    where
-        F: FnOnce(Vec<T>) -> Taken,
-    {
+        count: u64,
+        give: impl FnOnce(T) -> Taken,
+    ) -> Result<Option<(i64, String)>, Refusal> {
         let Decoded { items, mut notes } = decoded;
-        let count = items.len() as u64;
-        let taken = if items.is_empty() {
-            Taken::All
-        } else {
-            give(items)
-        };
+        let taken = if count == 0 { Taken::All } else { give(items) };
         let mut reason = "";
         match taken {
             Taken::All => {}
@@ -281,18 +282,6 @@ fn told(notes: &Notes, reason: &str) -> Option<(i64, String)> {
         text.push_str(reason);
     }
     Some((i64::try_from(notes.refused()).unwrap_or(i64::MAX), text))
-}
-
-fn read<T: Message + Default + DeserializeOwned>(
-    encoding: Encoding,
-    body: &[u8],
-) -> Result<T, Refusal> {
-    match encoding {
-        Encoding::Protobuf => {
-            T::decode(body).map_err(|error| Refusal::Malformed(error.to_string()))
-        }
-        Encoding::Json => json::read(body).map_err(Refusal::Malformed),
-    }
 }
 
 /// An answer; of a full success nothing is said.

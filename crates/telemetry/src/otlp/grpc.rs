@@ -1,8 +1,8 @@
 //! OTLP over gRPC.
 //!
-//! The generated services of `opentelemetry-proto` would decode a request before it can be weighed
-//! (see [`super::weigh`]) and bring a client along. So messages pass through here as bytes, and the
-//! same [`Door`] as for HTTP takes them.
+//! The generated services of `opentelemetry-proto` would make a tree of messages of each request, and
+//! bring a client along. So requests pass through here as bytes, and the same [`Door`] as for HTTP takes
+//! them.
 //! <https://opentelemetry.io/docs/specs/otlp/#otlpgrpc>
 
 use std::convert::Infallible;
@@ -113,9 +113,10 @@ impl UnaryService<Bytes> for Method {
             let caller = caller.map(|Caller(service)| service.clone());
             let body = request.into_inner();
             let taken = async {
-                let _room = own.door.room(body.len())?;
+                let room = own.door.room(body.len())?;
+                let whole = (body, room);
                 own.door
-                    .take(own.signal, Encoding::Protobuf, body, caller)
+                    .take(own.signal, Encoding::Protobuf, whole, caller)
                     .await
             };
             let answer = taken.await.map_err(|refusal| status(&refusal))?;

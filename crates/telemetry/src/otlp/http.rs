@@ -78,9 +78,9 @@ async fn export(door: Door, signal: Signal, request: Request) -> Response {
     }
     let caller = request.extensions().get::<Caller>().cloned();
     let taken = async {
-        let (body, _room) = body(&door, request).await?;
+        let whole = body(&door, request).await?;
         let caller = caller.map(|Caller(service)| service);
-        Ok::<_, Failure>(door.take(signal, encoding, body, caller).await?)
+        Ok::<_, Failure>(door.take(signal, encoding, whole, caller).await?)
     };
     match taken.await {
         Ok(answer) => ([(CONTENT_TYPE, content_type(encoding))], answer).into_response(),

@@ -1,8 +1,7 @@
 //! Where decoded items go. The node implements it over the store, the metrics and what is sent on.
 
-use crate::NewRecord;
 use crate::metrics::MetricPoint;
-use crate::span::Span;
+use crate::{Records, Spans};
 
 /// What became of items that were given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,9 +17,9 @@ pub enum Taken {
 /// Takes what was sent. Never waits.
 pub trait Intake: Send + Sync + 'static {
     /// Takes spans.
-    fn spans(&self, spans: Vec<Span>) -> Taken;
+    fn spans(&self, spans: Box<dyn Spans>) -> Taken;
     /// Takes log records.
-    fn logs(&self, records: Vec<NewRecord>) -> Taken;
+    fn logs(&self, records: Box<dyn Records>) -> Taken;
     /// Takes metric points.
     fn metrics(&self, points: Vec<MetricPoint>) -> Taken;
 }

@@ -4,20 +4,47 @@
 //! numbers). It is stricter than protobuf's own JSON in a few places where senders are not: `null`
 //! for what is absent, `{"arrayValue":{}}` for an empty list. These are set right before it reads.
 
+use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use prost::Message as _;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-/// Reads a request.
+use super::door::{Refusal, Signal};
+
+/// Objects, lists and commas of a request: each may become a message or a number, some 256 bytes large.
+const PARTS_MAX: usize = (128 << 20) / 256;
+
+/// A request as it would be in protobuf, which is what is decoded: JSON is for people and small programs.
 ///
 /// # Errors
-/// What is wrong with it, in words, with the place where it is not JSON at all.
-pub fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, String> {
-    let mut value: Value = serde_json::from_slice(body).map_err(|error| error.to_string())?;
+/// When it cannot be read, or would become too large.
+pub fn to_protobuf(signal: Signal, body: &[u8]) -> Result<Vec<u8>, Refusal> {
+    let parts = memchr::memchr3_iter(b'{', b',', b'[', body).take(PARTS_MAX + 1);
+    if parts.count() > PARTS_MAX {
+        let detail =
+            format!("a request of JSON has at most {PARTS_MAX} parts; send smaller batches");
+        return Err(Refusal::TooLarge(detail));
+    }
+    let written = match signal {
+        Signal::Traces => read::<ExportTraceServiceRequest>(body)?.encode_to_vec(),
+        Signal::Logs => read::<ExportLogsServiceRequest>(body)?.encode_to_vec(),
+        Signal::Metrics => read::<ExportMetricsServiceRequest>(body)?.encode_to_vec(),
+    };
+    Ok(written)
+}
+
+/// What is wrong with it is told in words, with the place where it is not JSON at all.
+fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
+    let malformed = |error: serde_json::Error| Refusal::Malformed(error.to_string());
+    let mut value: Value = serde_json::from_slice(body).map_err(malformed)?;
     if !value.is_object() {
-        return Err("a request is a JSON object".to_owned());
+        let detail = "a request is a JSON object".to_owned();
+        return Err(Refusal::Malformed(detail));
     }
     mend(&mut value);
-    serde_json::from_value(value).map_err(|error| error.to_string())
+    serde_json::from_value(value).map_err(malformed)
 }
 
 /// The depth is bounded by that of the reader before it: 128.

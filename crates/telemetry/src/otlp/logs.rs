@@ -1,80 +1,89 @@
 //! Log records of a request.
 
-use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
-use opentelemetry_proto::tonic::logs::v1 as proto;
-
-use super::attributes::{Members, bounded, plain};
-use super::decode::{Decoded, Sender, span_id, trace_id};
-use super::notes::{Note, Notes};
-use super::resource::Origin;
-use crate::NewRecord;
-use crate::record::{Level, Stream};
+use super::attributes::{Members, Shared, bounded, plain};
+use super::batch::{LogRow, RecordBatch};
+use super::decode::{Decoded, Sender, Unfit, span_id, trace_id};
+use super::message::{ExportLogsServiceRequest, LogRecord};
+use super::notes::Note;
+use super::resource::{Origin, scope};
+use super::wire::{Malformed, Message as _};
+use crate::record::Level;
 
 /// A body takes at most this many bytes.
 const BODY_BYTES_MAX: usize = 64 << 10;
 
-/// The log records of `request`.
-pub fn decode(request: &ExportLogsServiceRequest, sender: &Sender) -> Decoded<NewRecord> {
-    let mut decoded = Decoded::new();
-    for resource in &request.resource_logs {
-        let origin = Origin::read(resource.resource.as_ref(), sender, &mut decoded.notes);
-        for scope in &resource.scope_logs {
-            let members = origin.scope(scope.scope.as_ref(), &mut decoded.notes);
-            for own in &scope.log_records {
-                let item = record(own, &origin, &members, sender, &mut decoded.notes);
-                decoded.take(item);
+/// The log records of a request.
+///
+/// # Errors
+/// When it cannot be read; nothing of it should be taken then.
+pub fn decode(body: &[u8], sender: &Sender) -> Result<Decoded<RecordBatch>, Malformed> {
+    let mut decoded = Decoded::new(body);
+    for resource in ExportLogsServiceRequest::read(body)?.resource_logs.iter() {
+        let resource = resource?;
+        let Decoded { items, notes } = &mut decoded;
+        let read = Origin::read(&resource.resource, sender, &mut items.texts, notes);
+        let (origin, whole) = read?;
+        for within in resource.scope_logs.iter() {
+            let within = within?;
+            let own = within.log_records;
+            if own.is_empty() || !decoded.has_room(own.len()) {
+                continue;
+            }
+            let Decoded { items, notes } = &mut decoded;
+            let shared = scope(&within.scope, &whole, &mut items.texts, notes)?;
+            for (at, record) in own.iter().enumerate() {
+                if !decoded.has_room(own.len() - at) {
+                    break;
+                }
+                let row = row(&record?, &shared, sender, &mut decoded);
+                decoded.take(row)?;
             }
         }
+        decoded.items.settle(origin);
     }
-    decoded
+    decoded.items.fit();
+    Ok(decoded)
 }
 
-fn record(
-    own: &proto::LogRecord,
-    origin: &Origin,
-    shared: &Members,
+fn row(
+    own: &LogRecord<'_>,
+    shared: &Shared,
     sender: &Sender,
-    notes: &mut Notes,
-) -> Result<NewRecord, Note> {
+    decoded: &mut Decoded<RecordBatch>,
+) -> Result<LogRow, Unfit> {
     let told = sender.time(own.time_unix_nano);
     let observed = || sender.time(own.observed_time_unix_nano);
     let time = told.or_else(observed).unwrap_or(sender.now);
     if sender.is_future(time) {
-        return Err(Note::Future);
+        return Err(Note::Future.into());
     }
     // A record belongs to no trace far more often than to a broken one; it is kept in both cases.
-    let trace = trace_id(&own.trace_id);
-    let mut members = shared.fork(128);
-    if !own.event_name.is_empty() {
-        members.text("event.name", &own.event_name, notes);
-    }
-    members.extend("", &own.attributes, notes);
-    members.count(
-        "otel.dropped_attributes_count",
-        own.dropped_attributes_count,
-        notes,
-    );
-    let mut message = plain(own.body.as_ref(), BODY_BYTES_MAX, notes);
+    let trace = trace_id(own.trace_id);
+    let Decoded { items, notes } = decoded;
+    let texts = &mut items.texts;
+    let mut members = Members::begin(texts, shared);
+    members.text("event.name", own.event_name, notes);
+    members.extend("", own.attributes, notes, |_| true)?;
+    let dropped = own.dropped_attributes_count;
+    members.count("otel.dropped_attributes_count", dropped, notes);
+    let attributes = members.finish();
+    let mut message = plain(&own.body, BODY_BYTES_MAX, texts, notes)?;
     if message.is_empty() {
-        message = bounded(&own.event_name, BODY_BYTES_MAX, notes);
+        message = bounded(own.event_name, BODY_BYTES_MAX, texts, notes);
     }
-    Ok(NewRecord {
+    Ok(LogRow {
+        origin: items.origins.len(),
         time,
-        service: origin.service.clone(),
-        instance: origin.instance.clone(),
-        revision: origin.revision,
-        stream: Stream::Otlp,
-        level: level(own.severity_number, &own.severity_text),
+        level: level(own.severity_number, own.severity_text),
         trace,
-        span: trace.and_then(|_| span_id(&own.span_id)),
-        attributes: members.finish(),
-        continued: false,
+        span: trace.and_then(|_| span_id(own.span_id)),
+        attributes,
         message,
     })
 }
 
 /// By the number; by the text where there is none.
-fn level(number: i32, text: &str) -> Option<Level> {
+fn level(number: u32, text: &[u8]) -> Option<Level> {
     const NAMES: [(&str, Level); 7] = [
         ("trace", Level::Trace),
         ("debug", Level::Debug),
@@ -93,7 +102,7 @@ fn level(number: i32, text: &str) -> Option<Level> {
         21..=24 => Some(Level::Fatal),
         _ => {
             let begins = |name: &str| {
-                let head = text.as_bytes().get(..name.len());
+                let head = text.get(..name.len());
                 head.is_some_and(|head| head.eq_ignore_ascii_case(name.as_bytes()))
             };
             let found = NAMES.iter().find(|(name, _)| begins(name));

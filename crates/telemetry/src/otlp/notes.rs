@@ -16,26 +16,29 @@ pub enum Note {
     Labels,
     /// A number, name, histogram or temporality that means nothing. Refused.
     Unsound,
-    /// More items than one request may have. Refused.
+    /// More items, or more text, than one request may have. Refused.
     TooMany,
     /// The store had no room for it. Refused.
     Refused,
     /// A text that was longer than it may be. Cut.
     LongText,
+    /// A text with bytes that are not UTF-8. They were replaced.
+    BadText,
     /// Attributes, events or links beyond their bounds. Cut.
     Attributes,
     /// Values within values, too deep. Cut.
     Depth,
 }
 
-const ALL: [(Note, &str); 9] = [
+const ALL: [(Note, &str); 10] = [
     (Note::BadId, "with an id that is not valid"),
     (Note::Future, "with a time more than a day ahead"),
     (Note::Labels, "with too many or too long labels"),
     (Note::Unsound, "that mean nothing"),
-    (Note::TooMany, "beyond the number for one request"),
+    (Note::TooMany, "beyond what one request may hold"),
     (Note::Refused, "for which there was no room"),
     (Note::LongText, "texts cut to their longest"),
+    (Note::BadText, "texts mended that were not UTF-8"),
     (Note::Attributes, "attributes, events or links left out"),
     (Note::Depth, "values left out that lay too deep"),
 ];
@@ -73,7 +76,10 @@ impl Notes {
 
 impl Note {
     const fn refuses(self) -> bool {
-        !matches!(self, Self::LongText | Self::Attributes | Self::Depth)
+        !matches!(
+            self,
+            Self::LongText | Self::BadText | Self::Attributes | Self::Depth
+        )
     }
 }
 

@@ -2,13 +2,12 @@
 
 use atoll_base::id::SERVICE_NAME_LENGTH_MAX;
 use atoll_base::{RevisionNumber, ServiceName};
-use opentelemetry_proto::tonic::common::v1::any_value::Value;
-use opentelemetry_proto::tonic::common::v1::{InstrumentationScope, KeyValue};
-use opentelemetry_proto::tonic::resource::v1::Resource;
 
-use super::attributes::{Members, bounded};
+use super::attributes::{Members, Shared, bounded, text};
 use super::decode::Sender;
+use super::message::{AnyValue, InstrumentationScope, KeyValue, Resource};
 use super::notes::Notes;
+use super::wire::Malformed;
 
 /// An instance's name takes at most this many bytes.
 const INSTANCE_BYTES_MAX: usize = 128;
@@ -16,62 +15,105 @@ const INSTANCE_BYTES_MAX: usize = 128;
 /// Atoll speaks by this name; nobody else does.
 const OWN_NAME: &str = "atoll";
 
-/// What all items of one resource have in common.
-#[derive(Debug, Clone)]
+/// Who sent the items of one resource.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Origin {
     pub(super) service: ServiceName,
     pub(super) instance: String,
     pub(super) revision: RevisionNumber,
-    /// Everything else that the resource tells, as members of the items' attributes.
-    pub(super) members: Members,
 }
 
 impl Origin {
-    pub(super) fn read(resource: Option<&Resource>, sender: &Sender, notes: &mut Notes) -> Self {
-        let list = resource.map_or(&[][..], |resource| &resource.attributes);
-        let claimed = text_of(list, "service.name").unwrap_or_default();
-        let service = sender.service.clone();
-        let service = service.unwrap_or_else(|| service_name(claimed));
-        let instance = text_of(list, "service.instance.id").unwrap_or_default();
-        let (revision, is_told) = revision(list);
-        let mut members = Members::default();
-        for pair in list {
-            let known = match pair.key.as_str() {
-                "service.name" => claimed == service.as_str(),
-                "service.instance.id" => true,
-                "service.version" | "atoll.revision" => is_told,
-                // The same for everything that a program sends; it tells nothing of what happened.
-                key => key.starts_with("telemetry.sdk."),
-            };
-            if !known {
-                members.extend("resource.", std::slice::from_ref(pair), notes);
-            }
-        }
-        Self {
-            service,
-            instance: bounded(instance, INSTANCE_BYTES_MAX, notes),
-            revision,
-            members,
-        }
-    }
-
-    /// The members that items of this scope have in common.
-    pub(super) fn scope(&self, scope: Option<&InstrumentationScope>, notes: &mut Notes) -> Members {
-        let mut members = self.members.fork(0);
-        let Some(scope) = scope else {
-            return members;
+    /// Who sent it; and what else is told of them, which all their items have.
+    pub(super) fn read(
+        resource: &Resource<'_>,
+        sender: &Sender,
+        out: &mut String,
+        notes: &mut Notes,
+    ) -> Result<(Self, Shared), Malformed> {
+        let told = Told::read(resource)?;
+        let service = match &sender.service {
+            Some(known) => known.clone(),
+            None => service_name(&text(told.service, notes)),
         };
-        // The names by which OpenTelemetry writes a scope where there is no place for one.
-        for (key, value) in [
-            ("otel.scope.name", &scope.name),
-            ("otel.scope.version", &scope.version),
-        ] {
-            if !value.is_empty() {
-                members.text(key, value, notes);
-            }
+        let others = |pair: &KeyValue<'_>| match pair.key {
+            b"service.name" => told.service != service.as_str().as_bytes(),
+            b"service.instance.id" => false,
+            b"service.version" | b"atoll.revision" => told.revision.is_none(),
+            // The same for everything that a program sends; it tells nothing of what happened.
+            key => !key.starts_with(b"telemetry.sdk."),
+        };
+        let mut members = Members::begin(out, &Shared::default());
+        members.extend("resource.", resource.attributes, notes, others)?;
+        let shared = members.share();
+        let instance = bounded(told.instance, INSTANCE_BYTES_MAX, out, notes);
+        let origin = Self {
+            service,
+            instance: out[instance].to_owned(),
+            revision: told.revision.unwrap_or(RevisionNumber(0)),
+        };
+        Ok((origin, shared))
+    }
+}
+
+/// What the items of this scope have in common, beside what those of the resource have.
+pub(super) fn scope(
+    scope: &InstrumentationScope<'_>,
+    shared: &Shared,
+    out: &mut String,
+    notes: &mut Notes,
+) -> Result<Shared, Malformed> {
+    let mut members = Members::begin(out, shared);
+    // The names by which OpenTelemetry writes a scope where there is no place for one.
+    members.text("otel.scope.name", scope.name, notes);
+    members.text("otel.scope.version", scope.version, notes);
+    members.extend("otel.scope.", scope.attributes, notes, |_| true)?;
+    Ok(members.share())
+}
+
+/// What a resource tells of its service.
+#[derive(Default)]
+struct Told<'a> {
+    service: &'a [u8],
+    instance: &'a [u8],
+    /// As a number, or in the form `r3`.
+    revision: Option<RevisionNumber>,
+}
+
+impl<'a> Told<'a> {
+    /// The first of each key counts.
+    fn read(resource: &Resource<'a>) -> Result<Self, Malformed> {
+        let (mut service, mut instance, mut version, mut revision) = (None, None, None, None);
+        for pair in resource.attributes.iter() {
+            let KeyValue { key, value } = pair?;
+            let place = match key {
+                b"service.name" => &mut service,
+                b"service.instance.id" => &mut instance,
+                b"service.version" => &mut version,
+                b"atoll.revision" => &mut revision,
+                _ => continue,
+            };
+            place.get_or_insert(value);
         }
-        members.extend("otel.scope.", &scope.attributes, notes);
-        members
+        let number = |digits: &[u8]| std::str::from_utf8(digits).ok()?.parse().ok();
+        let revision = match revision {
+            Some(AnyValue::Int(number)) => u32::try_from(number).ok(),
+            Some(AnyValue::Text(text)) => number(text.strip_prefix(b"r").unwrap_or(text)),
+            _ => None,
+        };
+        let version = || number(text_of(version)?.strip_prefix(b"r")?);
+        Ok(Self {
+            service: text_of(service).unwrap_or_default(),
+            instance: text_of(instance).unwrap_or_default(),
+            revision: revision.or_else(version).map(RevisionNumber),
+        })
+    }
+}
+
+fn text_of(value: Option<AnyValue<'_>>) -> Option<&[u8]> {
+    match value? {
+        AnyValue::Text(text) => Some(text),
+        _ => None,
     }
 }
 
@@ -108,37 +150,6 @@ pub fn service_name(text: &str) -> ServiceName {
 
 fn unknown() -> ServiceName {
     ServiceName::new("unknown-service").expect("a valid name")
-}
-
-/// The revision, and whether one is told: as a number, or in the form `r3`.
-fn revision(list: &[KeyValue]) -> (RevisionNumber, bool) {
-    let number = value_of(list, "atoll.revision").and_then(|value| match value {
-        Value::IntValue(number) => u32::try_from(*number).ok(),
-        Value::StringValue(text) => text.trim_start_matches('r').parse().ok(),
-        _ => None,
-    });
-    let version = || {
-        text_of(list, "service.version")?
-            .strip_prefix('r')?
-            .parse()
-            .ok()
-    };
-    match number.or_else(version) {
-        Some(number) => (RevisionNumber(number), true),
-        None => (RevisionNumber(0), false),
-    }
-}
-
-pub(super) fn value_of<'a>(list: &'a [KeyValue], key: &str) -> Option<&'a Value> {
-    let pair = list.iter().find(|pair| pair.key == key)?;
-    pair.value.as_ref()?.value.as_ref()
-}
-
-fn text_of<'a>(list: &'a [KeyValue], key: &str) -> Option<&'a str> {
-    match value_of(list, key)? {
-        Value::StringValue(text) => Some(text),
-        _ => None,
-    }
 }
 
 #[cfg(test)]

@@ -1,15 +1,15 @@
 //! Requests as they come over both transports, and what becomes of them.
 
+mod as_sent;
 mod over_grpc;
 mod over_http;
 mod reading;
 
 use std::sync::{Arc, Mutex};
 
-use super::{Intake, Taken};
-use crate::NewRecord;
+use super::{Intake, Signal, Taken, json};
 use crate::metrics::MetricPoint;
-use crate::span::Span;
+use crate::{NewRecord, Records, Span, Spans};
 
 /// Keeps what it is given, and says what it was told to say.
 struct Shelf {
@@ -31,13 +31,16 @@ impl Shelf {
 }
 
 impl Intake for Shelf {
-    fn spans(&self, spans: Vec<Span>) -> Taken {
-        self.spans.lock().unwrap().extend(spans);
+    fn spans(&self, spans: Box<dyn Spans>) -> Taken {
+        self.spans.lock().unwrap().extend(all_spans(spans.as_ref()));
         self.says
     }
 
-    fn logs(&self, records: Vec<NewRecord>) -> Taken {
-        self.logs.lock().unwrap().extend(records);
+    fn logs(&self, records: Box<dyn Records>) -> Taken {
+        self.logs
+            .lock()
+            .unwrap()
+            .extend(all_records(records.as_ref()));
         self.says
     }
 
@@ -47,8 +50,27 @@ impl Intake for Shelf {
     }
 }
 
+pub(crate) fn all_spans(batch: &dyn Spans) -> Vec<Span> {
+    let mut all = Vec::new();
+    batch.each(&mut |row| all.push(row.into()));
+    assert_eq!(all.len(), batch.count());
+    all
+}
+
+pub(crate) fn all_records(batch: &dyn Records) -> Vec<NewRecord> {
+    let mut all = Vec::new();
+    batch.each(&mut |row| all.push(row.into()));
+    assert_eq!(all.len(), batch.count());
+    all
+}
+
+/// [`TRACES_JSON`] in protobuf.
+pub(crate) fn traces_protobuf() -> Vec<u8> {
+    json::to_protobuf(Signal::Traces, TRACES_JSON.as_bytes()).unwrap()
+}
+
 /// A request with one sound span and one with a broken id, by the specification's own example.
-pub(crate) const TRACES_JSON: &str = r#"{"resourceSpans":[{
+const TRACES_JSON: &str = r#"{"resourceSpans":[{
     "resource":{"attributes":[
         {"key":"service.name","value":{"stringValue":"My.Service"}},
         {"key":"service.instance.id","value":{"stringValue":"my-1"}},

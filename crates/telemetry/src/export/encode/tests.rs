@@ -3,7 +3,10 @@
 use atoll_base::{RevisionNumber, ServiceName};
 
 use super::*;
-use crate::otlp::{Sender, decode, json};
+use prost::Message;
+
+use crate::otlp::tests::{all_records, all_spans, traces_protobuf};
+use crate::otlp::{Sender, decode};
 
 fn sender() -> Sender {
     Sender {
@@ -12,13 +15,15 @@ fn sender() -> Sender {
     }
 }
 
+fn spans_of(body: &[u8]) -> Vec<Span> {
+    all_spans(&decode::traces(body, &sender()).unwrap().items)
+}
+
 #[test]
 fn spans_go_on_as_they_came() {
-    let request: ExportTraceServiceRequest =
-        json::read(crate::otlp::TRACES_JSON.as_bytes()).unwrap();
-    let first = decode::traces(&request, &sender()).items;
+    let first = spans_of(&traces_protobuf());
     let sent = traces(&first);
-    let again = decode::traces(&sent, &sender()).items;
+    let again = spans_of(&sent.encode_to_vec());
     // The keys of JSON objects may stand in another order.
     let canonical = |span: &Span| {
         let sorted = |text: &str| serde_json::from_str::<Json>(text).unwrap();
@@ -75,17 +80,17 @@ fn lines_of_services_go_on_as_records() {
     };
     let sent = logs(&[record("b", "1"), record("a", "2"), record("b", "3")]);
     assert_eq!(sent.resource_logs.len(), 2);
-    let again = decode::logs(&sent, &sender());
+    let again = decode::logs(&sent.encode_to_vec(), &sender()).unwrap();
     assert!(again.notes.is_empty());
+    let again = all_records(&again.items);
     let told: Vec<_> = again
-        .items
         .iter()
         .map(|own| (own.service.as_str(), own.message.as_str()))
         .collect();
     assert_eq!(told, [("a", "2"), ("b", "1"), ("b", "3")]);
-    assert_eq!(again.items[0].attributes, r#"{"log.iostream":"stderr"}"#);
+    assert_eq!(again[0].attributes, r#"{"log.iostream":"stderr"}"#);
     assert_eq!(
-        (again.items[0].revision, again.items[0].level),
+        (again[0].revision, again[0].level),
         (RevisionNumber(3), Some(Level::Error))
     );
 }
@@ -121,5 +126,6 @@ fn points_go_on_as_they_came() {
             Value::Histogram(Histogram::Exponential(exponential), Temporality::Delta),
         ),
     ];
-    assert_eq!(decode::metrics(&metrics(&points), &sender()).items, points);
+    let again = decode::metrics(&metrics(&points).encode_to_vec(), &sender()).unwrap();
+    assert_eq!(again.items, points);
 }

@@ -6,14 +6,12 @@ use atoll_base::Tasks;
 use bytes::{BufMut as _, Bytes, BytesMut};
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use opentelemetry_proto::tonic::collector::trace::v1::{
-    ExportTraceServiceRequest, ExportTraceServiceResponse,
-};
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse;
 use prost::Message as _;
 use tokio::net::{TcpListener, TcpStream};
 
-use super::{Shelf, TRACES_JSON};
-use crate::otlp::{Door, Taken, grpc, json};
+use super::{Shelf, traces_protobuf};
+use crate::otlp::{Door, Taken, grpc};
 
 const PATH: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
 
@@ -74,20 +72,15 @@ async fn ask(shelf: Arc<Shelf>, message: &[u8], is_gzip: bool) -> Answer {
     }
 }
 
-fn request() -> Vec<u8> {
-    let request: ExportTraceServiceRequest = json::read(TRACES_JSON.as_bytes()).unwrap();
-    request.encode_to_vec()
-}
-
 #[tokio::test]
 async fn spans_are_taken_plain_and_compressed() {
     let shelf = Shelf::saying(Taken::All);
-    let answer = ask(Arc::clone(&shelf), &request(), false).await;
+    let answer = ask(Arc::clone(&shelf), &traces_protobuf(), false).await;
     assert_eq!(answer.status, "0");
     let told = ExportTraceServiceResponse::decode(answer.message).unwrap();
     assert_eq!(told.partial_success.unwrap().rejected_spans, 1);
     let mut zipped = GzEncoder::new(Vec::new(), Compression::fast());
-    std::io::Write::write_all(&mut zipped, &request()).unwrap();
+    std::io::Write::write_all(&mut zipped, &traces_protobuf()).unwrap();
     let answer = ask(Arc::clone(&shelf), &zipped.finish().unwrap(), true).await;
     assert_eq!(answer.status, "0");
     assert_eq!(shelf.spans.lock().unwrap().len(), 2);
@@ -95,7 +88,7 @@ async fn spans_are_taken_plain_and_compressed() {
 
 #[tokio::test]
 async fn a_full_store_says_when_to_come_again_and_nonsense_is_not_asked_for_again() {
-    let answer = ask(Shelf::saying(Taken::Busy), &request(), false).await;
+    let answer = ask(Shelf::saying(Taken::Busy), &traces_protobuf(), false).await;
     assert_eq!(answer.status, "8");
     let details = answer.details.expect("with RetryInfo");
     use base64::Engine as _;

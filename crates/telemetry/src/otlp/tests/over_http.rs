@@ -9,15 +9,13 @@ use axum::http::{Request, StatusCode, header};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use http_body_util::BodyExt as _;
-use opentelemetry_proto::tonic::collector::trace::v1::{
-    ExportTraceServiceRequest, ExportTraceServiceResponse,
-};
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse;
 use prost::Message as _;
 use tower::ServiceExt as _;
 
-use super::{Shelf, TRACES_JSON};
+use super::{Shelf, TRACES_JSON, traces_protobuf};
 use crate::otlp::http::{Caller, Status, router};
-use crate::otlp::{Door, Taken, json};
+use crate::otlp::{Door, Taken};
 
 const PROTOBUF: &str = "application/x-protobuf";
 const JSON: &str = "application/json; charset=utf-8";
@@ -44,11 +42,6 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
     out.finish().unwrap()
 }
 
-fn protobuf() -> Vec<u8> {
-    let request: ExportTraceServiceRequest = json::read(TRACES_JSON.as_bytes()).unwrap();
-    request.encode_to_vec()
-}
-
 #[tokio::test]
 async fn answers_are_in_the_encoding_of_the_request_and_tell_what_was_refused() {
     let shelf = Shelf::saying(Taken::All);
@@ -62,7 +55,7 @@ async fn answers_are_in_the_encoding_of_the_request_and_tell_what_was_refused() 
         "errorMessage": "1 items with an id that is not valid"}});
     assert_eq!(told, wanted);
 
-    let (status, headers, body) = ask(&shelf, post(PROTOBUF, protobuf())).await;
+    let (status, headers, body) = ask(&shelf, post(PROTOBUF, traces_protobuf())).await;
     assert_eq!(
         (status, &headers[header::CONTENT_TYPE]),
         (StatusCode::OK, &PROTOBUF.parse().unwrap())
@@ -87,7 +80,7 @@ async fn gzip_is_inflated_within_its_bound() {
             .insert(header::CONTENT_ENCODING, "gzip".parse().unwrap());
         request
     };
-    let (status, ..) = ask(&shelf, zipped(gzip(&protobuf()))).await;
+    let (status, ..) = ask(&shelf, zipped(gzip(&traces_protobuf()))).await;
     assert_eq!(
         (status, shelf.spans.lock().unwrap().len()),
         (StatusCode::OK, 1)
@@ -120,7 +113,7 @@ async fn mistakes_are_told_as_the_specification_says() {
     );
     let (status, ..) = ask(&shelf, post("text/plain", "x")).await;
     assert_eq!(status, StatusCode::UNSUPPORTED_MEDIA_TYPE);
-    let mut zstd = post(PROTOBUF, protobuf());
+    let mut zstd = post(PROTOBUF, traces_protobuf());
     zstd.headers_mut()
         .insert(header::CONTENT_ENCODING, "zstd".parse().unwrap());
     assert_eq!(
@@ -141,12 +134,12 @@ async fn mistakes_are_told_as_the_specification_says() {
 #[tokio::test]
 async fn a_full_store_asks_to_come_again_and_one_that_refuses_says_why() {
     let busy = Shelf::saying(Taken::Busy);
-    let (status, headers, body) = ask(&busy, post(PROTOBUF, protobuf())).await;
+    let (status, headers, body) = ask(&busy, post(PROTOBUF, traces_protobuf())).await;
     assert_eq!(status, StatusCode::TOO_MANY_REQUESTS);
     assert_eq!(headers[header::RETRY_AFTER], "1");
     assert_eq!(Status::decode(body.as_slice()).unwrap().code, 8);
     let refusing = Shelf::saying(Taken::Except(1, "too many series"));
-    let (_, _, body) = ask(&refusing, post(PROTOBUF, protobuf())).await;
+    let (_, _, body) = ask(&refusing, post(PROTOBUF, traces_protobuf())).await;
     let told = ExportTraceServiceResponse::decode(body.as_slice())
         .unwrap()
         .partial_success

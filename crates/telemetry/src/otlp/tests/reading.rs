@@ -3,20 +3,16 @@
 use std::time::Duration;
 
 use atoll_base::{RevisionNumber, ServiceName, Timestamp};
-use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
-use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
-use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use proptest::prelude::*;
-use prost::Message as _;
 use serde_json::json;
 
-use super::TRACES_JSON;
+use super::{TRACES_JSON, all_records, all_spans, traces_protobuf};
 use crate::metrics::{Histogram, Temporality, Value};
-use crate::otlp::notes::Note;
-use crate::otlp::weigh;
-use crate::otlp::{Sender, Signal, decode, json};
+use crate::otlp::notes::{Note, Notes};
+use crate::otlp::{Malformed, Sender, Signal, decode, json};
 use crate::record::{Level, Stream};
 use crate::span::{SpanKind, SpanStatus};
+use crate::{NewRecord, Span};
 
 fn sender() -> Sender {
     Sender {
@@ -25,14 +21,27 @@ fn sender() -> Sender {
     }
 }
 
+fn spans(body: &[u8], sender: &Sender) -> (Vec<Span>, Notes) {
+    let decoded = decode::traces(body, sender).unwrap();
+    (all_spans(&decoded.items), decoded.notes)
+}
+
+fn records(body: &[u8]) -> (Vec<NewRecord>, Notes) {
+    let decoded = decode::logs(body, &sender()).unwrap();
+    (all_records(&decoded.items), decoded.notes)
+}
+
+fn protobuf(signal: Signal, json: &str) -> Vec<u8> {
+    json::to_protobuf(signal, json.as_bytes()).unwrap()
+}
+
 #[test]
 fn a_span_of_json_has_everything_in_its_place() {
-    let request: ExportTraceServiceRequest = json::read(TRACES_JSON.as_bytes()).unwrap();
-    let decoded = decode::traces(&request, &sender());
-    assert_eq!(decoded.notes.count(Note::BadId), 1);
-    assert_eq!(decoded.notes.refused(), 1);
-    let [span] = decoded.items.as_slice() else {
-        panic!("one span: {:?}", decoded.items)
+    let (spans, notes) = spans(&traces_protobuf(), &sender());
+    assert_eq!(notes.count(Note::BadId), 1);
+    assert_eq!(notes.refused(), 1);
+    let [span] = spans.as_slice() else {
+        panic!("one span: {spans:?}")
     };
     assert_eq!(span.trace.to_string(), "5b8efff798038103d269b633813fc60c");
     assert_eq!(span.span.to_string(), "eee19b7ec3c1b174");
@@ -67,12 +76,11 @@ fn a_span_of_json_has_everything_in_its_place() {
 
 #[test]
 fn who_comes_through_a_door_of_its_own_is_nobody_else() {
-    let request: ExportTraceServiceRequest = json::read(TRACES_JSON.as_bytes()).unwrap();
     let known = Sender {
         service: Some(ServiceName::new("orders").unwrap()),
         ..sender()
     };
-    let span = &decode::traces(&request, &known).items[0];
+    let span = &spans(&traces_protobuf(), &known).0[0];
     assert_eq!(span.service.as_str(), "orders");
     assert!(
         span.attributes
@@ -83,15 +91,11 @@ fn who_comes_through_a_door_of_its_own_is_nobody_else() {
 #[test]
 fn times_far_ahead_are_refused_and_missing_ones_are_now() {
     let text = TRACES_JSON.replace("1544712661500000000", "4102444800000000000");
-    let request: ExportTraceServiceRequest = json::read(text.as_bytes()).unwrap();
-    let decoded = decode::traces(&request, &sender());
-    assert_eq!(decoded.notes.count(Note::Future), 1);
+    let (_, notes) = spans(&protobuf(Signal::Traces, &text), &sender());
+    assert_eq!(notes.count(Note::Future), 1);
     let record = json!({"resourceLogs": [{"scopeLogs": [{"logRecords": [{}]}]}]}).to_string();
-    let request: ExportLogsServiceRequest = json::read(record.as_bytes()).unwrap();
-    assert_eq!(
-        decode::logs(&request, &sender()).items[0].time,
-        sender().now
-    );
+    let (records, _) = records(&protobuf(Signal::Logs, &record));
+    assert_eq!(records[0].time, sender().now);
 }
 
 #[test]
@@ -113,11 +117,9 @@ fn records_have_a_level_a_trace_and_a_text_of_any_body() {
         record(json!({"severityNumber": 24, "eventName": "device.crashed"})),
         record(json!({"traceId": "", "spanId": "EEE19B7EC3C1B174", "body": {"doubleValue": 1.5}})),
     ]}]}]});
-    let request: ExportLogsServiceRequest = json::read(logs.to_string().as_bytes()).unwrap();
-    let decoded = decode::logs(&request, &sender());
-    assert!(decoded.notes.is_empty());
-    let told: Vec<_> = decoded
-        .items
+    let (records, notes) = records(&protobuf(Signal::Logs, &logs.to_string()));
+    assert!(notes.is_empty());
+    let told: Vec<_> = records
         .iter()
         .map(|own| {
             (
@@ -140,13 +142,10 @@ fn records_have_a_level_a_trace_and_a_text_of_any_body() {
         (None, "1.5", false, false),
     ];
     assert_eq!(told, wanted);
-    assert_eq!(decoded.items[0].attributes, r#"{"a":true}"#);
-    assert_eq!(
-        decoded.items[2].attributes,
-        r#"{"event.name":"device.crashed"}"#
-    );
-    assert_eq!(decoded.items[0].stream, Stream::Otlp);
-    assert_eq!(decoded.items[0].service.as_str(), "unknown-service");
+    assert_eq!(records[0].attributes, r#"{"a":true}"#);
+    assert_eq!(records[2].attributes, r#"{"event.name":"device.crashed"}"#);
+    assert_eq!(records[0].stream, Stream::Otlp);
+    assert_eq!(records[0].service.as_str(), "unknown-service");
 }
 
 #[test]
@@ -179,8 +178,8 @@ fn points_of_every_kind_are_read() {
         {"name": "s", "summary": {"dataPoints": [point(json!({"count": "2", "sum": 3.5,
             "quantileValues": [{"quantile": 0.5, "value": 1.5}]}))]}},
     ]}]}]});
-    let request: ExportMetricsServiceRequest = json::read(metrics.to_string().as_bytes()).unwrap();
-    let decoded = decode::metrics(&request, &sender());
+    let body = protobuf(Signal::Metrics, &metrics.to_string());
+    let decoded = decode::metrics(&body, &sender()).unwrap();
     assert_eq!(decoded.notes.count(Note::Unsound), 3, "{}", decoded.notes);
     let names: Vec<&str> = decoded
         .items
@@ -215,7 +214,7 @@ fn points_of_every_kind_are_read() {
 /// Bytes that are nearly a request: keys with few fields, and lengths that may or may not fit.
 fn nearly() -> impl Strategy<Value = Vec<u8>> {
     let field = (
-        1_u8..14,
+        1_u8..16,
         prop::sample::select(vec![0_u8, 1, 2, 5]),
         prop::collection::vec(any::<u8>(), 0..12),
     );
@@ -231,7 +230,7 @@ fn nearly() -> impl Strategy<Value = Vec<u8>> {
         out
     });
     leaf.prop_recursive(6, 64, 4, |inner| {
-        prop::collection::vec((1_u8..14, inner), 1..4).prop_map(|parts| {
+        prop::collection::vec((1_u8..16, inner), 1..4).prop_map(|parts| {
             let mut out = Vec::new();
             for (field, part) in parts.into_iter().filter(|(_, part)| part.len() < 128) {
                 out.extend([field << 3 | 2, part.len() as u8]);
@@ -245,38 +244,199 @@ fn nearly() -> impl Strategy<Value = Vec<u8>> {
 proptest! {
     #[test]
     fn no_bytes_make_it_panic_and_what_comes_out_is_json(body in nearly()) {
-        for signal in [Signal::Traces, Signal::Logs, Signal::Metrics] {
-            let _ = weigh::protobuf(signal, &body);
-        }
         let sound = |text: &str| text.is_empty() || serde_json::from_str::<serde_json::Value>(text).is_ok();
-        if let Ok(request) = ExportTraceServiceRequest::decode(body.as_slice()) {
-            for span in decode::traces(&request, &sender()).items {
+        if let Ok(decoded) = decode::traces(&body, &sender()) {
+            for span in all_spans(&decoded.items) {
                 prop_assert!(sound(&span.attributes) && sound(&span.events) && sound(&span.links));
             }
         }
-        if let Ok(request) = ExportLogsServiceRequest::decode(body.as_slice()) {
-            for record in decode::logs(&request, &sender()).items {
+        if let Ok(decoded) = decode::logs(&body, &sender()) {
+            for record in all_records(&decoded.items) {
                 prop_assert!(sound(&record.attributes));
             }
         }
-        if let Ok(request) = ExportMetricsServiceRequest::decode(body.as_slice()) {
-            for point in decode::metrics(&request, &sender()).items {
+        if let Ok(decoded) = decode::metrics(&body, &sender()) {
+            for point in decoded.items {
                 prop_assert!(!point.name.is_empty());
             }
         }
     }
 
     #[test]
-    fn json_and_protobuf_say_the_same(name in "[a-z]{1,9}", nanos in 1_u64..1 << 60, whole in any::<i64>()) {
+    fn numbers_and_names_come_through_as_they_are(
+        name in "[a-z]{1,9}", nanos in 1_u64..1 << 60, whole in any::<i64>()
+    ) {
         let text = TRACES_JSON.replace("GET /", &name).replace("503", &whole.to_string())
             .replace("1544712660000000000", &nanos.to_string());
-        let request: ExportTraceServiceRequest = json::read(text.as_bytes()).unwrap();
-        let bytes = request.encode_to_vec();
-        let again = ExportTraceServiceRequest::decode(bytes.as_slice()).unwrap();
-        let (first, second) = (decode::traces(&request, &sender()), decode::traces(&again, &sender()));
-        prop_assert_eq!(first.items, second.items);
-        let written = serde_json::to_vec(&again).unwrap();
-        let third: ExportTraceServiceRequest = json::read(&written).unwrap();
-        prop_assert_eq!(third, again);
+        let (spans, _) = spans(&protobuf(Signal::Traces, &text), &sender());
+        prop_assert_eq!(&spans[0].name, &name);
+        prop_assert_eq!(spans[0].start.as_micros() as u64, nanos / 1000);
+        let attributes: serde_json::Value = serde_json::from_str(&spans[0].attributes).unwrap();
+        prop_assert_eq!(&attributes["http.response.status_code"], &json!(whole));
     }
+}
+
+/// A field of bytes.
+fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
+    let mut out = vec![number << 3 | 2];
+    prost::encode_length_delimiter(bytes.len(), &mut out).unwrap();
+    out.extend(bytes);
+    out
+}
+
+/// `bytes` within fields of these numbers, the first outermost.
+fn within(path: &[u8], bytes: Vec<u8>) -> Vec<u8> {
+    path.iter()
+        .rev()
+        .fold(bytes, |own, number| field(*number, &own))
+}
+
+#[test]
+fn requests_behind_each_other_are_one() {
+    let more = TRACES_JSON.replace("My.Service", "other");
+    let both = [traces_protobuf(), protobuf(Signal::Traces, &more)].concat();
+    let (spans, notes) = spans(&both, &sender());
+    let services: Vec<&str> = spans.iter().map(|span| span.service.as_str()).collect();
+    assert_eq!(services, ["my-service", "other"]);
+    assert_eq!(notes.count(Note::BadId), 2);
+}
+
+#[test]
+fn a_flood_of_empty_items_takes_little_memory() {
+    let empty = within(&[1, 2], field(2, &[]).repeat(1_000_000));
+    let decoded = decode::logs(&empty, &sender()).unwrap();
+    assert_eq!(decoded.items.rows.len(), 100_000);
+    assert_eq!(decoded.notes.count(Note::TooMany), 900_000);
+    assert!(decoded.items.rows.capacity() <= 1 << 17 && decoded.items.texts.capacity() < 1 << 20);
+    let decoded = decode::traces(&empty, &sender()).unwrap();
+    assert_eq!(decoded.items.rows.capacity(), 0);
+    assert_eq!(decoded.notes.count(Note::BadId), 1_000_000);
+    let json = format!("{{\"resourceLogs\":[{}{{}}]}}", "{},".repeat(1_000_000));
+    let refusal = json::to_protobuf(Signal::Logs, json.as_bytes()).unwrap_err();
+    assert!(
+        refusal.to_string().contains("send smaller batches"),
+        "{refusal}"
+    );
+}
+
+#[test]
+fn what_all_items_have_in_common_does_not_become_too_much() {
+    let attribute = |key: &[u8], text: Vec<u8>| {
+        let value = field(2, &field(1, &text));
+        field(1, &[field(1, key), value].concat())
+    };
+    let resource: Vec<u8> = (b'a'..b'd')
+        .flat_map(|key| attribute(&[key], vec![b'x'; 16 << 10]))
+        .collect();
+    let items = field(2, &field(2, &[]).repeat(50_000));
+    let body = field(1, &[field(1, &resource), items].concat());
+    let decoded = decode::logs(&body, &sender()).unwrap();
+    let (taken, refused) = (decoded.items.rows.len(), decoded.notes.count(Note::TooMany));
+    assert_eq!(taken as u64 + refused, 50_000);
+    assert!(
+        taken > 1000 && decoded.items.texts.len() < 65 << 20,
+        "{taken}"
+    );
+    assert!(all_records(&decoded.items)[taken - 1].attributes.len() > 48 << 10);
+
+    // Many who tell much and send nothing of use: of them nothing stays.
+    let attributes = field(1, &[]).repeat(200);
+    let resource = [field(1, &attributes), within(&[2], field(2, &[]))].concat();
+    let decoded = decode::traces(&field(1, &resource).repeat(20_000), &sender()).unwrap();
+    assert_eq!(decoded.notes.count(Note::BadId), 20_000);
+    assert!(
+        decoded.items.texts.capacity() < 16 << 20,
+        "{}",
+        decoded.items.texts.capacity()
+    );
+    assert!(decoded.items.origins.is_empty());
+
+    // Each quantile of a summary becomes a point with all labels.
+    let label = |at: u8| {
+        let value = field(2, &field(1, &[b'x'; 250]));
+        field(7, &[field(1, &[at; 200]), value].concat())
+    };
+    let labels: Vec<u8> = (b'A'..=b'Y').flat_map(label).collect();
+    let point = [labels, field(6, &[]).repeat(90_000)].concat();
+    let metric = [field(1, b"s"), field(11, &field(1, &point))].concat();
+    let decoded = decode::metrics(&within(&[1, 2, 2], metric), &sender()).unwrap();
+    let (taken, refused) = (decoded.items.len(), decoded.notes.count(Note::TooMany));
+    assert_eq!(taken as u64 + refused, 90_002);
+    assert!((1000..10_000).contains(&taken), "{taken}");
+
+    // Labels are read once for all quantiles, whatever lies between them.
+    let long = field(7, &field(1, &[b'k'; 257]));
+    let point = [field(7, &[]), field(6, &[]).repeat(300_000), long].concat();
+    let metric = [field(1, b"s"), field(11, &field(1, &point))].concat();
+    let decoded = decode::metrics(&within(&[1, 2, 2], metric), &sender()).unwrap();
+    assert_eq!(decoded.notes.count(Note::Labels), 300_002);
+}
+
+#[test]
+fn what_is_no_protobuf_or_not_of_otlp_is_refused_as_a_whole() {
+    let mut cut = traces_protobuf();
+    cut.pop();
+    let refused = |body: &[u8]| decode::traces(body, &sender()).unwrap_err();
+    assert_eq!(refused(&cut), Malformed::Cut);
+    let within = |bytes: &[u8]| within(&[1, 2, 2], bytes.to_vec());
+    assert_eq!(refused(&within(&[1 << 3, 7])), Malformed::WrongType(1));
+    assert_eq!(refused(&within(&[20 << 3, 0x80])), Malformed::Cut);
+    assert_eq!(refused(&within(&[0, 0])), Malformed::UnknownField);
+    assert_eq!(refused(&within(&[1 << 3 | 3])), Malformed::UnknownField);
+    assert_eq!(refused(&within(&[0xff; 11])), Malformed::LongNumber);
+    // Fields that nobody knows are passed over, of each type: a varint, eight bytes, four, and any number.
+    let unknown: [&[u8]; 4] = [
+        &[0xf8, 6, 1],
+        &[0xf9, 6, 1, 2, 3, 4, 5, 6, 7, 8],
+        &[0xfd, 6, 1, 2, 3, 4],
+        &[0xfa, 6, 1, 0],
+    ];
+    let (spans, _) = spans(
+        &[&unknown.concat(), &traces_protobuf()[..]].concat(),
+        &sender(),
+    );
+    assert_eq!(spans.len(), 1);
+}
+
+#[test]
+fn values_that_lie_too_deep_are_left_out() {
+    let deep = within(&[5, 1].repeat(40), field(1, b"x"));
+    let attribute = [field(1, b"deep"), field(2, &deep)].concat();
+    let (records, notes) = records(&within(&[1, 2, 2, 6], attribute));
+    assert_eq!(records[0].attributes, r#"{"deep":[[[[[[[[null]]]]]]]]}"#);
+    assert_eq!(notes.count(Note::Depth), 1);
+}
+
+#[test]
+fn a_text_that_is_not_utf_8_is_mended() {
+    let record = field(5, &field(1, b"caf\xe9"));
+    let (records, notes) = records(&within(&[1, 2, 2], record));
+    assert_eq!(records[0].message, "caf\u{fffd}");
+    assert_eq!((notes.count(Note::BadText), notes.refused()), (1, 0));
+}
+
+#[test]
+fn numbers_may_be_packed_or_come_one_by_one() {
+    let eights: [[u8; 8]; 2] = [1_u64.to_le_bytes(), 2_u64.to_le_bytes()];
+    let bound = 0.5_f64.to_le_bytes();
+    let temporality = vec![2 << 3, 1];
+    let metric = |point: Vec<u8>| {
+        let data = field(9, &[field(1, &point), temporality.clone()].concat());
+        within(&[1, 2, 2], [field(1, b"h"), data].concat())
+    };
+    let packed = [field(6, &eights.concat()), field(7, &bound)].concat();
+    let single = |number: u8, bytes: &[u8]| [&[number << 3 | 1], bytes].concat();
+    let single = [
+        single(6, &eights[0]),
+        single(7, &bound),
+        single(6, &eights[1]),
+    ]
+    .concat();
+    let read = |body: Vec<u8>| decode::metrics(&body, &sender()).unwrap().items;
+    let points = read(metric(packed));
+    assert!(
+        matches!(&points[0].value, Value::Histogram(Histogram::Explicit(own), Temporality::Delta)
+        if own.counts == [1, 2] && own.bounds.as_ref() == [0.5])
+    );
+    assert_eq!(read(metric(single)), points);
 }
