@@ -49,7 +49,8 @@ class Prometheus:
 
     def __init__(self, folder, jobs):
         # JSON is YAML.
-        config = {"global": {"scrape_interval": "1s", "scrape_timeout": "1s"}, "scrape_configs": jobs}
+        # A machine that stands still for a second or two is no fault of who is scraped.
+        config = {"global": {"scrape_interval": "5s", "scrape_timeout": "5s"}, "scrape_configs": jobs}
         (folder / "prometheus.yml").write_text(json.dumps(config))
         subprocess.run(["promtool", "check", "config", folder / "prometheus.yml"], check=True, capture_output=True)
         command = ["prometheus", f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/data"]
@@ -143,8 +144,8 @@ def prometheus_scrapes_and_counts_as_we_do(_, later):
 
     # A minute of scrapes, none of which failed.
     begun = time.monotonic()
-    while (prometheus.value('count_over_time(up{job="open"}[2m])') or 0) < 60:
-        assert time.monotonic() - begun < 120, "Prometheus does not scrape each second"
+    while (prometheus.value('count_over_time(up{job="open"}[2m])') or 0) < 13:
+        assert time.monotonic() - begun < 120, "Prometheus does not scrape every five seconds"
         knock(1)
         time.sleep(1)
     for name in ("open", "classic"):
