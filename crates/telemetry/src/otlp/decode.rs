@@ -3,9 +3,12 @@
 
 use atoll_base::{ServiceName, SpanId, Timestamp, TraceId};
 
+use super::attributes::Shared;
 use super::batch::Batch;
+use super::message::InstrumentationScope;
 use super::notes::{Note, Notes};
-use super::wire::Malformed;
+use super::resource::scope;
+use super::wire::{Malformed, Message, Repeated};
 
 pub use super::logs::decode as logs;
 pub use super::metrics::decode as metrics;
@@ -61,8 +64,30 @@ impl<R> Decoded<Batch<R>> {
         }
     }
 
+    /// Takes the items of a scope, as `row` reads them. `whole`: what those of its resource have in common.
+    pub(super) fn take_all<'a, M: Message<'a>>(
+        &mut self,
+        own: Repeated<'a, M>,
+        whose: &InstrumentationScope<'a>,
+        whole: &Shared,
+        mut row: impl FnMut(&M, &Shared, &mut Self) -> Result<R, Unfit>,
+    ) -> Result<(), Malformed> {
+        if own.is_empty() || !self.has_room(own.len()) {
+            return Ok(());
+        }
+        let shared = scope(whose, whole, &mut self.items.texts, &mut self.notes)?;
+        for (at, item) in own.iter().enumerate() {
+            if !self.has_room(own.len() - at) {
+                break;
+            }
+            let row = row(&item?, &shared, self);
+            self.take(row)?;
+        }
+        Ok(())
+    }
+
     /// Whether one more item is taken; if not, all `left` are counted as refused.
-    pub(super) fn has_room(&mut self, left: usize) -> bool {
+    fn has_room(&mut self, left: usize) -> bool {
         let has_room = self.items.has_room();
         if !has_room {
             self.notes.add(Note::TooMany, left as u64);
@@ -71,7 +96,7 @@ impl<R> Decoded<Batch<R>> {
     }
 
     /// Takes an item, or counts why not.
-    pub(super) fn take(&mut self, item: Result<R, Unfit>) -> Result<(), Malformed> {
+    fn take(&mut self, item: Result<R, Unfit>) -> Result<(), Malformed> {
         match item {
             Ok(item) => self.items.rows.push(item),
             Err(Unfit::Item(note)) => self.notes.add(note, 1),

@@ -5,7 +5,7 @@ use super::batch::{LogRow, RecordBatch};
 use super::decode::{Decoded, Sender, Unfit, span_id, trace_id};
 use super::message::{ExportLogsServiceRequest, LogRecord};
 use super::notes::Note;
-use super::resource::{Origin, scope};
+use super::resource::Origin;
 use super::wire::{Malformed, Message as _};
 use crate::record::Level;
 
@@ -25,19 +25,12 @@ pub fn decode(body: &[u8], sender: &Sender) -> Result<Decoded<RecordBatch>, Malf
         let (origin, whole) = read?;
         for within in resource.scope_logs.iter() {
             let within = within?;
-            let own = within.log_records;
-            if own.is_empty() || !decoded.has_room(own.len()) {
-                continue;
-            }
-            let Decoded { items, notes } = &mut decoded;
-            let shared = scope(&within.scope, &whole, &mut items.texts, notes)?;
-            for (at, record) in own.iter().enumerate() {
-                if !decoded.has_room(own.len() - at) {
-                    break;
-                }
-                let row = row(&record?, &shared, sender, &mut decoded);
-                decoded.take(row)?;
-            }
+            decoded.take_all(
+                within.log_records,
+                &within.scope,
+                &whole,
+                |own, shared, decoded| row(own, shared, sender, decoded),
+            )?;
         }
         decoded.items.settle(origin);
     }

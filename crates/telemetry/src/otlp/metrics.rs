@@ -201,14 +201,19 @@ fn number(
     if point.flags & NO_VALUE != 0 {
         return Ok(());
     }
-    let whole = point.as_int.map(|whole| whole as f64);
-    let told = point.as_double.or(whole).filter(|told| told.is_finite());
+    let told = finite(point.as_double, point.as_int);
     let times = Times {
         start: point.start_time_unix_nano,
         time: point.time_unix_nano,
     };
     let value = told.map(value).ok_or(Note::Unsound);
     out.add(common, point.attributes, times, value, point.exemplars)
+}
+
+/// The number that was told in one of two forms, if it is one.
+fn finite(real: Option<f64>, whole: Option<i64>) -> Option<f64> {
+    let told = real.or_else(|| whole.map(|whole| whole as f64));
+    told.filter(|told| told.is_finite())
 }
 
 fn explicit(
@@ -452,9 +457,8 @@ fn with_exemplars<'a>(
 ) -> Result<MetricPoint, Malformed> {
     for own in sent.iter() {
         let own = own?;
-        let whole = own.as_int.map(|whole| whole as f64);
         let time: Timestamp = sender.time(own.time_unix_nano).unwrap_or(point.time);
-        let value = own.as_double.or(whole).filter(|value| value.is_finite());
+        let value = finite(own.as_double, own.as_int);
         let (Some(value), Some(trace)) = (value, trace_id(own.trace_id)) else {
             continue;
         };

@@ -9,7 +9,7 @@ use super::batch::{SpanBatch, TraceRow};
 use super::decode::{Decoded, Sender, Unfit, span_id, trace_id};
 use super::message::{AnyValue, Event, ExportTraceServiceRequest, KeyValue, Link, Span};
 use super::notes::{Note, Notes};
-use super::resource::{Origin, scope};
+use super::resource::Origin;
 use super::wire::{Malformed, Message, Repeated};
 use crate::span::{SpanKind, SpanStatus};
 
@@ -33,19 +33,12 @@ pub fn decode(body: &[u8], sender: &Sender) -> Result<Decoded<SpanBatch>, Malfor
         let (origin, whole) = read?;
         for within in resource.scope_spans.iter() {
             let within = within?;
-            let own = within.spans;
-            if own.is_empty() || !decoded.has_room(own.len()) {
-                continue;
-            }
-            let Decoded { items, notes } = &mut decoded;
-            let shared = scope(&within.scope, &whole, &mut items.texts, notes)?;
-            for (at, span) in own.iter().enumerate() {
-                if !decoded.has_room(own.len() - at) {
-                    break;
-                }
-                let row = row(&span?, &shared, sender, &mut decoded);
-                decoded.take(row)?;
-            }
+            decoded.take_all(
+                within.spans,
+                &within.scope,
+                &whole,
+                |own, shared, decoded| row(own, shared, sender, decoded),
+            )?;
         }
         decoded.items.settle(origin);
     }
