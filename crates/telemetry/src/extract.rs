@@ -51,8 +51,11 @@ fn trace_in_text(line: &[u8]) -> Option<TraceId> {
 /// Made once: to make one takes as long as to search a line.
 static TRACEPARENT: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("00-"));
 
-static TRACE_KEYS: LazyLock<[Finder<'static>; 4]> =
-    LazyLock::new(|| ["trace_id", "traceId", "trace.id", "traceid"].map(Finder::new));
+/// What all keys of traces begin with.
+static TRACE_KEY: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("trace"));
+
+/// What comes behind it.
+const TRACE_KEY_ENDINGS: [&[u8]; 4] = [b"_id", b"Id", b".id", b"id"];
 
 fn traceparent_in(line: &[u8]) -> Option<TraceId> {
     TRACEPARENT.find_iter(line).find_map(|start| {
@@ -68,8 +71,11 @@ fn traceparent_in(line: &[u8]) -> Option<TraceId> {
 }
 
 fn trace_after_key(line: &[u8]) -> Option<TraceId> {
-    TRACE_KEYS.iter().find_map(|key| {
-        let rest = &line[key.find(line)? + key.needle().len()..];
+    TRACE_KEY.find_iter(line).find_map(|start| {
+        let rest = &line[start + TRACE_KEY.needle().len()..];
+        let rest = TRACE_KEY_ENDINGS
+            .iter()
+            .find_map(|ending| rest.strip_prefix(*ending))?;
         let skipped = rest
             .iter()
             .take_while(|b| matches!(b, b'=' | b':' | b'"' | b' '))
@@ -89,14 +95,15 @@ fn trace_after_key(line: &[u8]) -> Option<TraceId> {
 /// The first word in capitals that names a level, as in `2026-11-21 ERROR cannot …` or `[WARN]`.
 fn level_in_text(line: &str) -> Option<Level> {
     let words = line
-        .split(|c: char| !c.is_ascii_alphabetic())
+        .as_bytes()
+        .split(|byte| !byte.is_ascii_alphabetic())
         .filter(|word| !word.is_empty());
     words.take(6).find_map(|word| match word {
-        "TRACE" => Some(Level::Trace),
-        "DEBUG" => Some(Level::Debug),
-        "INFO" => Some(Level::Info),
-        "WARN" | "WARNING" => Some(Level::Warn),
-        "ERROR" | "CRITICAL" | "FATAL" | "PANIC" => Some(Level::Error),
+        b"TRACE" => Some(Level::Trace),
+        b"DEBUG" => Some(Level::Debug),
+        b"INFO" => Some(Level::Info),
+        b"WARN" | b"WARNING" => Some(Level::Warn),
+        b"ERROR" | b"CRITICAL" | b"FATAL" | b"PANIC" => Some(Level::Error),
         _ => None,
     })
 }
@@ -219,6 +226,10 @@ mod tests {
             format!("ERROR no such order (00-{TRACE}-00f067aa0ba902b7-01)"),
             format!("time=1 level=info trace_id={TRACE} msg=x"),
             format!(r#"{{"broken json": "trace_id": "{TRACE}""#),
+            format!("trace.id:{TRACE}"),
+            format!("traceId = {TRACE},"),
+            format!("no trace, trace_id=none, traceid={TRACE}"),
+            format!("trace_id=none trace_id={TRACE}"),
         ] {
             assert_eq!(trace_of(&line).as_deref(), Some(TRACE), "{line}");
         }

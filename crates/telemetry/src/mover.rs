@@ -10,7 +10,6 @@ use atoll_base::{Timestamp, clock};
 use atoll_store::log::Disk;
 
 use crate::cold::{ColdFile, write};
-use crate::columns::concat;
 use crate::keep::{Kept, surplus, together};
 use crate::service::Shared;
 use crate::shelf::{Sealed, Shelf};
@@ -93,9 +92,7 @@ impl Mover {
         let dir = self.dir.join(kind.name());
         let batches: Vec<RecordBatch> = sealed.batches.iter().map(|b| b.batch.clone()).collect();
         let generation = sealed.sequence;
-        let batch = concat(&batches).map_err(|error| Error::damaged(&dir, error))?;
-        drop(batches);
-        let file = write(&self.disk, &dir, kind, (generation, generation), &batch)?;
+        let file = write(&self.disk, &dir, kind, (generation, generation), batches)?;
         shelf.stored(generation, file);
         let wal = self.dir.join(wal::FOLDER);
         let path = wal::path(&wal, kind, generation);
@@ -137,10 +134,8 @@ impl Mover {
             }
         }
         let dir = self.dir.join(kind.name());
-        let batch = concat(&batches).map_err(|error| Error::damaged(&dir, error))?;
-        drop(batches);
         let generations = (first.name().first, last.name().last);
-        let file = write(&self.disk, &dir, kind, generations, &batch)?;
+        let file = write(&self.disk, &dir, kind, generations, batches)?;
         shelf.replace(files, Some(file));
         Ok(())
     }

@@ -107,23 +107,26 @@ fn letters_and_digits(bytes: &[u8; 64]) -> u64 {
 }
 
 /// Calls `take` with the chosen pieces of a word.
+#[inline]
 fn chosen(text: &[u8], from: usize, to: usize, take: &mut impl FnMut(u64)) {
     if to - from < LONG {
         return;
     }
-    let piece = |at| number(text, at, at + PIECE);
-    let mut window = [0; WINDOW];
-    for (at, place) in window[1..].iter_mut().enumerate() {
-        *place = piece(from + at);
-    }
+    let piece = |at| mixed(PIECE as u64, eight(text, at), PIECE);
+    let mut before = piece(from);
+    // The smaller of two neighbours, for the last two places.
+    let mut pairs = [u64::MAX; WINDOW - 2];
     let mut last = None;
-    for at in from + WINDOW - 1..=to - PIECE {
-        window = [window[1], window[2], window[3], piece(at)];
-        let least = window[0].min(window[1]).min(window[2].min(window[3]));
-        if last != Some(least) {
+    for at in from + 1..=to - PIECE {
+        let piece = piece(at);
+        let pair = before.min(piece);
+        let least = pairs[0].min(pair);
+        if at - from >= WINDOW - 1 && last != Some(least) {
             take(least);
             last = Some(least);
         }
+        pairs = [pairs[1], pair];
+        before = piece;
     }
 }
 
@@ -131,23 +134,29 @@ fn chosen(text: &[u8], from: usize, to: usize, take: &mut impl FnMut(u64)) {
 const LOWER: u64 = 0x2020_2020_2020_2020;
 
 /// A number of a word or a piece of one, the same whatever the case.
+#[inline]
 fn number(text: &[u8], from: usize, to: usize) -> u64 {
-    let mut number = (to - from) as u64;
-    let mut at = from;
-    loop {
-        let beyond = 64_usize.saturating_sub((to - at) * 8);
-        let bytes = (eight(text, at) | LOWER) << beyond;
-        // An odd constant with bits all over: the golden ratio, as Knuth's multiplicative hashing has it.
-        number = (number.rotate_left(23) ^ bytes).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        number ^= number >> 32;
+    let mut number = mixed((to - from) as u64, eight(text, from), to - from);
+    let mut at = from + 8;
+    while at < to {
+        number = mixed(number, eight(text, at), to - at);
         at += 8;
-        if at >= to {
-            return number;
-        }
     }
+    number
+}
+
+/// A number with so many of the first of eight bytes mixed in.
+#[inline]
+fn mixed(number: u64, eight: u64, bytes: usize) -> u64 {
+    let beyond = 64_usize.saturating_sub(bytes * 8);
+    let bytes = (eight | LOWER) << beyond;
+    // An odd constant with bits all over: the golden ratio, as Knuth's multiplicative hashing has it.
+    let number = (number.rotate_left(23) ^ bytes).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    number ^ number >> 32
 }
 
 /// Eight bytes from this place; behind the end of the text there are zeros.
+#[inline]
 fn eight(text: &[u8], at: usize) -> u64 {
     match text[at..].first_chunk() {
         Some(eight) => u64::from_le_bytes(*eight),

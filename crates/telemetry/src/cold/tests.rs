@@ -7,7 +7,7 @@ use atoll_store::log::{Disk, RealDisk};
 
 use super::*;
 use crate::Kind;
-use crate::columns::LogColumns;
+use crate::columns::{LogColumns, Row, log_record};
 use crate::words::needed;
 
 const GROUP: u64 = 128 << 10;
@@ -21,7 +21,7 @@ fn written(dir: &Path, rows: u64) -> (Arc<dyn Disk>, ColdFile) {
         line.attributes = "{\"a\":\"always the same\"}".to_owned();
         columns.push(number, &line.row());
     }
-    let file = write(&disk, dir, Kind::Logs, (1, 1), &columns.finish()).unwrap();
+    let file = write(&disk, dir, Kind::Logs, (1, 1), vec![columns.finish()]).unwrap();
     (disk, file)
 }
 
@@ -68,4 +68,31 @@ fn a_filter_that_is_not_there_hides_nothing() {
     std::fs::write(&path, bytes).unwrap();
     let file = ColdFile::open(&disk, Kind::Logs, name, path).unwrap();
     assert!(file.group_may_hold(0, &needed("nobody said this")));
+}
+
+#[test]
+fn rows_of_several_batches_stand_by_service_then_time_then_number() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+    let mut columns = LogColumns::new();
+    let mut batch = |rows: &[(u64, &str, i64)]| {
+        for (number, service, time) in rows {
+            let mut line = crate::record::tests::line(service, &format!("line {number}"));
+            line.time = atoll_base::Timestamp::from_micros(*time);
+            columns.push(*number, &line.row());
+        }
+        columns.finish()
+    };
+    let batches = vec![
+        batch(&[(6, "b", 5), (1, "a", 7), (4, "a", 6)]),
+        batch(&[(3, "c", 1), (2, "a", 6), (5, "b", 4)]),
+    ];
+    let file = write(&disk, dir.path(), Kind::Logs, (1, 1), batches).unwrap();
+    assert_eq!(file.extent().times, (1, 7));
+    let rows = file.read(0, &Kind::Logs.all_columns(), None).unwrap();
+    let told: Vec<String> = (0..rows.num_rows())
+        .map(|row| log_record(Row { batch: &rows, row }).message)
+        .collect();
+    let wanted = [2, 4, 1, 5, 6, 3].map(|number| format!("line {number}"));
+    assert_eq!(told, wanted);
 }

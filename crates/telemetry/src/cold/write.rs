@@ -9,9 +9,8 @@ use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Int32Type, TimestampMicrosecondType, UInt64Type};
-use arrow_array::{Array, RecordBatch, UInt32Array};
+use arrow_array::{Array, RecordBatch};
 use arrow_schema::ArrowError;
-use arrow_select::take::take_record_batch;
 use atoll_store::log::Disk;
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, Encoding, ZstdLevel};
@@ -23,7 +22,7 @@ use super::io::Sink;
 use super::words::{self, Filters};
 use super::{ColdFile, Name};
 use crate::Error;
-use crate::columns::{names_of, unfold, unfolded_bytes};
+use crate::columns::{gather, names_of, unfold, unfolded_bytes};
 use crate::schema::{self, BYTES_KEY, FORMAT, FORMAT_KEY, Kind, SERVICES_KEY};
 
 /// Rows in a row group: what is decoded at once, and what statistics are about.
@@ -44,15 +43,17 @@ const DICTIONARY_BYTES_MAX: usize = 64 << 10;
 /// search asks all groups, and to look into one costs as much as to read the filters of a hundred.
 const TRACE_MISTAKES: f64 = 0.001;
 
-/// Writes `batch` to a file below `dir`, for generations `first` to `last`.
+/// Writes the rows of `batches` to a file below `dir`, for generations `first` to `last`.
 pub(crate) fn write(
     disk: &Arc<dyn Disk>,
     dir: &Path,
     kind: Kind,
     (first, last): (u64, u64),
-    batch: &RecordBatch,
+    batches: Vec<RecordBatch>,
 ) -> Result<ColdFile, Error> {
-    let (min, max) = time_range(batch);
+    let rows = sorted(&batches).map_err(|error| Error::damaged(dir, error))?;
+    drop(batches);
+    let (min, max) = time_range(&rows);
     let name = Name {
         min: min.max(0),
         max: max.max(0),
@@ -63,7 +64,7 @@ pub(crate) fn write(
     let temporary = path.with_extension("parquet.tmp");
     let failed = |error| Error::unusable(&path, error);
     disk.create_dir(&folder).map_err(failed)?;
-    let written = content(disk.as_ref(), kind, &temporary, batch);
+    let written = content(disk.as_ref(), kind, &temporary, &rows);
     let named = written.and_then(|()| {
         disk.rename(&temporary, &path)?;
         disk.sync_dir(&folder)?;
@@ -77,23 +78,22 @@ pub(crate) fn write(
     ColdFile::open(disk, kind, name, path)
 }
 
-fn content(disk: &dyn Disk, kind: Kind, path: &Path, batch: &RecordBatch) -> std::io::Result<()> {
+fn content(disk: &dyn Disk, kind: Kind, path: &Path, rows: &RecordBatch) -> std::io::Result<()> {
     let file = disk.open(path, true)?;
     file.set_len(0)?;
-    let sorted = sort(batch).map_err(std::io::Error::other)?;
     let sink = Sink::new(Arc::clone(&file));
     let mut writer = ArrowWriter::try_new(
         sink,
         Arc::clone(kind.file_schema()),
-        Some(properties(kind, batch)),
+        Some(properties(kind, rows)),
     )?;
     // A row group after the other: unfolded, rows may be many times as large.
-    for from in (0..sorted.num_rows()).step_by(GROUP_ROWS_MAX) {
-        let group = sorted.slice(from, GROUP_ROWS_MAX.min(sorted.num_rows() - from));
+    for from in (0..rows.num_rows()).step_by(GROUP_ROWS_MAX) {
+        let group = rows.slice(from, GROUP_ROWS_MAX.min(rows.num_rows() - from));
         writer.write(&unfold(kind, &group).map_err(std::io::Error::other)?)?;
     }
     if kind == Kind::Logs {
-        write_filters(&mut writer, &sorted)?;
+        write_filters(&mut writer, rows)?;
     }
     let mut sink = writer.into_inner()?;
     std::io::Write::flush(&mut sink)?;
@@ -123,32 +123,42 @@ fn time_range(batch: &RecordBatch) -> (i64, i64) {
     ends.map_or((0, 0), |(min, max)| (*min, *max))
 }
 
-/// Sorts by service, time and number.
-fn sort(batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
-    let services = batch.column(schema::SERVICE).as_dictionary::<Int32Type>();
-    let names = names_of(services);
-    let mut sorted: Vec<&str> = names.iter().flatten().collect();
-    sorted.sort_unstable();
-    sorted.dedup();
-    // A name may stand in the dictionary more than once.
-    let ranks: Vec<usize> = names
+/// All rows, by service, time and number.
+fn sorted(batches: &[RecordBatch]) -> Result<RecordBatch, ArrowError> {
+    let services = |batch: &RecordBatch| {
+        let services = batch.column(schema::SERVICE).as_dictionary::<Int32Type>();
+        (services.keys().clone(), names_of(services).clone())
+    };
+    let services: Vec<_> = batches.iter().map(services).collect();
+    let all = services
         .iter()
-        .map(|name| sorted.binary_search(&name.unwrap_or_default()).unwrap_or(0))
-        .collect();
-    let times = batch.column(schema::TIME);
-    let times = times.as_primitive::<TimestampMicrosecondType>().values();
-    let numbers = batch.column(schema::NUMBER);
-    let numbers = numbers.as_primitive::<UInt64Type>().values();
-    let mut order: Vec<(usize, i64, u64, u32)> = (0u32..)
-        .zip(services.keys().values().iter().zip(times).zip(numbers))
-        .map(|(row, ((key, time), number))| {
+        .flat_map(|(_, names)| names.iter().flatten());
+    let mut known: Vec<&str> = all.collect();
+    known.sort_unstable();
+    known.dedup();
+    let count = batches.iter().map(RecordBatch::num_rows).sum();
+    let mut order: Vec<(usize, i64, u64, (u32, u32))> = Vec::with_capacity(count);
+    for (place, (batch, (keys, names))) in (0..).zip(batches.iter().zip(&services)) {
+        let rank = |name: Option<&str>| known.binary_search(&name.unwrap_or_default());
+        let ranks: Vec<usize> = names.iter().map(|name| rank(name).unwrap_or(0)).collect();
+        let times = batch.column(schema::TIME);
+        let times = times.as_primitive::<TimestampMicrosecondType>().values();
+        let numbers = batch.column(schema::NUMBER);
+        let numbers = numbers.as_primitive::<UInt64Type>().values();
+        let rows = (0..).zip(keys.values().iter().zip(times).zip(numbers));
+        order.extend(rows.map(|(row, ((key, time), number))| {
             let rank = usize::try_from(*key).ok().and_then(|key| ranks.get(key));
-            (rank.copied().unwrap_or(0), *time, *number, row)
-        })
+            (rank.copied().unwrap_or(0), *time, *number, (place, row))
+        }));
+    }
+    // Not `sort_unstable`: this one makes use of runs that are in order, such as the rows of a file.
+    order.sort();
+    let place = |at: u32| usize::try_from(at).expect("as wide at least");
+    let order: Vec<(usize, usize)> = order
+        .into_iter()
+        .map(|(.., (batch, row))| (place(batch), place(row)))
         .collect();
-    order.sort_unstable();
-    let rows = UInt32Array::from_iter_values(order.into_iter().map(|(.., row)| row));
-    take_record_batch(batch, &rows)
+    gather(batches, &order)
 }
 
 fn properties(kind: Kind, batch: &RecordBatch) -> WriterProperties {

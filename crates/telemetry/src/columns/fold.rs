@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::Int32Type;
-use arrow_array::{Array, ArrayRef, DictionaryArray, PrimitiveArray, RecordBatch};
+use arrow_array::{Array, ArrayRef, DictionaryArray, PrimitiveArray, RecordBatch, UInt64Array};
 use arrow_buffer::NullBufferBuilder;
 use arrow_schema::ArrowError;
+use arrow_select::interleave::interleave;
 use arrow_select::take::take;
 
 use super::names::Names;
@@ -66,14 +67,53 @@ pub(crate) fn concat(batches: &[RecordBatch]) -> Result<RecordBatch, ArrowError>
     let schema = batches[0].schema();
     let columns = (0..schema.fields().len()).map(|column| {
         let parts: Vec<&ArrayRef> = batches.iter().map(|batch| batch.column(column)).collect();
-        match parts[0].as_dictionary_opt::<Int32Type>() {
-            Some(_) => concat_names(&parts),
-            None => {
-                arrow_select::concat::concat(&parts.iter().map(|part| &***part).collect::<Vec<_>>())
-            }
-        }
+        concat_column(&parts)
     });
     RecordBatch::try_new(Arc::clone(&schema), columns.collect::<Result<_, _>>()?)
+}
+
+/// Rows of `batches`, of which there is one at least, in this order: each by the place of its batch, and its own in there.
+pub(crate) fn gather(
+    batches: &[RecordBatch],
+    order: &[(usize, usize)],
+) -> Result<RecordBatch, ArrowError> {
+    let schema = batches[0].schema();
+    let all = behind_each_other(batches, order);
+    let columns = (0..schema.fields().len()).map(|column| {
+        let parts: Vec<&ArrayRef> = batches.iter().map(|batch| batch.column(column)).collect();
+        if parts[0].as_string_opt::<i32>().is_some() {
+            // Texts are long: they are copied once.
+            return interleave(&arrays(&parts), order);
+        }
+        take(&concat_column(&parts)?, &all, None)
+    });
+    RecordBatch::try_new(Arc::clone(&schema), columns.collect::<Result<_, _>>()?)
+}
+
+/// The places that rows have when all batches stand behind each other.
+fn behind_each_other(batches: &[RecordBatch], order: &[(usize, usize)]) -> UInt64Array {
+    let mut next = 0;
+    let starts = batches.iter().map(|batch| {
+        let start = next;
+        next += batch.num_rows();
+        start
+    });
+    let starts: Vec<usize> = starts.collect();
+    let places = order
+        .iter()
+        .map(|(batch, row)| (starts[*batch] + row) as u64);
+    UInt64Array::from_iter_values(places)
+}
+
+fn concat_column(parts: &[&ArrayRef]) -> Result<ArrayRef, ArrowError> {
+    match parts[0].as_dictionary_opt::<Int32Type>() {
+        Some(_) => concat_names(parts),
+        None => arrow_select::concat::concat(&arrays(parts)),
+    }
+}
+
+fn arrays<'a>(parts: &[&'a ArrayRef]) -> Vec<&'a dyn Array> {
+    parts.iter().map(|part| &***part).collect()
 }
 
 /// Dictionaries behind each other, with the texts of all: a text may then have several keys. To look for equal ones,
@@ -109,6 +149,8 @@ fn concat_names(parts: &[&ArrayRef]) -> Result<ArrayRef, ArrowError> {
 
 #[cfg(test)]
 mod tests {
+    use atoll_base::{SpanId, TraceId};
+
     use super::*;
     use crate::columns::{LogColumns, Texts};
     use crate::schema::ATTRIBUTES;
@@ -135,6 +177,38 @@ mod tests {
         let plain = unfold_column(&all).unwrap();
         let told: Vec<Option<&str>> = plain.as_string::<i32>().iter().collect();
         assert_eq!(told, parts.concat());
+    }
+
+    #[test]
+    fn rows_of_several_batches_are_gathered_in_any_order() {
+        let mut columns = LogColumns::new();
+        let mut batch = |from: u64, to: u64| {
+            for number in from..to {
+                let mut record = crate::record::tests::line("orders", &format!("line {number}"));
+                record.instance = format!("orders-{}", number % 3);
+                if number % 2 == 0 {
+                    record.trace = TraceId::parse(format!("{:032x}", number + 1).as_bytes());
+                    record.span = SpanId::parse(format!("{:016x}", number + 7).as_bytes());
+                    record.attributes = format!("{{\"n\":{number}}}");
+                }
+                columns.push(number, &record.row());
+            }
+            columns.finish()
+        };
+        let batches = [batch(0, 4), batch(4, 5), batch(5, 9)];
+        // The last first, and one twice.
+        let order = [(2, 3), (0, 0), (1, 0), (0, 3), (2, 0), (0, 3)];
+        let all = gather(&batches, &order).unwrap();
+        let one_by_one: Vec<RecordBatch> = order
+            .iter()
+            .map(|(batch, row)| batches[*batch].slice(*row, 1))
+            .collect();
+        let wanted = concat(&one_by_one).unwrap();
+        let plain = |batch: &RecordBatch| unfold(Kind::Logs, batch).unwrap();
+        assert_eq!(plain(&all), plain(&wanted));
+        // As they come from files that are put together.
+        let files = batches.map(|batch| plain(&batch));
+        assert_eq!(gather(&files, &order).unwrap(), plain(&wanted));
     }
 
     #[test]

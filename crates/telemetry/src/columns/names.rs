@@ -42,7 +42,7 @@ impl Names {
     }
 
     pub(super) fn push(&mut self, name: &str) {
-        if self.count() == 0 || text(&self.texts, &self.offsets, self.last) != name {
+        if self.count() == 0 || !equal(text(&self.texts, &self.offsets, self.last), name) {
             self.last = self.number(name);
         }
         self.keys.push(self.last);
@@ -118,6 +118,25 @@ fn text<'a>(texts: &'a str, offsets: &[i32], key: i32) -> &'a str {
     &texts[place(key)..place(key + 1)]
 }
 
+/// Whether two texts are the same. Most are short, and are compared in registers: the C library looks at 32 bytes of
+/// them through a mask, which took 40 ns each in a profile.
+fn equal(one: &str, other: &str) -> bool {
+    let (one, other) = (one.as_bytes(), other.as_bytes());
+    one.len() == other.len()
+        && match one.len() {
+            0..4 => one.iter().eq(other),
+            4..8 => ends::<4>(one) == ends(other),
+            8..16 => ends::<8>(one) == ends(other),
+            16..=32 => ends::<16>(one) == ends(other),
+            _ => one == other,
+        }
+}
+
+/// The first and the last bytes, which may be the same in part.
+fn ends<const N: usize>(text: &[u8]) -> Option<([u8; N], [u8; N])> {
+    Some((*text.first_chunk()?, *text.last_chunk()?))
+}
+
 #[cfg(test)]
 mod tests {
     use arrow_array::Array as _;
@@ -149,6 +168,20 @@ mod tests {
         let next = column(&mut names, [None, some("c")]);
         assert_eq!((kept(&next), Texts::of(&next).get(1)), (1, Some("c")));
         assert_eq!(column(&mut names, [None]).null_count(), 1);
+    }
+
+    #[test]
+    fn texts_of_any_length_are_told_apart_by_any_byte() {
+        for length in 0..70 {
+            let one = "a".repeat(length);
+            assert!(equal(&one, &one.clone()), "{length}");
+            assert!(!equal(&one, &"a".repeat(length + 1)), "{length}");
+            for at in 0..length {
+                let mut other = one.clone();
+                other.replace_range(at..=at, "b");
+                assert!(!equal(&one, &other), "{length}: {at}");
+            }
+        }
     }
 
     #[test]

@@ -146,6 +146,13 @@ impl<'a> Fields<'a> {
 
     #[inline]
     fn varint(&mut self) -> Result<u64, Malformed> {
+        // Mostly it is one byte.
+        if let Some((byte, rest)) = self.0.split_first()
+            && *byte < 0x80
+        {
+            self.0 = rest;
+            return Ok(u64::from(*byte));
+        }
         let mut value = 0;
         for (at, byte) in self.0.iter().take(10).enumerate() {
             // Of the tenth byte one bit counts; what lies beyond is lost.
