@@ -144,49 +144,59 @@ impl Service {
         dir: &Path,
         config: TelemetryConfig,
     ) -> Result<Handle, Error> {
-        open::make_folders(disk.as_ref(), dir)?;
-        let logs = open::find(&disk, dir, Kind::Logs)?;
-        let spans = open::find(&disk, dir, Kind::Spans)?;
-        let hot = config.hot_bytes_max();
-        let (log_lane, log_shelf) = lane(&disk, dir, Kind::Logs, logs, hot);
-        let (span_lane, span_shelf) = lane(&disk, dir, Kind::Spans, spans, hot);
-        let shared = Arc::new(Shared {
-            queue: Queue::default(),
-            logs: log_shelf,
-            spans: span_shelf,
-            live: broadcast::channel(FOLLOW_LENGTH).0,
-            trouble: Trouble::default(),
-            outlet: OnceLock::new(),
-            dropped: AtomicU64::new(0),
-            dropped_spans: AtomicU64::new(0),
-            left_out_spans: AtomicU64::new(0),
-        });
-        let (sealed, waiting) = sync_channel(1);
-        let writer = Writer {
-            shared: Arc::clone(&shared),
-            logs: log_lane,
-            spans: span_lane,
-            log_columns: LogColumns::new(),
-            span_columns: SpanColumns::new(),
-            sampler: Sampler::new(config.sample, config.sample_slow.0),
-            outgoing: Outgoing::default(),
-            sealed,
-        };
-        let mover = Mover {
-            shared: Arc::clone(&shared),
-            disk,
-            dir: dir.to_owned(),
-            config,
-            sealed: waiting,
-        };
+        let (writer, mover) = threads(disk, dir, config)?;
         let owner = Owner {
-            shared,
+            shared: Arc::clone(&writer.shared),
             threads: Mutex::default(),
         };
         owner.spawn(dir, "atoll-telemetry", move || writer.run())?;
         owner.spawn(dir, "atoll-parquet", move || mover.run())?;
         Ok(Handle(Arc::new(owner)))
     }
+}
+
+/// What the two threads run, with what was found below `dir`.
+fn threads(
+    disk: Arc<dyn Disk>,
+    dir: &Path,
+    config: TelemetryConfig,
+) -> Result<(Writer, Mover), Error> {
+    open::make_folders(disk.as_ref(), dir)?;
+    let logs = open::find(&disk, dir, Kind::Logs)?;
+    let spans = open::find(&disk, dir, Kind::Spans)?;
+    let hot = config.hot_bytes_max();
+    let (log_lane, log_shelf) = lane(&disk, dir, Kind::Logs, logs, hot);
+    let (span_lane, span_shelf) = lane(&disk, dir, Kind::Spans, spans, hot);
+    let shared = Arc::new(Shared {
+        queue: Queue::default(),
+        logs: log_shelf,
+        spans: span_shelf,
+        live: broadcast::channel(FOLLOW_LENGTH).0,
+        trouble: Trouble::default(),
+        outlet: OnceLock::new(),
+        dropped: AtomicU64::new(0),
+        dropped_spans: AtomicU64::new(0),
+        left_out_spans: AtomicU64::new(0),
+    });
+    let (sealed, waiting) = sync_channel(1);
+    let writer = Writer {
+        shared: Arc::clone(&shared),
+        logs: log_lane,
+        spans: span_lane,
+        log_columns: LogColumns::new(),
+        span_columns: SpanColumns::new(),
+        sampler: Sampler::new(config.sample, config.sample_slow.0),
+        outgoing: Outgoing::default(),
+        sealed,
+    };
+    let mover = Mover {
+        shared,
+        disk,
+        dir: dir.to_owned(),
+        config,
+        sealed: waiting,
+    };
+    Ok((writer, mover))
 }
 
 fn lane(

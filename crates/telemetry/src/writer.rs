@@ -177,7 +177,8 @@ impl Writer {
         }
     }
 
-    fn write(&mut self, work: &mut Work) {
+    /// Takes what there is; called once in a while also when there is nothing.
+    pub(crate) fn write(&mut self, work: &mut Work) {
         self.tell_of_losses(work.dropped);
         work.dropped = (0, 0);
         for logged in work.records.drain(..) {

@@ -9,7 +9,9 @@ use atoll_base::ByteCount;
 use atoll_store::log::sim::{Fault, SimDisk};
 
 use super::*;
+use crate::queue::Work;
 use crate::record::tests::line;
+use crate::sample::tests::of as span;
 
 const ROOT: &str = "/telemetry";
 
@@ -153,4 +155,22 @@ async fn small_files_become_one_and_a_crash_on_the_way_changes_nothing() {
         holds(&handle, &texts, operation).await;
         handle.close().await;
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn spans_that_sampling_leaves_out_are_counted_though_no_more_come() {
+    let config = TelemetryConfig {
+        sample: "0%".parse().unwrap(),
+        ..TelemetryConfig::default()
+    };
+    let disk = SimDisk::new(7, Path::new(ROOT));
+    let (mut writer, _) = threads(Arc::new(disk), Path::new(ROOT), config).unwrap();
+    let left_out = |writer: &Writer| writer.shared.left_out_spans.load(Ordering::Relaxed);
+    let mut work = Work::default();
+    work.spans.push(Box::new(vec![span(1), span(2)]));
+    writer.write(&mut work);
+    assert_eq!(left_out(&writer), 0);
+    tokio::time::advance(std::time::Duration::from_secs(10)).await;
+    writer.write(&mut work);
+    assert_eq!(left_out(&writer), 2);
 }
