@@ -69,11 +69,18 @@ pub(crate) fn built(package: &str, release: bool) -> anyhow::Result<PathBuf> {
         build.arg("--release");
     }
     run(&mut build)?;
-    let target =
-        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
-    Ok(target
-        .join(if release { "release" } else { "debug" })
-        .join(package))
+    let profile = if release { "release" } else { "debug" };
+    Ok(target().join(profile).join(package))
+}
+
+/// The atoll program that the tests of the workspace were just run with. Built for itself, its libraries would have
+/// other features, and most of them would be compiled once more.
+pub(crate) fn tested() -> PathBuf {
+    target().join("debug/atoll")
+}
+
+fn target() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
 }
 
 fn shown(command: &Command) -> String {

@@ -26,7 +26,7 @@ pub(crate) fn all() -> anyhow::Result<()> {
     }
     ui::check()?;
     run::run(Command::new("bash").arg(root().join("examples/market/test.sh")))?;
-    let atoll = atoll(false)?;
+    let atoll = run::tested();
     walk(&atoll)?;
     console(&atoll)?;
     compat::suites(&atoll, &[])?;
