@@ -64,12 +64,7 @@ pub(crate) fn unfolded_bytes(kind: Kind, batch: &RecordBatch) -> usize {
 
 /// One batch of all rows of `batches`, of which there is one at least, and which have the same columns.
 pub(crate) fn concat(batches: &[RecordBatch]) -> Result<RecordBatch, ArrowError> {
-    let schema = batches[0].schema();
-    let columns = (0..schema.fields().len()).map(|column| {
-        let parts: Vec<&ArrayRef> = batches.iter().map(|batch| batch.column(column)).collect();
-        concat_column(&parts)
-    });
-    RecordBatch::try_new(Arc::clone(&schema), columns.collect::<Result<_, _>>()?)
+    by_column(batches, concat_column)
 }
 
 /// Rows of `batches`, of which there is one at least, in this order: each by the place of its batch, and its own in there.
@@ -77,15 +72,25 @@ pub(crate) fn gather(
     batches: &[RecordBatch],
     order: &[(usize, usize)],
 ) -> Result<RecordBatch, ArrowError> {
-    let schema = batches[0].schema();
     let all = behind_each_other(batches, order);
-    let columns = (0..schema.fields().len()).map(|column| {
-        let parts: Vec<&ArrayRef> = batches.iter().map(|batch| batch.column(column)).collect();
+    by_column(batches, |parts| {
         if parts[0].as_string_opt::<i32>().is_some() {
             // Texts are long: they are copied once.
-            return interleave(&arrays(&parts), order);
+            return interleave(&arrays(parts), order);
         }
-        take(&concat_column(&parts)?, &all, None)
+        take(&concat_column(parts)?, &all, None)
+    })
+}
+
+/// One batch, of which each column is made of that column of all `batches`.
+fn by_column(
+    batches: &[RecordBatch],
+    make: impl Fn(&[&ArrayRef]) -> Result<ArrayRef, ArrowError>,
+) -> Result<RecordBatch, ArrowError> {
+    let schema = batches[0].schema();
+    let columns = (0..schema.fields().len()).map(|column| {
+        let parts: Vec<&ArrayRef> = batches.iter().map(|batch| batch.column(column)).collect();
+        make(&parts)
     });
     RecordBatch::try_new(Arc::clone(&schema), columns.collect::<Result<_, _>>()?)
 }

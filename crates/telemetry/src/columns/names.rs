@@ -73,7 +73,7 @@ impl Names {
         let (texts, offsets) = (&self.texts, &self.offsets);
         let found = self
             .known
-            .find(hash, |key| text(texts, offsets, *key) == name);
+            .find(hash, |key| equal(text(texts, offsets, *key), name));
         if let Some(key) = found {
             return *key;
         }
