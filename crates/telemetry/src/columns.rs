@@ -5,6 +5,6 @@ mod names;
 mod read;
 mod write;
 
-pub(crate) use fold::{concat, fold, gather, unfold, unfold_column, unfolded_bytes};
+pub(crate) use fold::{Gather, concat, fold, unfold, unfold_column, unfolded_bytes};
 pub(crate) use read::{Row, Texts, log_record, names_of, span_of};
 pub(crate) use write::{LogColumns, SpanColumns};

@@ -57,8 +57,18 @@ static TRACE_KEY: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("trac
 /// What comes behind it.
 const TRACE_KEY_ENDINGS: [&[u8]; 4] = [b"_id", b"Id", b".id", b"id"];
 
+/// Where something is in a line. Mostly it is not, and an iterator of the library would be copied for nothing.
+fn places(finder: &Finder<'_>, line: &[u8]) -> impl Iterator<Item = usize> {
+    let mut from = 0;
+    std::iter::from_fn(move || {
+        let at = from + finder.find(&line[from..])?;
+        from = at + finder.needle().len();
+        Some(at)
+    })
+}
+
 fn traceparent_in(line: &[u8]) -> Option<TraceId> {
-    TRACEPARENT.find_iter(line).find_map(|start| {
+    places(&TRACEPARENT, line).find_map(|start| {
         let text = line.get(start..start + 55)?;
         let dashes = text[35] == b'-' && text[52] == b'-';
         let lonely = start == 0 || !line[start - 1].is_ascii_hexdigit();
@@ -71,7 +81,7 @@ fn traceparent_in(line: &[u8]) -> Option<TraceId> {
 }
 
 fn trace_after_key(line: &[u8]) -> Option<TraceId> {
-    TRACE_KEY.find_iter(line).find_map(|start| {
+    places(&TRACE_KEY, line).find_map(|start| {
         let rest = &line[start + TRACE_KEY.needle().len()..];
         let rest = TRACE_KEY_ENDINGS
             .iter()

@@ -136,8 +136,17 @@ const LOWER: u64 = 0x2020_2020_2020_2020;
 /// A number of a word or a piece of one, the same whatever the case.
 #[inline]
 fn number(text: &[u8], from: usize, to: usize) -> u64 {
-    let mut number = mixed((to - from) as u64, eight(text, from), to - from);
-    let mut at = from + 8;
+    let number = mixed((to - from) as u64, eight(text, from), to - from);
+    // Most words are short.
+    if to - from <= 8 {
+        number
+    } else {
+        number_with(number, text, from + 8, to)
+    }
+}
+
+/// A number with the rest of a word mixed in.
+fn number_with(mut number: u64, text: &[u8], mut at: usize, to: usize) -> u64 {
     while at < to {
         number = mixed(number, eight(text, at), to - at);
         at += 8;

@@ -10,7 +10,6 @@ use std::sync::Arc;
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Int32Type, TimestampMicrosecondType, UInt64Type};
 use arrow_array::{Array, RecordBatch};
-use arrow_schema::ArrowError;
 use atoll_store::log::Disk;
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, Encoding, ZstdLevel};
@@ -22,7 +21,7 @@ use super::io::Sink;
 use super::words::{self, Filters};
 use super::{ColdFile, Name};
 use crate::Error;
-use crate::columns::{gather, names_of, unfold, unfolded_bytes};
+use crate::columns::{Gather, names_of, unfold};
 use crate::schema::{self, BYTES_KEY, FORMAT, FORMAT_KEY, Kind, SERVICES_KEY};
 
 /// Rows in a row group: what is decoded at once, and what statistics are about.
@@ -51,20 +50,26 @@ pub(crate) fn write(
     (first, last): (u64, u64),
     batches: Vec<RecordBatch>,
 ) -> Result<ColdFile, Error> {
-    let rows = sorted(&batches).map_err(|error| Error::damaged(dir, error))?;
-    drop(batches);
-    let (min, max) = time_range(&rows);
+    let (min, max) = time_range(&batches);
     let name = Name {
         min: min.max(0),
         max: max.max(0),
         first,
         last,
     };
+    let services = services(&batches);
+    let rows = Rows {
+        kind,
+        order: order(&batches, &services),
+        gather: Gather::new(&batches).map_err(|error| Error::damaged(dir, error))?,
+        services,
+    };
+    drop(batches);
     let (folder, path) = (name.folder(dir), name.path(dir));
     let temporary = path.with_extension("parquet.tmp");
     let failed = |error| Error::unusable(&path, error);
     disk.create_dir(&folder).map_err(failed)?;
-    let written = content(disk.as_ref(), kind, &temporary, &rows);
+    let written = content(disk.as_ref(), &temporary, &rows);
     let named = written.and_then(|()| {
         disk.rename(&temporary, &path)?;
         disk.sync_dir(&folder)?;
@@ -78,35 +83,50 @@ pub(crate) fn write(
     ColdFile::open(disk, kind, name, path)
 }
 
-fn content(disk: &dyn Disk, kind: Kind, path: &Path, rows: &RecordBatch) -> std::io::Result<()> {
+/// What is to be written.
+struct Rows {
+    kind: Kind,
+    gather: Gather,
+    /// By service, time and number.
+    order: Vec<(usize, usize)>,
+    /// Of whom they are, in the order of their names.
+    services: Vec<String>,
+}
+
+fn content(disk: &dyn Disk, path: &Path, rows: &Rows) -> std::io::Result<()> {
+    let kind = rows.kind;
     let file = disk.open(path, true)?;
     file.set_len(0)?;
     let sink = Sink::new(Arc::clone(&file));
-    let mut writer = ArrowWriter::try_new(
-        sink,
-        Arc::clone(kind.file_schema()),
-        Some(properties(kind, rows)),
-    )?;
-    // A row group after the other: unfolded, rows may be many times as large.
-    for from in (0..rows.num_rows()).step_by(GROUP_ROWS_MAX) {
-        let group = rows.slice(from, GROUP_ROWS_MAX.min(rows.num_rows() - from));
-        writer.write(&unfold(kind, &group).map_err(std::io::Error::other)?)?;
+    let properties = Some(properties(rows));
+    let mut writer = ArrowWriter::try_new(sink, Arc::clone(kind.file_schema()), properties)?;
+    let (mut filters, mut bytes) = (Filters::default(), 0);
+    for group in rows.order.chunks(GROUP_ROWS_MAX) {
+        let group = rows.gather.rows(group).map_err(std::io::Error::other)?;
+        // A page after the other: unfolded, rows may be many times as large, and what a small piece becomes on its
+        // way stays near the processor.
+        for from in (0..group.num_rows()).step_by(page_rows(kind)) {
+            let page = group.slice(from, page_rows(kind).min(group.num_rows() - from));
+            let page = unfold(kind, &page).map_err(std::io::Error::other)?;
+            bytes += memory_bytes(&page);
+            writer.write(&page)?;
+        }
+        if kind == Kind::Logs {
+            // Not page by page: what writes a page would take the filter's place there.
+            filters.push(group.column(schema::log::MESSAGE).as_string());
+        }
     }
     if kind == Kind::Logs {
-        write_filters(&mut writer, rows)?;
+        write_filters(&mut writer, &filters)?;
     }
+    writer.append_key_value_metadata(KeyValue::new(BYTES_KEY.to_owned(), bytes.to_string()));
     let mut sink = writer.into_inner()?;
     std::io::Write::flush(&mut sink)?;
     file.set_len(sink.length())?;
     file.sync()
 }
 
-fn write_filters(writer: &mut ArrowWriter<Sink>, batch: &RecordBatch) -> std::io::Result<()> {
-    let texts = batch.column(schema::log::MESSAGE).as_string();
-    let mut filters = Filters::default();
-    for from in (0..texts.len()).step_by(GROUP_ROWS_MAX) {
-        filters.push(&texts.slice(from, GROUP_ROWS_MAX.min(texts.len() - from)));
-    }
+fn write_filters(writer: &mut ArrowWriter<Sink>, filters: &Filters) -> std::io::Result<()> {
     // What has been written so far are the groups; nothing may come between two of them that readers do not skip.
     writer.flush()?;
     let offset = writer.bytes_written() as u64;
@@ -116,36 +136,54 @@ fn write_filters(writer: &mut ArrowWriter<Sink>, batch: &RecordBatch) -> std::io
     Ok(())
 }
 
-fn time_range(batch: &RecordBatch) -> (i64, i64) {
-    let times = batch.column(schema::TIME);
-    let times = times.as_primitive::<TimestampMicrosecondType>().values();
-    let ends = times.iter().min().zip(times.iter().max());
-    ends.map_or((0, 0), |(min, max)| (*min, *max))
+/// What rows take in memory, without what else their columns may hold.
+fn memory_bytes(rows: &RecordBatch) -> usize {
+    let columns = rows.columns().iter();
+    columns
+        .filter_map(|column| column.to_data().get_slice_memory_size().ok())
+        .sum()
 }
 
-/// All rows, by service, time and number.
-fn sorted(batches: &[RecordBatch]) -> Result<RecordBatch, ArrowError> {
-    let services = |batch: &RecordBatch| {
+fn services(batches: &[RecordBatch]) -> Vec<String> {
+    let names = batches.iter().flat_map(|batch| {
         let services = batch.column(schema::SERVICE).as_dictionary::<Int32Type>();
-        (services.keys().clone(), names_of(services).clone())
-    };
-    let services: Vec<_> = batches.iter().map(services).collect();
-    let all = services
-        .iter()
-        .flat_map(|(_, names)| names.iter().flatten());
-    let mut known: Vec<&str> = all.collect();
-    known.sort_unstable();
-    known.dedup();
+        names_of(services).iter().flatten()
+    });
+    let mut names: Vec<&str> = names.collect();
+    names.sort_unstable();
+    names.dedup();
+    names.into_iter().map(str::to_owned).collect()
+}
+
+fn time_range(batches: &[RecordBatch]) -> (i64, i64) {
+    let times = batches.iter().flat_map(|batch| {
+        let times = batch.column(schema::TIME);
+        times.as_primitive::<TimestampMicrosecondType>().values()
+    });
+    let ends = times.fold(None, |ends, time| {
+        let (min, max) = ends.unwrap_or((*time, *time));
+        Some((min.min(*time), max.max(*time)))
+    });
+    ends.unwrap_or((0, 0))
+}
+
+/// All rows by service, time and number: each by the place of its batch, and its own in there.
+fn order(batches: &[RecordBatch], services: &[String]) -> Vec<(usize, usize)> {
     let count = batches.iter().map(RecordBatch::num_rows).sum();
     let mut order: Vec<(usize, i64, u64, (u32, u32))> = Vec::with_capacity(count);
-    for (place, (batch, (keys, names))) in (0..).zip(batches.iter().zip(&services)) {
-        let rank = |name: Option<&str>| known.binary_search(&name.unwrap_or_default());
-        let ranks: Vec<usize> = names.iter().map(|name| rank(name).unwrap_or(0)).collect();
+    for (place, batch) in (0..).zip(batches) {
+        let own = batch.column(schema::SERVICE).as_dictionary::<Int32Type>();
+        let rank = |name: Option<&str>| {
+            let name = name.unwrap_or_default();
+            services.binary_search_by(|known| known.as_str().cmp(name))
+        };
+        let ranks = names_of(own).iter().map(|name| rank(name).unwrap_or(0));
+        let ranks: Vec<usize> = ranks.collect();
         let times = batch.column(schema::TIME);
         let times = times.as_primitive::<TimestampMicrosecondType>().values();
         let numbers = batch.column(schema::NUMBER);
         let numbers = numbers.as_primitive::<UInt64Type>().values();
-        let rows = (0..).zip(keys.values().iter().zip(times).zip(numbers));
+        let rows = (0..).zip(own.keys().values().iter().zip(times).zip(numbers));
         order.extend(rows.map(|(row, ((key, time), number))| {
             let rank = usize::try_from(*key).ok().and_then(|key| ranks.get(key));
             (rank.copied().unwrap_or(0), *time, *number, (place, row))
@@ -154,23 +192,17 @@ fn sorted(batches: &[RecordBatch]) -> Result<RecordBatch, ArrowError> {
     // Not `sort_unstable`: this one makes use of runs that are in order, such as the rows of a file.
     order.sort();
     let place = |at: u32| usize::try_from(at).expect("as wide at least");
-    let order: Vec<(usize, usize)> = order
-        .into_iter()
+    let places = order.into_iter();
+    places
         .map(|(.., (batch, row))| (place(batch), place(row)))
-        .collect();
-    gather(batches, &order)
+        .collect()
 }
 
-fn properties(kind: Kind, batch: &RecordBatch) -> WriterProperties {
-    let services = batch.column(schema::SERVICE).as_dictionary::<Int32Type>();
-    let mut names: Vec<&str> = names_of(services).iter().flatten().collect();
-    names.sort_unstable();
-    names.dedup();
-    let bytes = batch.get_array_memory_size() + unfolded_bytes(kind, batch);
+fn properties(rows: &Rows) -> WriterProperties {
+    let kind = rows.kind;
     let metadata = vec![
         KeyValue::new(FORMAT_KEY.to_owned(), FORMAT.to_owned()),
-        KeyValue::new(SERVICES_KEY.to_owned(), names.join(",")),
-        KeyValue::new(BYTES_KEY.to_owned(), bytes.to_string()),
+        KeyValue::new(SERVICES_KEY.to_owned(), rows.services.join(",")),
     ];
     let sorting = [schema::SERVICE, schema::TIME].map(|column| SortingColumn {
         column_idx: i32::try_from(column).expect("there are few columns"),

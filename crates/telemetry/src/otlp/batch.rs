@@ -12,6 +12,9 @@ use crate::{RecordRow, Records, SpanRow, Spans};
 /// Items of one request. A collector sends 8,192 at once.
 pub(super) const ITEMS_MAX: usize = 100_000;
 
+/// An item that is sent for a reason has more bytes; for one that has not, no room is made in advance.
+const ITEM_BYTES_MIN: usize = 50;
+
 /// Their texts take at most this many bytes, and those of one item and its resource: what a resource tells stands in
 /// each of its items, so a small request may become large.
 const TEXT_BYTES_MAX: usize = 64 << 20;
@@ -76,6 +79,19 @@ impl<R> Batch<R> {
         }
     }
 
+    /// Adds an item, the first of `left`. Where there is no room, it is made for all of them, if the request is large
+    /// enough for so many.
+    pub(super) fn push(&mut self, item: R, left: usize) {
+        let rows = self.rows.len();
+        if rows == self.rows.capacity() {
+            let told = left.min(self.texts.capacity() / ITEM_BYTES_MIN);
+            // Twice as much each time, at least: many scopes may have a few items each.
+            let more = told.max(rows).min(ITEMS_MAX - rows);
+            self.rows.reserve_exact(more);
+        }
+        self.rows.push(item);
+    }
+
     /// Whether one more item is taken.
     pub(super) fn has_room(&self) -> bool {
         self.rows.len() < ITEMS_MAX && self.texts.len() < TEXT_BYTES_MAX
@@ -96,6 +112,9 @@ impl<R> Batch<R> {
     pub(super) fn fit(&mut self) {
         if self.texts.capacity() / 2 > self.texts.len() {
             self.texts.shrink_to_fit();
+        }
+        if self.rows.capacity() / 2 > self.rows.len() {
+            self.rows.shrink_to_fit();
         }
     }
 

@@ -77,11 +77,12 @@ impl<R> Decoded<Batch<R>> {
         }
         let shared = scope(whose, whole, &mut self.items.texts, &mut self.notes)?;
         for (at, item) in own.iter().enumerate() {
-            if !self.has_room(own.len() - at) {
+            let left = own.len() - at;
+            if !self.has_room(left) {
                 break;
             }
             let row = row(&item?, &shared, self);
-            self.take(row)?;
+            self.take(row, left)?;
         }
         Ok(())
     }
@@ -95,10 +96,10 @@ impl<R> Decoded<Batch<R>> {
         has_room
     }
 
-    /// Takes an item, or counts why not.
-    fn take(&mut self, item: Result<R, Unfit>) -> Result<(), Malformed> {
+    /// Takes an item, or counts why not. `left`: how many there are from this one on.
+    fn take(&mut self, item: Result<R, Unfit>, left: usize) -> Result<(), Malformed> {
         match item {
-            Ok(item) => self.items.rows.push(item),
+            Ok(item) => self.items.push(item, left),
             Err(Unfit::Item(note)) => self.notes.add(note, 1),
             Err(Unfit::Request(malformed)) => return Err(malformed),
         }
