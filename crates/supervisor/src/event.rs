@@ -191,13 +191,13 @@ pub trait OutputSink: Send + Sync + 'static {
 }
 
 impl Printed {
-    /// Nothing yet.
-    pub(crate) fn new(instance: InstanceId, stream: Stream, time: Timestamp) -> Self {
+    /// Nothing yet, with room for so many bytes.
+    pub(crate) fn new(instance: InstanceId, stream: Stream, time: Timestamp, bytes: usize) -> Self {
         Self {
             instance,
             stream,
             time,
-            texts: String::new(),
+            texts: String::with_capacity(bytes),
             ends: Vec::new(),
         }
     }

@@ -13,6 +13,8 @@ use std::os::fd::OwnedFd;
 
 use rustix::io::Errno;
 
+use crate::event::Printed;
+
 /// The longest piece of a line that is delivered, in bytes.
 pub(crate) const LINE_LENGTH_MAX: usize = 16 * 1024;
 /// How many lines are remembered for a report.
@@ -163,6 +165,19 @@ fn whole_characters(bytes: &[u8]) -> usize {
 }
 
 impl Tail {
+    /// Remembers the last of these lines.
+    pub(crate) fn push_all(&mut self, printed: &Printed) {
+        let pieces = printed.lines().filter(|line| line.continued).count();
+        // Of so many at the end enough begin a line, whichever of them are pieces.
+        let passed = printed.count().saturating_sub(TAIL_LINES_MAX + pieces);
+        if let Some(before) = printed.lines().take(passed).last() {
+            self.open = before.continued;
+        }
+        for line in printed.lines().skip(passed) {
+            self.push(line.text, line.continued);
+        }
+    }
+
     /// Remembers a line, or a piece of one.
     pub(crate) fn push(&mut self, text: &str, continued: bool) {
         let goes_on = std::mem::replace(&mut self.open, continued);

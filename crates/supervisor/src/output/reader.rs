@@ -97,7 +97,10 @@ impl Source {
 
     fn read(&self, budget: usize) -> Read {
         let mut lines = lock(&self.lines);
-        let mut printed = self.nothing();
+        // If the system does not tell how much there is, it is seen while it is read.
+        let there = rustix::io::ioctl_fionread(self.pipe.get_ref()).unwrap_or(0);
+        let there = usize::try_from(there).map_or(budget, |there| there.min(budget));
+        let mut printed = self.nothing(lines.partial.len() + there);
         let outcome = read(
             self.pipe.get_ref(),
             &mut lines,
@@ -110,25 +113,22 @@ impl Source {
 
     fn finish(&self) {
         let mut lines = lock(&self.lines);
-        let mut printed = self.nothing();
+        let mut printed = self.nothing(lines.partial.len());
         lines.finish(&mut |text: &str, continued| printed.push(text, continued));
         // Still under the lock: who catches up next finds it done.
         self.give(printed);
     }
 
-    fn nothing(&self) -> Printed {
-        Printed::new(self.instance.clone(), self.stream, Timestamp::now())
+    /// Nothing yet, with room for so many bytes.
+    fn nothing(&self, bytes: usize) -> Printed {
+        Printed::new(self.instance.clone(), self.stream, Timestamp::now(), bytes)
     }
 
     fn give(&self, printed: Printed) {
         if printed.is_empty() {
             return;
         }
-        let mut tail = lock(&self.tail);
-        for line in printed.lines() {
-            tail.push(line.text, line.continued);
-        }
-        drop(tail);
+        lock(&self.tail).push_all(&printed);
         self.sink.lines(printed);
     }
 }

@@ -7,9 +7,13 @@ use atoll_base::{InstanceId, RevisionNumber, ServiceName, Timestamp};
 use super::*;
 use crate::event::{Printed, Stream};
 
-fn cut(chunks: &[&[u8]]) -> Vec<(String, bool)> {
+fn nothing() -> Printed {
     let instance = InstanceId::new(ServiceName::new("a").unwrap(), RevisionNumber(1), 1);
-    let mut seen = Printed::new(instance, Stream::Stdout, Timestamp::from_micros(0));
+    Printed::new(instance, Stream::Stdout, Timestamp::from_micros(0), 0)
+}
+
+fn cut(chunks: &[&[u8]]) -> Vec<(String, bool)> {
+    let mut seen = nothing();
     let mut lines = Lines::default();
     let mut take = |text: &str, continued| seen.push(text, continued);
     for chunk in chunks {
@@ -64,6 +68,24 @@ proptest! {
     ) {
         let chunks: Vec<&[u8]> = bytes.chunks(size).collect();
         prop_assert_eq!(cut(&chunks), cut(&[&bytes]));
+    }
+
+    #[test]
+    fn the_tail_of_many_is_that_of_one_after_the_other(
+        batches in proptest::collection::vec(proptest::collection::vec((0..300_usize, proptest::bool::weighted(0.3)), 0..150), 1..4),
+    ) {
+        let (mut at_once, mut singly) = (Tail::default(), Tail::default());
+        for (number, batch) in batches.into_iter().enumerate() {
+            let mut printed = nothing();
+            for (place, (length, continued)) in batch.into_iter().enumerate() {
+                let text = format!("{number} {place} {}", "x".repeat(length));
+                printed.push(&text, continued);
+                singly.push(&text, continued);
+            }
+            at_once.push_all(&printed);
+            prop_assert_eq!(at_once.lines(), singly.lines());
+            prop_assert_eq!((at_once.bytes, at_once.open), (singly.bytes, singly.open));
+        }
     }
 }
 
