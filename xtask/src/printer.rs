@@ -23,15 +23,18 @@ fn answer(mut stream: TcpStream) -> anyhow::Result<()> {
     let target = head.split(' ').nth(1).unwrap_or_default();
     let parts: Vec<&str> = target.trim_matches('/').split('/').collect();
     match parts[..] {
-        ["print", from, count] => print(from.parse()?, count.parse()?)?,
+        ["print", from, count] => {
+            let mut out = BufWriter::with_capacity(64 << 10, std::io::stdout().lock());
+            lines(from.parse()?, count.parse()?, &mut out)?;
+        }
         ["mark", text] => println!("mark {text} is here"),
         _ => {}
     }
     Ok(stream.write_all(DONE)?)
 }
 
-fn print(from: u64, count: u64) -> std::io::Result<()> {
-    let mut out = BufWriter::with_capacity(64 << 10, std::io::stdout().lock());
+/// Writes `count` lines to `out`, with numbers from `from` on.
+pub(crate) fn lines(from: u64, count: u64, out: &mut impl Write) -> std::io::Result<()> {
     for number in from..from + count {
         let random = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
         writeln!(

@@ -104,11 +104,20 @@ const TICKS_PER_SECOND: f64 = 100.0;
 
 /// The processor time of a process so far, user and system, in seconds.
 pub(crate) fn cpu_seconds(pid: u32) -> anyhow::Result<f64> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    // The name in parentheses may hold spaces; utime and stime are fields 14 and 15.
+    seconds(&pid.to_string(), 14)
+}
+
+/// The same of all children of this process that have ended.
+pub(crate) fn children_seconds() -> anyhow::Result<f64> {
+    seconds("self", 16)
+}
+
+/// The sum of two fields of `/proc/PROCESS/stat`, counted from 1, which are clock ticks.
+fn seconds(process: &str, first: usize) -> anyhow::Result<f64> {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat"))?;
+    // The name in parentheses may hold spaces; behind it is field 3.
     let rest = stat.rsplit_once(')').context("odd stat")?.1;
-    let fields: Vec<&str> = rest.split_whitespace().collect();
-    let ticks = |at: usize| fields.get(at).and_then(|field| field.parse::<f64>().ok());
-    let sum = ticks(11).zip(ticks(12)).map(|(user, system)| user + system);
-    Ok(sum.context("odd stat")? / TICKS_PER_SECOND)
+    let fields = rest.split_whitespace().skip(first - 3).take(2);
+    let ticks = fields.map(str::parse::<f64>).sum::<Result<f64, _>>()?;
+    Ok(ticks / TICKS_PER_SECOND)
 }

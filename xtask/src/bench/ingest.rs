@@ -1,6 +1,6 @@
 //! Telemetry of a running node: lines through a pipe, OTLP over HTTP, and when a line is found.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, BufWriter, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -17,7 +17,8 @@ use prost::Message as _;
 
 use super::median;
 use crate::app::App;
-use crate::run::atoll;
+use crate::printer;
+use crate::run::{atoll, children_seconds, output};
 
 const ROUNDS: u64 = 3;
 /// Rows of each kind in a round.
@@ -63,6 +64,12 @@ pub(super) fn run() -> anyhow::Result<()> {
     bench.table("spans by OTLP over HTTP", 300_000, |_| {
         bench.send("/v1/traces", &spans)
     })?;
+    let packed = (0..ROUNDS).map(|_| bench.pack());
+    let packed = packed.collect::<anyhow::Result<Vec<f64>>>()?;
+    println!(
+        "| the machine: the same lines by `zstd -3`, which does nothing else | | | {:.2} µs |",
+        median(&packed)
+    );
     println!(
         "| lines through the pipe: printed / found / told as dropped | | {} / {kept} / {dropped} | |",
         ROUNDS * ROWS
@@ -133,6 +140,18 @@ impl Bench<'_> {
         // Each look is work of the node, too.
         let pause = Duration::from_millis(50);
         self.wait_for(&format!("request {} of", from + ROWS - 1), pause)
+    }
+
+    /// Processor time that packing a line takes, in microseconds: machines differ, and one that is shared from hour to
+    /// hour.
+    fn pack(&self) -> anyhow::Result<f64> {
+        let file = self.app.dir().join("lines");
+        let mut out = BufWriter::new(std::fs::File::create(&file)?);
+        printer::lines(0, ROWS, &mut out)?;
+        out.flush()?;
+        let used = children_seconds()?;
+        output(Command::new("zstd").args(["-3", "-q", "-f"]).arg(&file))?;
+        Ok((children_seconds()? - used) * 1e6 / ROWS as f64)
     }
 
     /// How long a line is on its way, in seconds.
