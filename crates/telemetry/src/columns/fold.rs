@@ -201,20 +201,25 @@ mod tests {
 
     #[test]
     fn columns_behind_each_other_keep_their_texts_and_their_gaps() {
-        let parts: [&[Option<&str>]; 5] = [
+        let some: [&[Option<&str>]; 5] = [
             &[Some("a"), Some("b"), Some("a")],
             &[None, None],
             &[Some("b"), None, Some("")],
             &[],
             &[Some("c")],
         ];
-        let columns = parts.map(column);
-        let all = concat_names(&columns.each_ref()).unwrap();
-        let told: Vec<Option<&str>> = (0..all.len()).map(|row| Texts::of(&all).get(row)).collect();
-        assert_eq!(told, parts.concat());
-        let plain = unfold_column(&all).unwrap();
-        let told: Vec<Option<&str>> = plain.as_string::<i32>().iter().collect();
-        assert_eq!(told, parts.concat());
+        let empty: [&[Option<&str>]; 2] = [&[Some("")], &[None, Some("")]];
+        for parts in [&some[..], &empty[..]] {
+            let columns: Vec<ArrayRef> = parts.iter().map(|part| column(part)).collect();
+            let all = concat_names(&columns.iter().collect::<Vec<_>>()).unwrap();
+            let told: Vec<Option<&str>> =
+                (0..all.len()).map(|row| Texts::of(&all).get(row)).collect();
+            assert_eq!(told, parts.concat());
+            let plain = unfold_column(&all).unwrap();
+            let told: Vec<Option<&str>> = plain.as_string::<i32>().iter().collect();
+            assert_eq!(told, parts.concat());
+            assert!(!names_of(all.as_dictionary()).value_data().is_empty());
+        }
     }
 
     #[test]
