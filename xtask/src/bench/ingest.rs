@@ -64,11 +64,9 @@ pub(super) fn run() -> anyhow::Result<()> {
     bench.table("spans by OTLP over HTTP", 300_000, |_| {
         bench.send("/v1/traces", &spans)
     })?;
-    let packed = (0..ROUNDS).map(|_| bench.pack());
-    let packed = packed.collect::<anyhow::Result<Vec<f64>>>()?;
     println!(
         "| the machine: the same lines by `zstd -3`, which does nothing else | | | {:.2} µs |",
-        median(&packed)
+        bench.packing()?
     );
     println!(
         "| lines through the pipe: printed / found / told as dropped | | {} / {kept} / {dropped} | |",
@@ -144,14 +142,15 @@ impl Bench<'_> {
 
     /// Processor time that packing a line takes, in microseconds: machines differ, and one that is shared from hour to
     /// hour.
-    fn pack(&self) -> anyhow::Result<f64> {
+    fn packing(&self) -> anyhow::Result<f64> {
         let file = self.app.dir().join("lines");
-        let mut out = BufWriter::new(std::fs::File::create(&file)?);
-        printer::lines(0, ROWS, &mut out)?;
-        out.flush()?;
-        let used = children_seconds()?;
-        output(Command::new("zstd").args(["-3", "-q", "-f"]).arg(&file))?;
-        Ok((children_seconds()? - used) * 1e6 / ROWS as f64)
+        printer::lines(0, ROWS, &mut BufWriter::new(std::fs::File::create(&file)?))?;
+        let rounds = (0..ROUNDS).map(|_| {
+            let used = children_seconds()?;
+            output(Command::new("zstd").args(["-3", "-q", "-f"]).arg(&file))?;
+            Ok((children_seconds()? - used) * 1e6 / ROWS as f64)
+        });
+        Ok(median(&rounds.collect::<anyhow::Result<Vec<f64>>>()?))
     }
 
     /// How long a line is on its way, in seconds.

@@ -160,11 +160,8 @@ fn time_range(batches: &[RecordBatch]) -> (i64, i64) {
         let times = batch.column(schema::TIME);
         times.as_primitive::<TimestampMicrosecondType>().values()
     });
-    let ends = times.fold(None, |ends, time| {
-        let (min, max) = ends.unwrap_or((*time, *time));
-        Some((min.min(*time), max.max(*time)))
-    });
-    ends.unwrap_or((0, 0))
+    let ends = times.clone().min().zip(times.max());
+    ends.map_or((0, 0), |(min, max)| (*min, *max))
 }
 
 /// All rows by service, time and number: each by the place of its batch, and its own in there.

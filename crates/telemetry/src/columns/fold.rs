@@ -116,7 +116,7 @@ impl Gather {
         let places = order.iter().map(|(batch, row)| self.starts[*batch] + row);
         let places = UInt64Array::from_iter_values(places.map(|place| place as u64));
         let columns = self.columns.iter().map(|column| match column {
-            Source::Texts(parts) => interleave(&arrays(&parts.iter().collect::<Vec<_>>()), order),
+            Source::Texts(parts) => interleave(&arrays(parts), order),
             Source::Whole(all) => take(all, &places, None),
         });
         let columns = columns.collect::<Result<_, _>>()?;
@@ -133,12 +133,12 @@ fn columns_of(batches: &[RecordBatch]) -> impl Iterator<Item = Vec<&ArrayRef>> {
 fn concat_column(parts: &[&ArrayRef]) -> Result<ArrayRef, ArrowError> {
     match parts[0].as_dictionary_opt::<Int32Type>() {
         Some(_) => concat_names(parts),
-        None => arrow_select::concat::concat(&arrays(parts)),
+        None => arrow_select::concat::concat(&arrays(parts.iter().copied())),
     }
 }
 
-fn arrays<'a>(parts: &[&'a ArrayRef]) -> Vec<&'a dyn Array> {
-    parts.iter().map(|part| &***part).collect()
+fn arrays<'a>(parts: impl IntoIterator<Item = &'a ArrayRef>) -> Vec<&'a dyn Array> {
+    parts.into_iter().map(AsRef::as_ref).collect()
 }
 
 /// Dictionaries behind each other, with the texts of all: a text may then have several keys. To look for equal ones,
@@ -166,7 +166,7 @@ fn concat_names(parts: &[&ArrayRef]) -> Result<ArrayRef, ArrowError> {
             .and_then(|more| first.checked_add(more));
         first = next.ok_or(ArrowError::DictionaryKeyOverflowError)?;
     }
-    let values: Vec<&dyn Array> = parts.iter().map(|part| part.values().as_ref()).collect();
+    let values = arrays(parts.iter().map(|part| part.values()));
     let values = somewhere(arrow_select::concat::concat(&values)?);
     let keys = PrimitiveArray::<Int32Type>::new(keys.into(), nulls.finish());
     Ok(Arc::new(DictionaryArray::try_new(keys, values)?))
