@@ -53,15 +53,9 @@ fn a_state_folder_in_use_is_refused_with_the_process_that_has_it() {
 
 #[test]
 fn down_leaves_no_process_of_any_service() {
-    let app = App::new();
-    app.service("a").env("FORK", "child,setsid,daemon").write();
+    let app = App::with_forks();
     app.up();
-    let running = app.processes();
-    assert_eq!(
-        running.len(),
-        4,
-        "a service and what it forked: {running:?}"
-    );
+    app.forked();
     let said = app.down();
     holds(&said.err, "shop is down");
     app.is_gone();

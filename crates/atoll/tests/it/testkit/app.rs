@@ -78,6 +78,16 @@ impl App {
         app
     }
 
+    /// An application of one service `a`, which leaves three children of its own; not up yet.
+    pub(crate) fn with_forks() -> Self {
+        let app = Self::new();
+        app.service("a")
+            .route("/a/**")
+            .env("FORK", "child,setsid,daemon")
+            .write();
+        app
+    }
+
     pub(crate) fn dir(&self) -> &Path {
         self.folder.path()
     }
@@ -293,6 +303,20 @@ impl App {
         self.node_id()
             .map(|id| given(&format!("ATOLL_NODE={id}")))
             .unwrap_or_default()
+    }
+
+    /// The processes of [`App::with_forks`] once all have come: a service is ready before what it forked has
+    /// become another program, and until then a child looks like its parent, or like nobody.
+    pub(crate) fn forked(&self) -> Vec<(u32, String)> {
+        eventually("a service and its three children", || {
+            let all = self.processes();
+            let asleep = all.iter().filter(|(_, command)| command == "sleep 3600");
+            if (asleep.count(), all.len()) == (3, 4) {
+                Ok(all)
+            } else {
+                Err(format!("{all:?}"))
+            }
+        })
     }
 
     /// The live processes of the node itself.
