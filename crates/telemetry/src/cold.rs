@@ -8,7 +8,7 @@ mod write;
 
 pub(crate) use file::{ColdFile, Extent};
 pub(crate) use name::Name;
-pub(crate) use write::{page_rows, write};
+pub(crate) use write::write;
 
 #[cfg(test)]
 mod tests;

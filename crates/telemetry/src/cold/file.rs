@@ -182,7 +182,8 @@ impl ColdFile {
         filter.is_none_or(|filter| words::may_hold(place, &filter, needed))
     }
 
-    /// Reads columns of a row group, in their order: of all rows, or of those in `rows`.
+    /// Reads columns of a row group, in their order: of all rows, or of those in `rows`. A file with fewer rows than it
+    /// says is damaged.
     pub(crate) fn read(
         &self,
         group: usize,
@@ -191,7 +192,11 @@ impl ColdFile {
     ) -> Result<RecordBatch, Error> {
         let mut found = Vec::new();
         let count = self.groups[group].rows;
+        let wanted = rows.as_ref().map_or(count, BooleanBuffer::count_set_bits);
         self.read_each(group, columns, rows, count, |batch| found.push(batch))?;
+        if found.iter().map(RecordBatch::num_rows).sum::<usize>() != wanted {
+            return Err(Error::damaged(&self.path, "it has fewer rows than it says"));
+        }
         let one = match found.len() {
             1 => found.pop(),
             _ => None,

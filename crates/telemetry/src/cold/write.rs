@@ -28,12 +28,16 @@ use crate::schema::{self, BYTES_KEY, FORMAT, FORMAT_KEY, Kind, SERVICES_KEY};
 const GROUP_ROWS_MAX: usize = 128 << 10;
 
 /// Rows in a page: what is decoded at least, to see one row. Of spans some are looked at, of lines mostly all.
-pub(crate) const fn page_rows(kind: Kind) -> usize {
+const fn page_rows(kind: Kind) -> usize {
     match kind {
         Kind::Logs => 8 << 10,
         Kind::Spans => 2 << 10,
     }
 }
+
+/// Of long texts a page has fewer rows: it stays in the processor's nearest cache while it is unpacked and searched, and
+/// packs as well as a larger one.
+const PAGE_BYTES_MAX: usize = 256 << 10;
 
 /// What a dictionary of a column takes at most; it is decoded whenever a row is. Beyond it, values are written plain.
 const DICTIONARY_BYTES_MAX: usize = 64 << 10;
@@ -214,6 +218,7 @@ fn properties(rows: &Rows) -> WriterProperties {
         ))
         .set_max_row_group_row_count(Some(GROUP_ROWS_MAX))
         .set_data_page_row_count_limit(page_rows(kind))
+        .set_data_page_size_limit(PAGE_BYTES_MAX)
         .set_dictionary_page_size_limit(DICTIONARY_BYTES_MAX)
         .set_write_batch_size(1024)
         .set_statistics_enabled(EnabledStatistics::None)

@@ -50,7 +50,8 @@ impl AttributeTest {
 
     /// Marks the rows of `texts` whose JSON object has the key with such a value.
     pub(super) fn mark(&self, texts: &StringArray, found: &mut BooleanBufferBuilder) {
-        rows_with(&self.finder, texts, &mut |row, _| {
+        let find = |text: &[u8], from| self.finder.find_at(text, from).map(|found| found.range());
+        rows_with(find, texts, &mut |row, _| {
             if self.fits(texts.value(row)) {
                 found.set_bit(row, true);
             }

@@ -31,15 +31,30 @@ pub(crate) struct Columns {
 impl Columns {
     /// `batch` has these columns, in this order.
     pub(crate) fn new(kind: Kind, batch: &RecordBatch, numbers: &[usize]) -> Self {
-        let mut columns = vec![None; kind.schema().fields().len()];
-        for (number, column) in numbers.iter().zip(batch.columns()) {
-            columns[*number] = Some(Arc::clone(column));
-        }
+        let mut columns = Self::none(kind, batch.num_rows());
+        columns.add(batch, numbers);
+        columns
+    }
+
+    /// So many rows, of which nothing has been asked yet.
+    pub(crate) fn none(kind: Kind, rows: usize) -> Self {
         Self {
             kind,
-            rows: batch.num_rows(),
-            columns,
+            rows,
+            columns: vec![None; kind.schema().fields().len()],
         }
+    }
+
+    /// Adds columns of the same rows.
+    pub(crate) fn add(&mut self, batch: &RecordBatch, numbers: &[usize]) {
+        for (number, column) in numbers.iter().zip(batch.columns()) {
+            self.columns[*number] = Some(Arc::clone(column));
+        }
+    }
+
+    /// Whether a column is there.
+    pub(crate) fn has(&self, column: usize) -> bool {
+        self.columns[column].is_some()
     }
 
     /// How many rows there are.

@@ -1,9 +1,10 @@
 //! Runs a filter over the pieces of a snapshot.
 //!
-//! What time, numbers, services, traces and words leave out is not read. Of the rest the small columns are read
-//! first, and the large ones only where rows are left. Where there are several files, two threads
-//! share them.
+//! What time, numbers, services, traces and words leave out is not read. Of the rest the small columns that the filter
+//! asks are read first, the large ones only where rows are left, and what else the search needs only of pieces with
+//! rows that fit. Where there are several files, two threads share them.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 
@@ -15,7 +16,7 @@ use arrow_schema::{ArrowError, Field, Schema};
 use arrow_select::filter::filter_record_batch;
 
 use crate::Error;
-use crate::cold::{ColdFile, Extent, page_rows};
+use crate::cold::{ColdFile, Extent};
 use crate::columns::unfold_column;
 use crate::query::{Bounds, Columns, Filter};
 use crate::schema;
@@ -27,6 +28,9 @@ const THREADS: usize = 2;
 /// Files that one thread reads before another one pays.
 const FILES_ALONE_MAX: usize = 2;
 
+/// Rows whose texts are unpacked at once: a page or so.
+const SEARCHED_ROWS: usize = 2 << 10;
+
 /// Rows that fit, in one piece of a unit.
 #[derive(Debug)]
 pub(crate) struct Match {
@@ -34,7 +38,7 @@ pub(crate) struct Match {
     pub(crate) unit: usize,
     /// The piece of it.
     pub(crate) part: usize,
-    /// The columns that the search has named, of all rows of the piece.
+    /// The columns that the search has named, and others, of all rows of the piece.
     pub(crate) columns: Columns,
     /// The rows that fit.
     pub(crate) mask: BooleanBuffer,
@@ -53,26 +57,25 @@ pub(crate) struct Scan<'a> {
 struct Plan {
     bounds: Bounds,
     numbers: (u64, u64),
-    /// Columns of the first stage, with those that the search wants.
-    first: Vec<usize>,
+    /// Columns of the first stage.
+    first: BTreeSet<usize>,
     second: Vec<usize>,
-    /// All that is asked is asked in the second stage.
-    only_second: bool,
+    /// Columns that the search needs of rows that fit.
+    wanted: BTreeSet<usize>,
 }
 
 impl Scan<'_> {
     /// Calls `visit` with what fits, in any order and from several threads. Answers how many rows were looked at.
     pub(crate) fn run(&self, visit: &(dyn Fn(Match) + Sync)) -> u64 {
         let (first, second) = self.filter.columns();
-        let mut all = first.clone();
-        all.extend(self.wanted.iter().copied());
-        all.insert(schema::TIME);
+        let mut wanted: BTreeSet<usize> = self.wanted.iter().copied().collect();
+        wanted.insert(schema::TIME);
         let plan = Plan {
             bounds: self.filter.bounds(),
             numbers: self.filter.numbers(),
-            only_second: first.is_empty() && !second.is_empty(),
-            first: all.into_iter().collect(),
+            first,
             second: second.into_iter().collect(),
+            wanted,
         };
         let scanned = AtomicU64::new(0);
         let next = AtomicUsize::new(0);
@@ -109,7 +112,7 @@ impl Scan<'_> {
         let (oldest, newest) = extent.times;
         plan.bounds.since.is_none_or(|since| newest >= since)
             && plan.bounds.until.is_none_or(|until| oldest <= until)
-            && newest >= self.cutoff.load(Ordering::Relaxed)
+            && self.cutoff().is_none_or(|cutoff| newest >= cutoff)
             && extent.numbers.1 >= plan.numbers.0
             && extent.numbers.0 <= plan.numbers.1
     }
@@ -135,7 +138,7 @@ impl Scan<'_> {
     fn hot(&self, plan: &Plan, at: usize, hot: &HotBatch, visit: &(dyn Fn(Match) + Sync)) {
         let all = self.filter.kind().all_columns();
         let columns = Columns::new(self.filter.kind(), &hot.batch, &all);
-        let mask = self.first(&columns);
+        let mask = self.first(&columns, self.cutoff());
         let left = mask.count_set_bits();
         if left == 0 {
             return;
@@ -184,33 +187,26 @@ impl Scan<'_> {
                 continue;
             }
             scanned += extent.rows as u64;
-            let small = || -> Result<(Columns, BooleanBuffer), Error> {
-                let batch = file.read(group, &plan.first, None)?;
-                let columns = Columns::new(file.kind(), &batch, &plan.first);
-                let mask = self.first(&columns);
-                Ok((columns, mask))
-            };
-            let (columns, mask) = if plan.only_second && self.takes_any_time() {
-                let mask =
-                    self.second_in(plan, file, group, &BooleanBuffer::new_set(extent.rows))?;
-                if mask.count_set_bits() == 0 {
-                    continue;
-                }
-                let (columns, first) = small()?;
-                (columns, &mask & &first)
-            } else {
-                let (columns, mask) = small()?;
-                let mask = self.second_in(plan, file, group, &mask)?;
-                (columns, mask)
-            };
-            found(visit, at, group, columns, mask);
+            let mut columns = Columns::none(file.kind(), extent.rows);
+            let cutoff = self.cutoff();
+            add(&mut columns, file, group, &plan.first)?;
+            if cutoff.is_some() {
+                add(&mut columns, file, group, &BTreeSet::from([schema::TIME]))?;
+            }
+            let mask = self.first(&columns, cutoff);
+            let mask = self.second_in(plan, file, group, &mask)?;
+            if mask.count_set_bits() > 0 {
+                add(&mut columns, file, group, &plan.wanted)?;
+                found(visit, at, group, columns, mask);
+            }
         }
         Ok(scanned)
     }
 
-    /// Whether no row is too old, as far as is known by now.
-    fn takes_any_time(&self) -> bool {
-        self.cutoff.load(Ordering::Relaxed) == i64::MIN
+    /// What is too old, as far as is known by now.
+    fn cutoff(&self) -> Option<i64> {
+        let cutoff = self.cutoff.load(Ordering::Relaxed);
+        (cutoff != i64::MIN).then_some(cutoff)
     }
 
     /// The second stage on the rows of a group that `mask` marks. A page after the other: what was just unpacked is
@@ -229,20 +225,19 @@ impl Scan<'_> {
         let some = (left < mask.len()).then(|| mask.clone());
         let mut rows = mask.set_indices();
         let mut whole = unset(mask.len());
-        file.read_each(group, &plan.second, some, page_rows(file.kind()), |page| {
+        file.read_each(group, &plan.second, some, SEARCHED_ROWS, |page| {
             let columns = Columns::new(self.filter.kind(), &page, &plan.second);
             mark(&self.filter.second(&columns), &mut rows, &mut whole);
         })?;
         Ok(whole.finish())
     }
 
-    /// The first stage, and what is too old by now.
-    fn first(&self, columns: &Columns) -> BooleanBuffer {
+    /// The first stage, and what is older than `cutoff`.
+    fn first(&self, columns: &Columns, cutoff: Option<i64>) -> BooleanBuffer {
         let mask = self.filter.first(columns);
-        let cutoff = self.cutoff.load(Ordering::Relaxed);
-        if cutoff == i64::MIN {
+        let Some(cutoff) = cutoff else {
             return mask;
-        }
+        };
         let times = columns.get(schema::TIME);
         let times = times.as_primitive::<TimestampMicrosecondType>().values();
         &mask & &BooleanBuffer::collect_bool(times.len(), |row| times[row] >= cutoff)
@@ -259,6 +254,21 @@ impl Scan<'_> {
         );
         whole.finish()
     }
+}
+
+/// Reads those of `wanted` that are not there yet.
+fn add(
+    columns: &mut Columns,
+    file: &ColdFile,
+    group: usize,
+    wanted: &BTreeSet<usize>,
+) -> Result<(), Error> {
+    let missing = wanted.iter().copied().filter(|own| !columns.has(*own));
+    let missing: Vec<usize> = missing.collect();
+    if !missing.is_empty() {
+        columns.add(&file.read(group, &missing, None)?, &missing);
+    }
+    Ok(())
 }
 
 /// The same rows with the texts that are theirs: their dictionaries have those of all others too.
