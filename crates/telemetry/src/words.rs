@@ -21,12 +21,14 @@ const SHORT: usize = 3;
 /// Words of at least this length have pieces.
 const LONG: usize = PIECE + WINDOW - 1;
 
-/// Calls `take` with the number of each word of `text`, and of each chosen piece of long ones.
-pub(crate) fn held(text: &[u8], take: &mut impl FnMut(u64)) {
+/// Calls `take` with the number of each word of `text`, and of each chosen piece of long ones. Of a word that `take`
+/// answers to have had before, it has had the pieces too.
+pub(crate) fn held(text: &[u8], take: &mut impl FnMut(u64) -> bool) {
     words(text, |from, to| {
-        if to - from >= SHORT {
-            take(number(text, from, to));
-            chosen(text, from, to, take);
+        if to - from >= SHORT && !take(number(text, from, to)) {
+            chosen(text, from, to, &mut |piece| {
+                take(piece);
+            });
         }
     });
 }
@@ -186,7 +188,10 @@ mod tests {
 
     fn all(text: &str) -> Vec<u64> {
         let mut found = Vec::new();
-        held(text.as_bytes(), &mut |number| found.push(number));
+        held(text.as_bytes(), &mut |number| {
+            found.push(number);
+            false
+        });
         found
     }
 

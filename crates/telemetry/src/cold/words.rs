@@ -114,11 +114,13 @@ fn filter(texts: &StringArray) -> Sbbf {
     filter.insert(&0_i64);
     for text in texts.iter().flatten() {
         words::held(text.as_bytes(), &mut |word| {
-            let seen = &mut recent[usize::try_from(word).unwrap_or(0) % RECENT];
-            if *seen != word {
-                *seen = word;
+            let last = &mut recent[usize::try_from(word).unwrap_or(0) % RECENT];
+            let seen = *last == word;
+            if !seen {
+                *last = word;
                 filter.insert(&word.cast_signed());
             }
+            seen
         });
     }
     filter.fold_to_target_fpp(MISTAKES);
@@ -128,6 +130,7 @@ fn filter(texts: &StringArray) -> Sbbf {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn lines(from: u32, to: u32) -> StringArray {
         (from..to)
@@ -197,6 +200,20 @@ mod tests {
             "4+5:zz",
         ] {
             assert_eq!(places(nonsense, 1, 1 << 30), [None], "{nonsense}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_one_of_many_texts_holds_is_never_missed(
+            texts in prop::collection::vec("[abAB]{4,12} [ab1]{0,16}", 1..20),
+            which: prop::sample::Index, from in 0..29_usize, length in 0..29_usize,
+        ) {
+            let part: String = which.get(&texts).chars().skip(from).take(length).collect();
+            let filter = filter(&texts.iter().map(Some).collect());
+            for word in words::needed(&part) {
+                prop_assert!(filter.check(&word.cast_signed()), "{texts:?} {part:?}");
+            }
         }
     }
 }
