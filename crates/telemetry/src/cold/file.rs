@@ -22,11 +22,14 @@ use parquet::file::statistics::Statistics;
 use super::Name;
 use super::io::Source;
 use super::words;
+use super::write::GROUP_ROWS_MAX;
 use crate::Error;
 use crate::schema::{self, BYTES_KEY, FORMAT, FORMAT_KEY, Kind, SERVICES_KEY};
 
 /// So many times as large as in its file a row is in memory, where that is not told.
 const PACKED: u64 = 10;
+
+const MISCOUNTED: &str = "it has not as many rows as it says";
 
 /// What is known of rows without reading them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,7 +86,7 @@ impl ColdFile {
             .collect();
         let groups = groups
             .filter(|groups| !groups.is_empty())
-            .ok_or_else(|| Error::damaged(&path, "it has no statistics"))?;
+            .ok_or_else(|| Error::damaged(&path, "it has no sound statistics"))?;
         let extent = whole(&groups);
         let services = value(&metadata, SERVICES_KEY).unwrap_or_default();
         let memory = value(&metadata, BYTES_KEY).and_then(|told| told.parse().ok());
@@ -182,8 +185,7 @@ impl ColdFile {
         filter.is_none_or(|filter| words::may_hold(place, &filter, needed))
     }
 
-    /// Reads columns of a row group, in their order: of all rows, or of those in `rows`. A file with fewer rows than it
-    /// says is damaged.
+    /// Reads columns of a row group, in their order: of all rows, or of those in `rows`.
     pub(crate) fn read(
         &self,
         group: usize,
@@ -192,11 +194,7 @@ impl ColdFile {
     ) -> Result<RecordBatch, Error> {
         let mut found = Vec::new();
         let count = self.groups[group].rows;
-        let wanted = rows.as_ref().map_or(count, BooleanBuffer::count_set_bits);
         self.read_each(group, columns, rows, count, |batch| found.push(batch))?;
-        if found.iter().map(RecordBatch::num_rows).sum::<usize>() != wanted {
-            return Err(Error::damaged(&self.path, "it has fewer rows than it says"));
-        }
         let one = match found.len() {
             1 => found.pop(),
             _ => None,
@@ -214,7 +212,8 @@ impl ColdFile {
         }
     }
 
-    /// The same in pieces of at most `count` rows, one after the other.
+    /// The same in pieces of at most `count` rows, one after the other. A file that has not as many rows as it says is
+    /// damaged, which may be known only at the end.
     pub(crate) fn read_each(
         &self,
         group: usize,
@@ -230,13 +229,21 @@ impl ColdFile {
             .with_row_groups(vec![group])
             .with_projection(projection)
             .with_batch_size(count);
+        let all = self.groups[group].rows;
+        let mut missing = rows.as_ref().map_or(all, BooleanBuffer::count_set_bits);
         if let Some(rows) = rows {
             reader = reader.with_row_selection(RowSelection::from_boolean_buffer(rows));
         }
         let damaged = |error: String| Error::damaged(&self.path, error);
         let batches = reader.build().map_err(|error| damaged(error.to_string()))?;
         for batch in batches {
-            take(batch.map_err(|error| damaged(error.to_string()))?);
+            let batch = batch.map_err(|error| damaged(error.to_string()))?;
+            let left = missing.checked_sub(batch.num_rows());
+            missing = left.ok_or_else(|| damaged(MISCOUNTED.to_owned()))?;
+            take(batch);
+        }
+        if missing > 0 {
+            return Err(damaged(MISCOUNTED.to_owned()));
         }
         Ok(())
     }
@@ -312,7 +319,10 @@ fn extent(group: &RowGroupMetaData) -> Option<Extent> {
     Some(Extent {
         times: (*times.min_opt()?, *times.max_opt()?),
         numbers: (number(numbers.min_opt()?)?, number(numbers.max_opt()?)?),
-        rows: usize::try_from(group.num_rows()).ok()?,
+        // A footer that lies must not ask for all the memory.
+        rows: usize::try_from(group.num_rows())
+            .ok()
+            .filter(|rows| *rows <= GROUP_ROWS_MAX)?,
     })
 }
 
@@ -326,4 +336,36 @@ fn whole(groups: &[Extent]) -> Extent {
         whole.rows += group.rows;
     }
     whole
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::written;
+    use super::*;
+
+    #[test]
+    fn a_file_that_has_not_as_many_rows_as_it_says_is_damaged() {
+        let dir = tempfile::tempdir().unwrap();
+        let (_disk, mut file) = written(dir.path(), 100);
+        let read = |file: &ColdFile, rows| {
+            let each = file.read_each(0, &[schema::TIME], rows, 30, |_| {});
+            each.map_err(|error| error.to_string())
+        };
+        read(&file, None).unwrap();
+        for rows in [99, 101] {
+            file.groups[0].rows = rows;
+            let error = read(&file, None).unwrap_err();
+            assert!(error.contains(MISCOUNTED), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_footer_that_lies_does_not_ask_for_all_the_memory() {
+        let dir = tempfile::tempdir().unwrap();
+        let (_disk, file) = written(dir.path(), 100);
+        let group = file.metadata.metadata().row_group(0).clone();
+        assert_eq!(extent(&group).unwrap().rows, 100);
+        let lying = group.into_builder().set_num_rows(1 << 45).build().unwrap();
+        assert_eq!(extent(&lying), None);
+    }
 }

@@ -12,7 +12,7 @@ use crate::words::needed;
 
 const GROUP: u64 = 128 << 10;
 
-fn written(dir: &Path, rows: u64) -> (Arc<dyn Disk>, ColdFile) {
+pub(super) fn written(dir: &Path, rows: u64) -> (Arc<dyn Disk>, ColdFile) {
     let disk: Arc<dyn Disk> = Arc::new(RealDisk);
     let mut columns = LogColumns::new();
     for number in 0..rows {

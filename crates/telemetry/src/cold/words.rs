@@ -110,12 +110,11 @@ pub(super) fn may_hold(place: Place, filter: &Bytes, needed: &[u64]) -> bool {
 fn filter(texts: &StringArray) -> Sbbf {
     let mut filter = Sbbf::new_with_num_of_bytes(BYTES_MAX);
     let mut recent = vec![0; RECENT];
-    // 0 is remembered though it never came; it is in all filters.
-    filter.insert(&0_i64);
     for text in texts.iter().flatten() {
         words::held(text.as_bytes(), &mut |word| {
             let last = &mut recent[usize::try_from(word).unwrap_or(0) % RECENT];
-            let seen = *last == word;
+            // 0 is there from the beginning.
+            let seen = *last == word && word != 0;
             if !seen {
                 *last = word;
                 filter.insert(&word.cast_signed());

@@ -7,6 +7,7 @@ use std::fmt;
 
 use arrow_array::{Array, StringArray};
 use arrow_buffer::BooleanBufferBuilder;
+use memchr::memmem::Finder;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 
 use super::QueryError;
@@ -20,7 +21,7 @@ use super::text::rows_with;
 pub(super) struct AttributeTest {
     key: String,
     /// Finds the key in quotes.
-    finder: regex::bytes::Regex,
+    finder: Box<Finder<'static>>,
     wanted: Wanted,
 }
 
@@ -39,18 +40,19 @@ enum Wanted {
 impl AttributeTest {
     pub(super) fn new(field: &Field) -> Result<Self, QueryError> {
         let quoted = serde_json::to_string(&field.key).unwrap_or_default();
-        let finder = regex::bytes::Regex::new(&regex::escape(&quoted));
-        let fails = |error: regex::Error| mistake(field, error.to_string());
         Ok(Self {
             key: field.key.clone(),
-            finder: finder.map_err(fails)?,
+            finder: Box::new(Finder::new(&quoted).into_owned()),
             wanted: Wanted::new(field)?,
         })
     }
 
     /// Marks the rows of `texts` whose JSON object has the key with such a value.
     pub(super) fn mark(&self, texts: &StringArray, found: &mut BooleanBufferBuilder) {
-        let find = |text: &[u8], from| self.finder.find_at(text, from).map(|found| found.range());
+        let find = |text: &[u8], from: usize| {
+            let begin = from + self.finder.find(&text[from..])?;
+            Some(begin..begin + self.finder.needle().len())
+        };
         rows_with(find, texts, &mut |row, _| {
             if self.fits(texts.value(row)) {
                 found.set_bit(row, true);

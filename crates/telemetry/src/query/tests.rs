@@ -128,7 +128,7 @@ const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 
 fn query() -> impl Strategy<Value = String> {
     let test = prop_oneof![
-        "[abA ]{1,3}".prop_map(|text| format!("\"{text}\"")),
+        "[abA1 -]{1,3}".prop_map(|text| format!("\"{text}\"")),
         "[abäÄ]{1,2}",
         "/(\\^a|b\\$|a\\.b|\\^\\$)/",
         "service:(orders|pay|o\\*)",
@@ -153,7 +153,7 @@ fn query() -> impl Strategy<Value = String> {
 
 fn record() -> impl Strategy<Value = NewRecord> {
     let message = prop_oneof![
-        "[abABäÄ ]{0,6}",
+        "[abABäÄ1 -]{0,6}",
         "[ab]{0,2}\n[ab]{0,2}",
         "\\{\"n\":[0-4],\"m\":\"[ab]\"\\}",
     ];

@@ -1,8 +1,8 @@
 //! Looks for text in a column of texts.
 //!
 //! A column is one piece of memory with all texts behind each other. Words are looked for in that as a
-//! whole, not row by row: the search runs at the speed of the memory, and costs nothing for rows
-//! without a hit. A hit that spans two rows is none. Expressions of a person's own are run row by row, because
+//! whole, not row by row: the search runs at the speed of the memory, and costs nearly nothing for
+//! rows without a hit. A hit that spans two rows is none. Expressions of a person's own are run row by row, because
 //! `^` and `$` mean ends of a row.
 
 use std::ops::Range;
@@ -16,15 +16,21 @@ use crate::words;
 /// A piece shorter than this is in any text.
 const PIECE_BYTES_MIN: usize = 2;
 
-/// A longer phrase is found by an expression, whose time does not grow with its length, whatever the text.
+/// In a longer phrase no piece is looked for: what is around it would be compared for long.
 const PHRASE_BYTES_MAX: usize = 256;
+
+/// So often a piece may be where the phrase is not.
+const MISSES_MAX: usize = 16;
+
+/// And once more for so many bytes that were looked at: beyond it, the expression is as fast.
+const BYTES_OF_A_MISS: usize = 32;
 
 /// What is looked for.
 #[derive(Debug)]
 pub(super) enum Pattern {
     /// These words, whatever their case.
     Words {
-        phrase: Phrase,
+        phrase: Box<Phrase>,
         /// What each text that contains them has; see [`words::needed`].
         needed: Vec<u64>,
     },
@@ -34,60 +40,73 @@ pub(super) enum Pattern {
 
 /// Text, and how it is found whatever the case of its letters.
 #[derive(Debug)]
-pub(super) enum Phrase {
-    /// By a piece of it without letters, which has no case: a number, what stands between two words. That is looked for
-    /// as it is, which is several times as fast.
-    Piece {
-        text: Vec<u8>,
-        /// Where the piece begins in it.
-        at: usize,
-        piece: Box<Finder<'static>>,
-    },
-    /// By an expression.
-    Regex(regex::bytes::Regex),
+pub(super) struct Phrase {
+    regex: regex::bytes::Regex,
+    /// A piece of it without letters, which has no case: a number, what stands between two words. That is looked for as
+    /// it is, which takes less time as long as it is rare.
+    piece: Option<Piece>,
+}
+
+#[derive(Debug)]
+struct Piece {
+    /// The whole phrase.
+    phrase: Vec<u8>,
+    /// Where the piece begins in it.
+    at: usize,
+    finder: Finder<'static>,
 }
 
 impl Phrase {
     fn new(text: &str) -> Self {
-        let bytes = text.as_bytes();
-        let pieces = bytes.split(u8::is_ascii_alphabetic).map(<[u8]>::len);
-        let pieces = pieces.scan(0, |at, length| {
-            let begun = *at;
-            *at += length + 1;
-            Some(begun..begun + length)
-        });
-        // Outside ASCII there are other rules of case. Of pieces of one length the last: names come before values.
-        let longest = pieces.max_by_key(Range::len);
-        let is_plain = text.is_ascii() && text.len() <= PHRASE_BYTES_MAX;
-        match longest.filter(|piece| is_plain && piece.len() >= PIECE_BYTES_MIN) {
-            Some(piece) => Self::Piece {
-                text: bytes.to_vec(),
-                at: piece.start,
-                piece: Box::new(Finder::new(&bytes[piece]).into_owned()),
-            },
-            None => {
-                let flags = if text.is_ascii() { "(?i-u)" } else { "(?i)" };
-                let regex = regex::bytes::Regex::new(&format!("{flags}{}", regex::escape(text)));
-                Self::Regex(regex.expect("an escaped text of some thousand bytes is a pattern"))
-            }
+        let flags = if text.is_ascii() { "(?i-u)" } else { "(?i)" };
+        let regex = regex::bytes::Regex::new(&format!("{flags}{}", regex::escape(text)));
+        Self {
+            regex: regex.expect("an escaped text of some thousand bytes is a pattern"),
+            piece: Piece::of(text),
         }
     }
 
-    /// Where it is in `within` first, at `from` or behind it.
-    fn find_at(&self, within: &[u8], from: usize) -> Option<Range<usize>> {
-        let (text, at, piece) = match self {
-            Self::Regex(regex) => return regex.find_at(within, from).map(|found| found.range()),
-            Self::Piece { text, at, piece } => (text, at, piece),
-        };
+    /// Where it is in `text` first, at `from` or behind it.
+    fn find_at(&self, text: &[u8], from: usize) -> Option<Range<usize>> {
         let mut begin = from;
-        loop {
-            begin += piece.find(within.get(begin + at..)?)?;
-            let whole = begin..begin + text.len();
-            if within.get(whole.clone())?.eq_ignore_ascii_case(text) {
-                return Some(whole);
+        if let Some(piece) = &self.piece {
+            for misses in 0.. {
+                if misses > MISSES_MAX + (begin - from) / BYTES_OF_A_MISS {
+                    break;
+                }
+                begin += piece.finder.find(text.get(begin + piece.at..)?)?;
+                let whole = begin..begin + piece.phrase.len();
+                if text.get(whole.clone())?.eq_ignore_ascii_case(&piece.phrase) {
+                    return Some(whole);
+                }
+                begin += 1;
             }
-            begin += 1;
         }
+        self.regex.find_at(text, begin).map(|found| found.range())
+    }
+}
+
+impl Piece {
+    /// The longest of this text, if there is one that is worth it.
+    fn of(text: &str) -> Option<Self> {
+        // Outside ASCII there are other rules of case.
+        if !text.is_ascii() || text.len() > PHRASE_BYTES_MAX {
+            return None;
+        }
+        let phrase = text.as_bytes();
+        let lengths = phrase.split(u8::is_ascii_alphabetic).map(<[u8]>::len);
+        let pieces = lengths.scan(0, |at, length| {
+            let begin = *at;
+            *at += length + 1;
+            Some(begin..begin + length)
+        });
+        // Of several of one length the last: names come before values.
+        let longest = pieces.max_by_key(Range::len)?;
+        (longest.len() >= PIECE_BYTES_MIN).then(|| Self {
+            at: longest.start,
+            finder: Finder::new(&phrase[longest]).into_owned(),
+            phrase: phrase.to_vec(),
+        })
     }
 }
 
@@ -95,7 +114,7 @@ impl Pattern {
     /// Text that is contained, whatever its case.
     pub(super) fn words(text: &str) -> Self {
         Self::Words {
-            phrase: Phrase::new(text),
+            phrase: Box::new(Phrase::new(text)),
             needed: words::needed(text),
         }
     }
@@ -169,9 +188,9 @@ mod tests {
 
     #[test]
     fn what_has_no_case_is_looked_for_as_it_is() {
-        let piece = |text: &str| match Phrase::new(text) {
-            Phrase::Piece { at, piece, .. } => Some((at, piece.needle().to_vec())),
-            Phrase::Regex(_) => None,
+        let piece = |text: &str| {
+            let piece = Piece::of(text)?;
+            Some((piece.at, piece.finder.needle().to_vec()))
         };
         assert_eq!(piece("order 4711 of"), Some((5, b" 4711 ".to_vec())));
         assert_eq!(piece("a-17b-18"), Some((5, b"-18".to_vec())));
@@ -188,6 +207,13 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_piece_that_is_everywhere_hides_nothing() {
+        let text = format!("{}b-11", "a-11 ".repeat(100));
+        let found = Phrase::new("B-11").find_at(text.as_bytes(), 0);
+        assert_eq!(found, Some(500..504));
+    }
+
     proptest! {
         #[test]
         fn a_phrase_is_found_where_an_expression_finds_it(
@@ -198,6 +224,22 @@ mod tests {
             let from = from.min(text.len());
             let wanted = regex.find_at(text.as_bytes(), from).map(|found| found.range());
             prop_assert_eq!(Phrase::new(&phrase).find_at(text.as_bytes(), from), wanted);
+        }
+
+        #[test]
+        fn rows_are_marked_as_an_expression_marks_each(
+            phrase in "[aA1-]{1,4}", rows in prop::collection::vec("[aA1-]{0,6}", 0..40), skipped in 0..4_usize,
+        ) {
+            let regex = regex::Regex::new(&format!("(?i){}", regex::escape(&phrase))).unwrap();
+            let texts: StringArray = rows.iter().map(Some).collect();
+            let skipped = skipped.min(rows.len());
+            let texts = texts.slice(skipped, rows.len() - skipped);
+            let mut found = BooleanBufferBuilder::new(0);
+            found.append_n(texts.len(), false);
+            Pattern::words(&phrase).mark(&texts, &mut found);
+            for (row, text) in rows[skipped..].iter().enumerate() {
+                prop_assert_eq!(found.get_bit(row), regex.is_match(text), "{} in {}", phrase, text);
+            }
         }
     }
 }

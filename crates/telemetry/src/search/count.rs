@@ -78,7 +78,7 @@ pub(crate) fn histogram(
     let step = span / i64::try_from(buckets).unwrap_or(1) + 1;
     let filter = filter.since(since).until(until);
     let counts = Mutex::new(vec![[0u64; 3]; buckets]);
-    scan(snapshot, &filter, &[log::LEVEL], &|found| {
+    scan(snapshot, &filter, &[schema::TIME, log::LEVEL], &|found| {
         let times = found.columns.get(schema::TIME);
         let times = times.as_primitive::<TimestampMicrosecondType>().values();
         let grave = gravity(&found.columns);

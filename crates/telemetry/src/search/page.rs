@@ -121,7 +121,7 @@ pub(crate) fn page(snapshot: &Snapshot, query: PageQuery) -> Page {
     let scan = Scan {
         units: &units,
         filter: &filter,
-        wanted: &[schema::NUMBER],
+        wanted: &[schema::NUMBER, schema::TIME],
         cutoff: &best.cutoff,
     };
     let scanned = scan.run(&|found| best.take(&found, query.before));

@@ -28,7 +28,7 @@ const THREADS: usize = 2;
 /// Files that one thread reads before another one pays.
 const FILES_ALONE_MAX: usize = 2;
 
-/// Rows whose texts are unpacked at once: a page or so.
+/// Rows whose texts are unpacked at once: of ordinary lines a page.
 const SEARCHED_ROWS: usize = 2 << 10;
 
 /// Rows that fit, in one piece of a unit.
@@ -38,7 +38,7 @@ pub(crate) struct Match {
     pub(crate) unit: usize,
     /// The piece of it.
     pub(crate) part: usize,
-    /// The columns that the search has named, and others, of all rows of the piece.
+    /// The columns that the search has named, of all rows of the piece.
     pub(crate) columns: Columns,
     /// The rows that fit.
     pub(crate) mask: BooleanBuffer,
@@ -58,24 +58,19 @@ struct Plan {
     bounds: Bounds,
     numbers: (u64, u64),
     /// Columns of the first stage.
-    first: BTreeSet<usize>,
+    first: Vec<usize>,
     second: Vec<usize>,
-    /// Columns that the search needs of rows that fit.
-    wanted: BTreeSet<usize>,
 }
 
 impl Scan<'_> {
     /// Calls `visit` with what fits, in any order and from several threads. Answers how many rows were looked at.
     pub(crate) fn run(&self, visit: &(dyn Fn(Match) + Sync)) -> u64 {
         let (first, second) = self.filter.columns();
-        let mut wanted: BTreeSet<usize> = self.wanted.iter().copied().collect();
-        wanted.insert(schema::TIME);
         let plan = Plan {
             bounds: self.filter.bounds(),
             numbers: self.filter.numbers(),
-            first,
+            first: first.into_iter().collect(),
             second: second.into_iter().collect(),
-            wanted,
         };
         let scanned = AtomicU64::new(0);
         let next = AtomicUsize::new(0);
@@ -156,7 +151,14 @@ impl Scan<'_> {
             };
             self.second(plan, &mask, &some)
         };
-        found(visit, at, 0, columns, mask);
+        if mask.count_set_bits() > 0 {
+            visit(Match {
+                unit: at,
+                part: 0,
+                columns,
+                mask,
+            });
+        }
     }
 
     fn cold(
@@ -189,15 +191,19 @@ impl Scan<'_> {
             scanned += extent.rows as u64;
             let mut columns = Columns::none(file.kind(), extent.rows);
             let cutoff = self.cutoff();
-            add(&mut columns, file, group, &plan.first)?;
-            if cutoff.is_some() {
-                add(&mut columns, file, group, &BTreeSet::from([schema::TIME]))?;
-            }
+            let times = cutoff.map(|_| schema::TIME);
+            let first = plan.first.iter().copied().chain(times);
+            add(&mut columns, file, group, first)?;
             let mask = self.first(&columns, cutoff);
             let mask = self.second_in(plan, file, group, &mask)?;
             if mask.count_set_bits() > 0 {
-                add(&mut columns, file, group, &plan.wanted)?;
-                found(visit, at, group, columns, mask);
+                add(&mut columns, file, group, self.wanted.iter().copied())?;
+                visit(Match {
+                    unit: at,
+                    part: group,
+                    columns,
+                    mask,
+                });
             }
         }
         Ok(scanned)
@@ -210,7 +216,7 @@ impl Scan<'_> {
     }
 
     /// The second stage on the rows of a group that `mask` marks. A page after the other: what was just unpacked is
-    /// still in the processor's cache when it is searched.
+    /// mostly still in the processor's cache when it is searched.
     fn second_in(
         &self,
         plan: &Plan,
@@ -261,11 +267,12 @@ fn add(
     columns: &mut Columns,
     file: &ColdFile,
     group: usize,
-    wanted: &BTreeSet<usize>,
+    wanted: impl Iterator<Item = usize>,
 ) -> Result<(), Error> {
-    let missing = wanted.iter().copied().filter(|own| !columns.has(*own));
-    let missing: Vec<usize> = missing.collect();
+    // Each once, and in the order of the file.
+    let missing: BTreeSet<usize> = wanted.filter(|own| !columns.has(*own)).collect();
     if !missing.is_empty() {
+        let missing: Vec<usize> = missing.into_iter().collect();
         columns.add(&file.read(group, &missing, None)?, &missing);
     }
     Ok(())
@@ -301,22 +308,5 @@ fn mark(
         if fits {
             marked.set_bit(row, true);
         }
-    }
-}
-
-fn found(
-    visit: &(dyn Fn(Match) + Sync),
-    unit: usize,
-    part: usize,
-    columns: Columns,
-    mask: BooleanBuffer,
-) {
-    if mask.count_set_bits() > 0 {
-        visit(Match {
-            unit,
-            part,
-            columns,
-            mask,
-        });
     }
 }

@@ -81,6 +81,28 @@ async fn pages_come_newest_first_and_miss_nothing() {
 }
 
 #[tokio::test]
+async fn pages_over_files_of_the_same_time_miss_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let every_other = |from: i64| -> Vec<NewRecord> {
+        let numbers = (from..100).step_by(2);
+        numbers
+            .map(|n| record("orders", &format!("line {n}"), n))
+            .collect()
+    };
+    for from in [0, 1] {
+        half(dir.path(), every_other(from), Vec::new())
+            .await
+            .close()
+            .await;
+    }
+    let log = start(dir.path());
+    let expected: Vec<String> = (0..100).rev().map(|n| format!("line {n}")).collect();
+    for text in ["", "line", "service:orders", "service:orders line"] {
+        assert_eq!(pages(&log, query(text, 3)).await, expected, "{text}");
+    }
+}
+
+#[tokio::test]
 async fn rows_that_cannot_hold_a_text_are_not_looked_at() {
     let dir = tempfile::tempdir().unwrap();
     let file = |from: i64| {

@@ -17,7 +17,8 @@ use crate::query::Filter;
 use crate::schema::{self, Kind, span};
 use crate::shelf::Unit;
 
-const COLUMNS: [usize; 5] = [
+const COLUMNS: [usize; 6] = [
+    schema::TIME,
     schema::TRACE,
     schema::SERVICE,
     span::PARENT,
