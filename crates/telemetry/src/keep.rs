@@ -10,6 +10,10 @@ use crate::schema::Kind;
 /// Files smaller than this, of an hour that is over, are put together.
 const SMALL_BYTES_MAX: u64 = 4 << 20;
 
+/// A file whose rows take as much in memory is as large as they are made, however well it is packed: to write it once more
+/// would cost what it cost at first, and win nothing.
+const SMALL_MEMORY_MAX: u64 = 16 << 20;
+
 /// So many bytes of small files become one at most.
 const TOGETHER_BYTES_MAX: u64 = 8 << 20;
 
@@ -63,7 +67,9 @@ pub(crate) fn surplus(
 pub(crate) fn together(files: &[Kept], now: Timestamp) -> Vec<Vec<usize>> {
     let hour = |file: &Kept| Timestamp::from_micros(file.times.0).as_micros() / micros(HOUR);
     let over = now.as_micros() / micros(HOUR);
-    let fits = |file: &Kept| file.bytes < SMALL_BYTES_MAX && hour(file) < over;
+    let is_small =
+        |file: &Kept| file.bytes < SMALL_BYTES_MAX && file.memory_bytes < SMALL_MEMORY_MAX;
+    let fits = |file: &Kept| is_small(file) && hour(file) < over;
     let mut groups: Vec<Vec<&Kept>> = Vec::new();
     for (at, file) in files.iter().enumerate() {
         let joins = groups.last().is_some_and(|group| {
@@ -162,10 +168,20 @@ mod tests {
             file(7, 0, 1),
         ];
         assert_eq!(together(&files, now), [vec![0, 1], vec![4, 5]]);
-        let mut large = [file(0, 3, 1), file(1, 3, 1), file(2, 3, 1)];
-        large[1].memory_bytes = TOGETHER_MEMORY_MAX - 10;
-        large[2].memory_bytes = 1;
-        assert_eq!(together(&large, now), [vec![0, 1]]);
+        let full = |place| Kept {
+            memory_bytes: SMALL_MEMORY_MAX,
+            ..file(place, 3, 1)
+        };
+        assert_eq!(together(&[0, 1, 2].map(full), now), [[0; 0]; 0]);
+        // As much as may be there at once, and the rest.
+        let nearly = |place| Kept {
+            memory_bytes: SMALL_MEMORY_MAX - 1,
+            ..file(place, 3, 1)
+        };
+        let most = usize::try_from(TOGETHER_MEMORY_MAX / SMALL_MEMORY_MAX).unwrap();
+        let nearly: Vec<Kept> = (0..most + 2).map(nearly).collect();
+        let lengths: Vec<usize> = together(&nearly, now).iter().map(Vec::len).collect();
+        assert_eq!(lengths, [most, 2]);
         let all: Vec<Kept> = (0..TOGETHER_MAX + 2)
             .map(|place| file(place, 3, 1))
             .collect();
