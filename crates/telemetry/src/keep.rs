@@ -173,15 +173,17 @@ mod tests {
             ..file(place, 3, 1)
         };
         assert_eq!(together(&[0, 1, 2].map(full), now), [[0; 0]; 0]);
-        // As much as may be there at once, and the rest.
-        let nearly = |place| Kept {
-            memory_bytes: SMALL_MEMORY_MAX - 1,
+        // As much as may be there at once, to the byte, and the rest.
+        let nearly = TOGETHER_MEMORY_MAX / SMALL_MEMORY_MAX;
+        let mut memory = vec![SMALL_MEMORY_MAX - 1; usize::try_from(nearly).unwrap()];
+        memory.extend([nearly, 1, 1]);
+        let files = memory.iter().enumerate().map(|(place, bytes)| Kept {
+            memory_bytes: *bytes,
             ..file(place, 3, 1)
-        };
-        let most = usize::try_from(TOGETHER_MEMORY_MAX / SMALL_MEMORY_MAX).unwrap();
-        let nearly: Vec<Kept> = (0..most + 2).map(nearly).collect();
-        let lengths: Vec<usize> = together(&nearly, now).iter().map(Vec::len).collect();
-        assert_eq!(lengths, [most, 2]);
+        });
+        let lengths = together(&files.collect::<Vec<_>>(), now);
+        let lengths: Vec<usize> = lengths.iter().map(Vec::len).collect();
+        assert_eq!(lengths, [memory.len() - 2, 2]);
         let all: Vec<Kept> = (0..TOGETHER_MAX + 2)
             .map(|place| file(place, 3, 1))
             .collect();
