@@ -236,10 +236,10 @@ impl NewRecord {
 pub(crate) mod tests {
     use super::*;
 
-    /// A line of a service.
+    /// A line of a service, of the year 2100. The tests' stores remove old lines, and put files of earlier hours together.
     pub(crate) fn line(service: &str, message: &str) -> NewRecord {
         NewRecord {
-            time: Timestamp::from_micros(1_795_400_000_000_000),
+            time: Timestamp::from_micros(4_102_444_800_000_000),
             service: ServiceName::new(service).unwrap(),
             instance: format!("{service}-r1-1"),
             revision: RevisionNumber(1),
