@@ -109,7 +109,7 @@ fn frame_at(kind: Kind, rest: &[u8]) -> Result<(RecordBatch, usize), String> {
         .map_err(|error| error.to_string())?;
     if batch.schema() == *kind.schema() {
         Ok((batch, end))
-    } else if batch.schema() == *kind.file_schema() {
+    } else if batch.schema() == *kind.plain_schema() {
         // So they were written before texts were folded.
         let folded = fold(kind, &batch).map_err(|error| error.to_string())?;
         Ok((folded, end))

@@ -2,7 +2,8 @@
 //!
 //! The first columns are the same for both kinds, so that what is common (time, service, trace) is
 //! searched by the same code. Names repeat, so they are dictionaries. Ids are fixed bytes, not digits:
-//! random bytes do not compress, 16 are half of 32, and comparing them is one comparison of numbers.
+//! random bytes do not compress, 16 are half of 32, and comparing them is one comparison of numbers. In
+//! files they are bytes of any length, which are written faster.
 //! What is looked at seldom is JSON text as it came.
 //!
 //! Some texts repeat from row to row or never do: what a route is called, what a request's attributes are. In memory
@@ -14,7 +15,10 @@ use std::sync::{Arc, LazyLock};
 use arrow_schema::{DataType, Field, FieldRef, Schema, SchemaRef, TimeUnit};
 
 /// The version of the format, in each file.
-pub(crate) const FORMAT: &str = "1";
+pub(crate) const FORMAT: &str = "2";
+
+/// The version before: its ids are fixed bytes.
+pub(crate) const FORMAT_BEFORE: &str = "1";
 
 /// The key of [`FORMAT`] in the metadata of a Parquet file.
 pub(crate) const FORMAT_KEY: &str = "atoll.format";
@@ -88,6 +92,14 @@ impl Kind {
         }
     }
 
+    /// Its columns with plain texts, on the way between the two: those of files of [`FORMAT_BEFORE`].
+    pub(crate) fn plain_schema(self) -> &'static SchemaRef {
+        match self {
+            Self::Logs => &PLAIN_LOGS,
+            Self::Spans => &PLAIN_SPANS,
+        }
+    }
+
     /// Its columns in files.
     pub(crate) fn file_schema(self) -> &'static SchemaRef {
         match self {
@@ -101,6 +113,14 @@ impl Kind {
         match self {
             Self::Logs => &[ATTRIBUTES],
             Self::Spans => &[ATTRIBUTES, span::NAME, span::MESSAGE],
+        }
+    }
+
+    /// The columns that are fixed bytes in memory and bytes of any length in files.
+    pub(crate) fn ids(self) -> &'static [usize] {
+        match self {
+            Self::Logs => &[TRACE, SPAN],
+            Self::Spans => &[TRACE, SPAN, span::PARENT],
         }
     }
 
@@ -147,9 +167,13 @@ static SPANS: LazyLock<SchemaRef> = LazyLock::new(|| {
     Arc::new(Schema::new(fields))
 });
 
-static LOG_FILES: LazyLock<SchemaRef> = LazyLock::new(|| unfolded(Kind::Logs));
+static PLAIN_LOGS: LazyLock<SchemaRef> = LazyLock::new(|| unfolded(Kind::Logs));
 
-static SPAN_FILES: LazyLock<SchemaRef> = LazyLock::new(|| unfolded(Kind::Spans));
+static PLAIN_SPANS: LazyLock<SchemaRef> = LazyLock::new(|| unfolded(Kind::Spans));
+
+static LOG_FILES: LazyLock<SchemaRef> = LazyLock::new(|| loosened(Kind::Logs));
+
+static SPAN_FILES: LazyLock<SchemaRef> = LazyLock::new(|| loosened(Kind::Spans));
 
 fn common(time: &str) -> Vec<Field> {
     let micros = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
@@ -165,11 +189,19 @@ fn common(time: &str) -> Vec<Field> {
     ]
 }
 
-/// The columns of a kind's files.
 fn unfolded(kind: Kind) -> SchemaRef {
-    let mut fields: Vec<FieldRef> = kind.schema().fields().iter().cloned().collect();
-    for column in kind.folded() {
-        let field = Field::clone(&fields[*column]).with_data_type(DataType::Utf8);
+    retyped(kind.schema(), kind.folded(), &DataType::Utf8)
+}
+
+fn loosened(kind: Kind) -> SchemaRef {
+    retyped(kind.plain_schema(), kind.ids(), &DataType::Binary)
+}
+
+/// The same columns, of which some are of another type.
+fn retyped(schema: &Schema, columns: &[usize], to: &DataType) -> SchemaRef {
+    let mut fields: Vec<FieldRef> = schema.fields().iter().cloned().collect();
+    for column in columns {
+        let field = Field::clone(&fields[*column]).with_data_type(to.clone());
         fields[*column] = Arc::new(field);
     }
     Arc::new(Schema::new(fields))

@@ -2,19 +2,22 @@
 //!
 //! A file that is not wanted any more is removed when the last search that may read it is over.
 
+use std::fmt::Display;
+use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use arrow_array::RecordBatch;
 use arrow_buffer::BooleanBuffer;
+use arrow_schema::SchemaRef;
+use arrow_select::concat::concat_batches;
 use atoll_base::TraceId;
 use atoll_store::log::Disk;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder, RowSelection,
 };
-use parquet::data_type::FixedLenByteArray;
 use parquet::file::metadata::{PageIndexPolicy, RowGroupMetaData};
 use parquet::file::reader::ChunkReader;
 use parquet::file::statistics::Statistics;
@@ -24,7 +27,8 @@ use super::io::Source;
 use super::words;
 use super::write::GROUP_ROWS_MAX;
 use crate::Error;
-use crate::schema::{self, BYTES_KEY, FORMAT, FORMAT_KEY, Kind, SERVICES_KEY};
+use crate::columns::fix_ids;
+use crate::schema::{self, BYTES_KEY, FORMAT, FORMAT_BEFORE, FORMAT_KEY, Kind, SERVICES_KEY};
 
 /// So many times as large as in its file a row is in memory, where that is not told.
 const PACKED: u64 = 10;
@@ -73,8 +77,8 @@ impl ColdFile {
         let options = ArrowReaderOptions::new()
             .with_column_index_policy(PageIndexPolicy::Skip)
             .with_offset_index_policy(PageIndexPolicy::Optional);
-        let metadata = ArrowReaderMetadata::load(&source, options)
-            .map_err(|error| Error::damaged(&path, error))?;
+        let metadata = decoded(|| ArrowReaderMetadata::load(&source, options))
+            .map_err(|reason| Error::damaged(&path, reason))?;
         check(kind, &metadata).map_err(|reason| Error::damaged(&path, reason))?;
         let groups: Option<Vec<Extent>> = metadata
             .metadata()
@@ -155,14 +159,11 @@ impl ColdFile {
         let reader = self.reader()?;
         let mut found = Vec::new();
         for group in 0..self.groups.len() {
-            let filter = reader
-                .get_row_group_column_bloom_filter(group, schema::TRACE)
-                .map_err(|error| Error::damaged(&self.path, error))?;
+            let filter = decoded(|| reader.get_row_group_column_bloom_filter(group, schema::TRACE))
+                .map_err(|reason| Error::damaged(&self.path, reason))?;
             let may = filter.is_none_or(|filter| {
-                traces.iter().any(|trace| {
-                    let id = FixedLenByteArray::from(trace.get().to_be_bytes().to_vec());
-                    filter.check(&id)
-                })
+                let mut ids = traces.iter().map(|trace| trace.get().to_be_bytes());
+                ids.any(|id| filter.check(&id[..]))
             });
             if may {
                 found.push(group);
@@ -200,12 +201,8 @@ impl ColdFile {
         match one {
             Some(batch) => Ok(batch),
             None => {
-                let schema = self.metadata.schema().project(columns);
-                schema
-                    .and_then(|schema| {
-                        arrow_select::concat::concat_batches(&Arc::new(schema), &found)
-                    })
-                    .map_err(|error| Error::damaged(&self.path, error))
+                let all = concat_batches(&self.schema(columns)?, &found);
+                all.map_err(|error| Error::damaged(&self.path, error))
             }
         }
     }
@@ -232,11 +229,12 @@ impl ColdFile {
         if let Some(rows) = rows {
             reader = reader.with_row_selection(RowSelection::from_boolean_buffer(rows));
         }
-        let damaged = |error: String| Error::damaged(&self.path, error);
-        let batches = reader.build().map_err(|error| damaged(error.to_string()))?;
+        let damaged = |reason: String| Error::damaged(&self.path, reason);
+        let schema = self.schema(columns)?;
+        let mut batches = decoded(|| reader.build()).map_err(damaged)?;
         let mut read = 0;
-        for batch in batches {
-            let batch = batch.map_err(|error| damaged(error.to_string()))?;
+        while let Some(batch) = decoded(|| batches.next().transpose()).map_err(damaged)? {
+            let batch = fix_ids(&batch, &schema).map_err(|error| damaged(error.to_string()))?;
             read += batch.num_rows();
             take(batch);
         }
@@ -245,6 +243,14 @@ impl ColdFile {
         } else {
             Err(damaged("it has not as many rows as it says".to_owned()))
         }
+    }
+
+    /// What columns are like when they have been read, whatever the format.
+    fn schema(&self, columns: &[usize]) -> Result<SchemaRef, Error> {
+        let schema = self.kind.plain_schema().project(columns);
+        schema
+            .map(Arc::new)
+            .map_err(|error| Error::damaged(&self.path, error))
     }
 
     /// Has the file removed when nobody reads it any more.
@@ -285,6 +291,14 @@ fn source(disk: &dyn Disk, path: &Path) -> Result<Source, Error> {
     source.map_err(|error| Error::unusable(path, error))
 }
 
+/// What decodes a file expects sound bytes in places, and panics about others: that is a damaged file, no more.
+fn decoded<T, E: Display>(decode: impl FnOnce() -> Result<T, E>) -> Result<T, String> {
+    match panic::catch_unwind(AssertUnwindSafe(decode)) {
+        Ok(done) => done.map_err(|error| error.to_string()),
+        Err(_) => Err("its bytes make no sense".to_owned()),
+    }
+}
+
 fn value(metadata: &ArrowReaderMetadata, key: &str) -> Option<String> {
     let file = metadata.metadata().file_metadata();
     let found = file
@@ -296,11 +310,12 @@ fn value(metadata: &ArrowReaderMetadata, key: &str) -> Option<String> {
 
 /// Whether the file is one of ours.
 fn check(kind: Kind, metadata: &ArrowReaderMetadata) -> Result<(), String> {
-    let format = value(metadata, FORMAT_KEY).unwrap_or_default();
-    if format != FORMAT {
-        return Err(format!("its format is `{format}`, not `{FORMAT}`"));
-    }
-    if metadata.schema().fields() == kind.file_schema().fields() {
+    let schema = match value(metadata, FORMAT_KEY).unwrap_or_default().as_str() {
+        FORMAT => kind.file_schema(),
+        FORMAT_BEFORE => kind.plain_schema(),
+        other => return Err(format!("its format is `{other}`, not `{FORMAT}`")),
+    };
+    if metadata.schema().fields() == schema.fields() {
         Ok(())
     } else {
         Err("it has other columns".to_owned())

@@ -21,7 +21,7 @@ use super::io::Sink;
 use super::words::{self, Filters};
 use super::{ColdFile, Name};
 use crate::Error;
-use crate::columns::{Gather, names_of, unfold};
+use crate::columns::{Gather, loosen_ids, names_of, unfold};
 use crate::schema::{self, BYTES_KEY, FORMAT, FORMAT_KEY, Kind, SERVICES_KEY};
 
 /// Rows in a row group: what is decoded at once, and what statistics are about.
@@ -113,7 +113,7 @@ fn content(disk: &dyn Disk, path: &Path, rows: &Rows) -> std::io::Result<()> {
             let page = group.slice(from, page_rows(kind).min(group.num_rows() - from));
             let page = unfold(kind, &page).map_err(std::io::Error::other)?;
             bytes += memory_bytes(&page);
-            writer.write(&page)?;
+            writer.write(&loosen_ids(kind, &page).map_err(std::io::Error::other)?)?;
         }
         if kind == Kind::Logs {
             // Not page by page: what writes a page would take the filter's place there.
@@ -168,10 +168,12 @@ fn time_range(batches: &[RecordBatch]) -> (i64, i64) {
     ends.map_or((0, 0), |(min, max)| (*min, *max))
 }
 
+/// Time and number of a row, and its place: in memory while all are sorted, so a small one.
+type Sorted = (i64, u64, (u32, u32));
+
 /// All rows by service, time and number: each by the place of its batch, and its own in there.
 fn order(batches: &[RecordBatch], services: &[String]) -> Vec<(usize, usize)> {
-    let count = batches.iter().map(RecordBatch::num_rows).sum();
-    let mut order: Vec<(usize, i64, u64, (u32, u32))> = Vec::with_capacity(count);
+    let mut by_service: Vec<Vec<Sorted>> = vec![Vec::new(); services.len().max(1)];
     for (place, batch) in (0..).zip(batches) {
         let own = batch.column(schema::SERVICE).as_dictionary::<Int32Type>();
         let rank = |name: Option<&str>| {
@@ -185,18 +187,20 @@ fn order(batches: &[RecordBatch], services: &[String]) -> Vec<(usize, usize)> {
         let numbers = batch.column(schema::NUMBER);
         let numbers = numbers.as_primitive::<UInt64Type>().values();
         let rows = (0..).zip(own.keys().values().iter().zip(times).zip(numbers));
-        order.extend(rows.map(|(row, ((key, time), number))| {
+        for (row, ((key, time), number)) in rows {
             let rank = usize::try_from(*key).ok().and_then(|key| ranks.get(key));
-            (rank.copied().unwrap_or(0), *time, *number, (place, row))
-        }));
+            by_service[rank.copied().unwrap_or(0)].push((*time, *number, (place, row)));
+        }
     }
-    // Not `sort_unstable`: this one makes use of runs that are in order, such as the rows of a file.
-    order.sort();
     let place = |at: u32| usize::try_from(at).expect("as wide at least");
-    let places = order.into_iter();
-    places
-        .map(|(.., (batch, row))| (place(batch), place(row)))
-        .collect()
+    let mut order = Vec::with_capacity(by_service.iter().map(Vec::len).sum());
+    for mut rows in by_service {
+        // Not `sort_unstable`: this one makes use of runs that are in order, as most rows of a service are.
+        rows.sort();
+        let places = rows.into_iter();
+        order.extend(places.map(|(.., (batch, row))| (place(batch), place(row))));
+    }
+    order
 }
 
 fn properties(rows: &Rows) -> WriterProperties {
@@ -213,9 +217,6 @@ fn properties(rows: &Rows) -> WriterProperties {
     let mut properties = WriterProperties::builder()
         .set_created_by("atoll".to_owned())
         .set_writer_version(WriterVersion::PARQUET_1_0)
-        .set_compression(Compression::ZSTD(
-            ZstdLevel::try_new(1).expect("1 is a level of zstd"),
-        ))
         .set_max_row_group_row_count(Some(GROUP_ROWS_MAX))
         .set_data_page_row_count_limit(page_rows(kind))
         .set_data_page_size_limit(PAGE_BYTES)
@@ -231,10 +232,11 @@ fn properties(rows: &Rows) -> WriterProperties {
     let trace = path(kind, schema::TRACE);
     properties = properties
         .set_column_bloom_filter_enabled(trace.clone(), true)
-        .set_column_bloom_filter_fpp(trace.clone(), TRACE_MISTAKES);
-    if kind == Kind::Spans {
-        // Random bytes, which searches for a trace look through: there is little to pack, and much to unpack.
-        properties = properties.set_column_compression(trace, Compression::UNCOMPRESSED);
+        .set_column_bloom_filter_fpp(trace, TRACE_MISTAKES);
+    let zstd = ZstdLevel::try_new(1).expect("1 is a level of zstd");
+    for column in packed(kind) {
+        properties =
+            properties.set_column_compression(path(kind, *column), Compression::ZSTD(zstd));
     }
     for (column, encoding) in encodings(kind) {
         let repeats = kind.folded().contains(&column);
@@ -245,19 +247,41 @@ fn properties(rows: &Rows) -> WriterProperties {
     properties.build()
 }
 
+/// The columns that zstd makes smaller: texts, and the ids of logs, of which many have the same. Of numbers and of few
+/// names the encoding leaves a byte or two of a row, not worth the time; the ids of spans are random.
+fn packed(kind: Kind) -> &'static [usize] {
+    match kind {
+        Kind::Logs => &[
+            schema::INSTANCE,
+            schema::TRACE,
+            schema::SPAN,
+            schema::ATTRIBUTES,
+            schema::log::MESSAGE,
+        ],
+        Kind::Spans => &[
+            schema::INSTANCE,
+            schema::ATTRIBUTES,
+            schema::span::NAME,
+            schema::span::MESSAGE,
+            schema::span::EVENTS,
+            schema::span::LINKS,
+        ],
+    }
+}
+
 /// Columns whose values hardly repeat, and how they are written; of those that may, when they do not.
 fn encodings(kind: Kind) -> Vec<(usize, Encoding)> {
     let mut all = vec![
         (schema::NUMBER, Encoding::DELTA_BINARY_PACKED),
         (schema::TIME, Encoding::DELTA_BINARY_PACKED),
-        (schema::TRACE, Encoding::PLAIN),
-        (schema::SPAN, Encoding::PLAIN),
+        (schema::TRACE, Encoding::DELTA_LENGTH_BYTE_ARRAY),
+        (schema::SPAN, Encoding::DELTA_LENGTH_BYTE_ARRAY),
         (schema::ATTRIBUTES, Encoding::DELTA_LENGTH_BYTE_ARRAY),
     ];
     match kind {
         Kind::Logs => all.push((schema::log::MESSAGE, Encoding::DELTA_LENGTH_BYTE_ARRAY)),
         Kind::Spans => all.extend([
-            (schema::span::PARENT, Encoding::PLAIN),
+            (schema::span::PARENT, Encoding::DELTA_LENGTH_BYTE_ARRAY),
             (schema::span::DURATION, Encoding::DELTA_BINARY_PACKED),
             (schema::span::NAME, Encoding::DELTA_LENGTH_BYTE_ARRAY),
             (schema::span::EVENTS, Encoding::DELTA_LENGTH_BYTE_ARRAY),

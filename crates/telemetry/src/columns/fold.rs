@@ -16,7 +16,7 @@ use super::names::Names;
 use super::names_of;
 use crate::schema::Kind;
 
-/// A batch with the columns of a file as one with those of memory.
+/// A batch with plain texts as one with the columns of memory.
 pub(crate) fn fold(kind: Kind, batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
     let mut columns = batch.columns().to_vec();
     for column in kind.folded() {
@@ -29,13 +29,13 @@ pub(crate) fn fold(kind: Kind, batch: &RecordBatch) -> Result<RecordBatch, Arrow
     RecordBatch::try_new(Arc::clone(kind.schema()), columns)
 }
 
-/// A batch with the columns of memory, or already with those of a file, as one with those of a file.
+/// A batch with the columns of memory as one with plain texts, which it may already have.
 pub(crate) fn unfold(kind: Kind, batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
     let mut columns = batch.columns().to_vec();
     for column in kind.folded() {
         columns[*column] = unfold_column(&columns[*column])?;
     }
-    RecordBatch::try_new(Arc::clone(kind.file_schema()), columns)
+    RecordBatch::try_new(Arc::clone(kind.plain_schema()), columns)
 }
 
 /// The texts of a dictionary, one for each row; what is no dictionary, as it is.
