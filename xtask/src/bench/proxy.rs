@@ -30,6 +30,7 @@ use anyhow::{Context, bail};
 use crate::run::built;
 
 /// What all scenarios of a run share.
+#[derive(Clone)]
 struct Bench {
     /// The release build of Atoll.
     atoll: PathBuf,

@@ -36,7 +36,7 @@ const fn page_rows(kind: Kind) -> usize {
 }
 
 /// From about this size on a page ends, in bytes: of ordinary lines after 2,048 rows. Fewer are unpacked to see one, and
-/// they pack as well as in larger pages: 27.6 MB for a million lines of `cargo xtask bench telemetry` in both.
+/// they pack as well as in larger pages.
 const PAGE_BYTES: usize = 256 << 10;
 
 /// What a dictionary of a column takes at most; it is decoded whenever a row is. Beyond it, values are written plain.
