@@ -207,6 +207,14 @@ test('metrics: by label, narrowed, alone; exemplars lead to traces', only, async
   assert.deepEqual(errors, []);
 });
 
+test('a service shows its settings, where they are from, and no secret', only, async () => {
+  const { page } = await at('/services/orders/limits');
+  const row = (key) => page.getByRole('region', { name: 'Settings' }).getByRole('row', { name: key });
+  assert.match(await row('request_timeout').innerText(), /30s\s+default/);
+  assert.match(await row('resources.memory').innerText(), /256MiB\s+service\.toml/);
+  assert.match(await row('env.BANK_KEY').innerText(), /not shown/);
+});
+
 test('gateway: an open breaker is red, one that the next call may close is not', only, async () => {
   const { page, errors } = await at('/gateway');
   const tone = (callee) => page.getByRole('listitem').filter({ hasText: `→ ${callee}` }).locator('.state').getAttribute('class');

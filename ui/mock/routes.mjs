@@ -17,6 +17,19 @@ function service(world, name) {
   return found;
 }
 
+function settings({ world, parts }) {
+  const own = service(world, parts[0]);
+  if (own.revision === null) throw fail(404, `no revision of ${own.name} serves, or there is no such service`);
+  const setting = (key, value, given = true) => ({ key, value, given });
+  return {
+    service: own.name, revision: own.revision,
+    settings: [
+      setting('name', own.name), setting('run', `./${own.name}, --port, $PORT`), setting('request_timeout', '30s', false), setting('env.BANK_KEY', null),
+      setting('resources.memory', '256MiB'), setting('resources.cpus', '1'), setting('scale.min', '1', false), setting('scale.max', '4'), ...own.routes.map((route, at) => setting(`route[${at}].path`, route)),
+    ],
+  };
+}
+
 function deploy({ world, parts, body }) {
   const own = service(world, parts[0]);
   if (body.kind === 'scale' && (body.instances < 1 || body.instances > 4)) throw fail(422, `${own.name} may have 1 to 4 instances, not ${body.instances}`);
@@ -118,6 +131,7 @@ export const routes = [
   ['GET', /^\/v1\/services$/, ({ world }) => world.services],
   ['GET', /^\/v1\/services\/([^/]+)$/, ({ world, parts }) => service(world, parts[0])],
   ['GET', /^\/v1\/services\/([^/]+)\/history$/, ({ world, parts }) => service(world, parts[0]) && world.history[parts[0]]],
+  ['GET', /^\/v1\/services\/([^/]+)\/settings$/, settings],
   ['POST', /^\/v1\/services\/([^/]+)\/deployments$/, deploy, 202],
   ['GET', /^\/v1\/deployments\/(\d+)$/, deployment],
   ['GET', /^\/v1\/live$/, (context) => stream(context, 'live')],

@@ -26,6 +26,7 @@ pub mod resilience;
 pub mod routes;
 pub mod series;
 mod services;
+mod settings;
 mod socket;
 pub mod traces;
 pub mod types;
@@ -81,6 +82,7 @@ pub use socket::{bind, connect, path};
         services::list,
         services::one,
         services::history,
+        settings::settings,
         services::deploy,
         services::deployment,
         logs::logs,
@@ -124,6 +126,7 @@ pub fn router(node: Arc<Node>) -> Router {
         .route("/v1/services", get(services::list))
         .route("/v1/services/{service}", get(services::one))
         .route("/v1/services/{service}/history", get(services::history))
+        .route("/v1/services/{service}/settings", get(settings::settings))
         .route("/v1/services/{service}/deployments", post(services::deploy))
         .route("/v1/deployments/{id}", get(services::deployment))
         .route("/v1/live", get(live::live))

@@ -57,6 +57,7 @@ pub use alerts::SilenceError;
 pub use api_keys::{KeyRing, KeyRingError};
 pub use broker::Topics;
 pub use events::EventKind;
+pub use ground::file_of;
 pub use own_metrics::metric;
 pub use sinks::OwnReady;
 pub use views::{DeployStep, NodeView, ServiceState, ServiceView};

@@ -39,6 +39,16 @@ pub struct Who {
     pub(crate) csrf: Option<String>,
 }
 
+impl Who {
+    /// Whether they came by the Unix socket: they own the node's folder.
+    pub fn is_local(&self) -> bool {
+        self.way == SOCKET
+    }
+}
+
+/// The way by the Unix socket.
+const SOCKET: &str = "socket";
+
 /// The Unix socket: whoever can open it owns the folder, and may do everything.
 pub(crate) async fn local(
     State(console): State<Console>,
@@ -48,7 +58,7 @@ pub(crate) async fn local(
     let who = Who {
         name: "local".to_owned(),
         role: Role::Admin,
-        way: "socket",
+        way: SOCKET,
         csrf: None,
     };
     answer(&console, who, request, next).await
@@ -188,13 +198,26 @@ async fn answer(console: &Console, who: Who, mut request: Request, next: Next) -
         request.method().clone(),
         Arc::<str>::from(request.uri().path()),
     );
-    let response = next.run(request).await;
-    let status = response.status().as_u16();
-    let written = console.audit().write(&who, method.as_str(), &path, status);
-    if let Err(error) = written.await {
-        tracing::error!(%error, who = who.name, %method, %path, status, "a change is missing in the audit log");
-    }
-    response
+    let audit = console.audit().clone();
+    // In a task of its own: who goes away while it is done has changed something all the same.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "whoever asks waits for its end, and is told of its panic"
+    )]
+    let changed = tokio::spawn(async move {
+        let response = next.run(request).await;
+        let status = response.status().as_u16();
+        let written = audit.write(&who, method.as_str(), &path, status);
+        if let Err(error) = written.await {
+            tracing::error!(%error, who = who.name, %method, %path, status, "a change is missing in the audit log");
+        }
+        response
+    });
+    changed.await.unwrap_or_else(|error| {
+        tracing::error!(%error, "a change has failed");
+        let detail = "it has failed within the node; its log tells why";
+        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, detail).into_response()
+    })
 }
 
 fn refused(problem: Problem) -> Response {

@@ -38,6 +38,15 @@ const TOLD: [(header::HeaderName, &str); 6] = [
     ),
 ];
 
+/// A method that a path of the API does not know; the field `Allow` says which it does.
+pub(crate) async fn wrong_method(method: Method, uri: Uri) -> Problem {
+    let detail = format!(
+        "{} is not for {method}; /v1/openapi.json lists all",
+        uri.path()
+    );
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, detail)
+}
+
 /// A file of the pages; for every path that is none, the page itself: it knows its views.
 pub(crate) async fn file(method: Method, uri: Uri) -> Response {
     let path = uri.path().trim_start_matches('/');

@@ -152,15 +152,18 @@ impl Console {
     /// The API as it is served on the Unix socket. Who comes by it needs no session, and may ask for it.
     pub fn local(&self, api: Router) -> Router {
         let all = self.routes().merge(api).route("/session", get(me));
+        let all = all.method_not_allowed_fallback(pages::wrong_method);
         all.route_layer(middleware::from_fn_with_state(self.clone(), door::local))
     }
 
     /// The API and the pages as they are served over TCP.
     pub fn remote(&self, api: Router) -> Router {
         let all = self.routes().merge(api);
+        let all = all.method_not_allowed_fallback(pages::wrong_method);
         let guarded = all.route_layer(middleware::from_fn_with_state(self.clone(), door::guard));
         let session = get(whoami).post(login).delete(logout);
         let session = Router::new().route("/session", session);
+        let session = session.method_not_allowed_fallback(pages::wrong_method);
         guarded
             .merge(session.with_state(self.clone()))
             .fallback(pages::file)

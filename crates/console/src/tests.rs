@@ -1,5 +1,7 @@
 //! The door as browsers, programs and attackers meet it.
 
+use std::sync::Arc;
+
 use atoll_base::Tasks;
 use atoll_store::Sql;
 use axum::body::Body;
@@ -8,6 +10,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
+use tokio::sync::Notify;
 use tower::ServiceExt as _;
 
 use super::*;
@@ -16,6 +19,9 @@ struct Scene {
     remote: Router,
     local: Router,
     console: Console,
+    /// A slow change has begun; it may go on.
+    begun: Arc<Notify>,
+    go: Arc<Notify>,
     _folder: tempfile::TempDir,
 }
 
@@ -27,8 +33,16 @@ async fn scene(config: ConsoleConfig) -> Scene {
         ..config
     };
     let (console, _) = Console::open(&config, sql).await.unwrap();
+    let (begun, go) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let api = || {
+        let (begun, go) = (Arc::clone(&begun), Arc::clone(&go));
+        let slow = async move || {
+            begun.notify_one();
+            go.notified().await;
+            StatusCode::ACCEPTED
+        };
         Router::new()
+            .route("/v1/services/slow/restarts", post(slow))
             .route("/v1/services", get(|| async { Json("all") }))
             .route(
                 "/v1/services/{name}/deployments",
@@ -39,6 +53,8 @@ async fn scene(config: ConsoleConfig) -> Scene {
         remote: console.remote(api()),
         local: console.local(api()),
         console,
+        begun,
+        go,
         _folder: folder,
     }
 }
@@ -102,6 +118,58 @@ impl Scene {
         let addr = self.console.addr().unwrap();
         let code = url.strip_prefix(&format!("http://{addr}/login#token="));
         code.unwrap().to_owned()
+    }
+}
+
+#[tokio::test]
+async fn who_goes_away_while_it_is_done_is_written_down_all_the_same() {
+    let scene = scene(ConsoleConfig::default()).await;
+    let (token, _) = scene.token("operator").await;
+    let value = format!("Bearer {token}");
+    let (method, path) = ("POST", "/v1/services/slow/restarts");
+    let request = ask(method, path, &[("authorization", &value)], "");
+    {
+        let answer = scene.remote(request);
+        tokio::pin!(answer);
+        tokio::select! {
+            _ = &mut answer => panic!("it was to be given up before"),
+            () = scene.begun.notified() => {}
+        }
+    }
+    scene.go.notify_one();
+    loop {
+        let page = scene.console.audit().page(None, 10).await.unwrap();
+        if page
+            .entries
+            .iter()
+            .any(|own| own.path == path && own.status == 202)
+        {
+            return;
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn a_method_that_a_path_does_not_know_is_a_problem_too() {
+    let scene = scene(ConsoleConfig::default()).await;
+    let (token, _) = scene.token("admin").await;
+    let value = format!("Bearer {token}");
+    let remote = ask("DELETE", "/v1/services", &[("authorization", &value)], "");
+    let local = ask("DELETE", "/v1/services", &[], "");
+    let session = ask("PUT", "/session", &[], "");
+    for answer in [
+        scene.remote(remote).await,
+        scene.local(local).await,
+        scene.remote(session).await,
+    ] {
+        assert_eq!(answer.status(), 405);
+        assert!(
+            answer.headers().contains_key("allow"),
+            "{:?}",
+            answer.headers()
+        );
+        assert_eq!(answer.headers()["content-type"], "application/problem+json");
     }
 }
 

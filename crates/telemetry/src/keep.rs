@@ -36,6 +36,8 @@ pub(crate) struct Kept {
     pub(crate) bytes: u64,
     /// What the rows take in memory.
     pub(crate) memory_bytes: u64,
+    /// Whether it was found damaged.
+    pub(crate) broken: bool,
 }
 
 /// The files that go: the old ones, and as many of the oldest as are too much. `other`: bytes of the store that
@@ -63,13 +65,13 @@ pub(crate) fn surplus(
     gone
 }
 
-/// Files of one kind that become one: neighbours, small, of one hour that is over. By their places.
+/// Files of one kind that become one: neighbours, small and sound, of one hour that is over. By their places.
 pub(crate) fn together(files: &[Kept], now: Timestamp) -> Vec<Vec<usize>> {
     let hour = |file: &Kept| Timestamp::from_micros(file.times.0).as_micros() / micros(HOUR);
     let over = now.as_micros() / micros(HOUR);
     let is_small =
         |file: &Kept| file.bytes < SMALL_BYTES_MAX && file.memory_bytes < SMALL_MEMORY_MAX;
-    let fits = |file: &Kept| is_small(file) && hour(file) < over;
+    let fits = |file: &Kept| is_small(file) && !file.broken && hour(file) < over;
     let mut groups: Vec<Vec<&Kept>> = Vec::new();
     for (at, file) in files.iter().enumerate() {
         let joins = groups.last().is_some_and(|group| {
@@ -114,6 +116,7 @@ mod tests {
             times: (newest, newest),
             bytes,
             memory_bytes: 10 * bytes,
+            broken: false,
         }
     }
 
@@ -168,6 +171,9 @@ mod tests {
             file(7, 0, 1),
         ];
         assert_eq!(together(&files, now), [vec![0, 1], vec![4, 5]]);
+        let mut broken = [0, 1, 2, 3, 4].map(|place| file(place, 3, 1));
+        broken[2].broken = true;
+        assert_eq!(together(&broken, now), [vec![0, 1], vec![3, 4]]);
         let full = |place| Kept {
             memory_bytes: SMALL_MEMORY_MAX,
             ..file(place, 3, 1)

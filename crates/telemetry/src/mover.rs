@@ -103,7 +103,8 @@ impl Mover {
         Ok(())
     }
 
-    fn tidy(&self, now: Timestamp) {
+    /// Removes what is too old or too much, and puts small files together.
+    pub(crate) fn tidy(&self, now: Timestamp) {
         self.remove_surplus(now);
         for shelf in self.shelves() {
             let cold = &shelf.snapshot().cold;
@@ -130,7 +131,17 @@ impl Mover {
         let mut batches = Vec::new();
         for file in files {
             for group in 0..file.groups().len() {
-                batches.push(file.read(group, &all, None)?);
+                match file.read(group, &all, None) {
+                    Ok(batch) => batches.push(batch),
+                    // The others are put together without it, the next time.
+                    Err(error @ Error::Damaged { .. }) => {
+                        if file.found_broken() {
+                            tracing::warn!(%error, "a file of telemetry is skipped");
+                        }
+                        return Ok(());
+                    }
+                    Err(error) => return Err(error),
+                }
             }
         }
         let dir = self.dir.join(kind.name());
@@ -179,6 +190,7 @@ fn kept<'a>(shelf: &Shelf, files: &'a [Arc<ColdFile>]) -> impl Iterator<Item = K
         times: file.extent().times,
         bytes: file.bytes(),
         memory_bytes: file.memory_bytes(),
+        broken: file.is_broken(),
     })
 }
 

@@ -12,6 +12,7 @@ export type NodeView = Schemas['NodeView'];
 
 export type ServiceState = Schemas['ServiceState'];
 export type ServiceView = Schemas['ServiceView'];
+export type SettingView = Schemas['SettingView'];
 export type DeploymentView = Schemas['DeploymentView'];
 export type Order = Schemas['OrderKind'];
 export type NewDeployment = Schemas['NewDeployment'];

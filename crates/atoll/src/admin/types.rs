@@ -37,8 +37,9 @@ pub struct NewDeployment {
     /// What is to be done.
     #[serde(flatten)]
     pub order: OrderKind,
-    /// Who asks.
-    pub who: String,
+    /// Who asks, for the history. Over the Unix socket only; who comes with a token or a session is known.
+    #[serde(default)]
+    pub who: Option<String>,
     /// Why.
     #[serde(default)]
     pub why: String,

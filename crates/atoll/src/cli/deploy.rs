@@ -58,7 +58,7 @@ pub(super) async fn run(client: &Client, command: Command, out: &Output) -> Resu
     };
     let new = NewDeployment {
         order,
-        who: crate::who(),
+        who: Some(crate::who()),
         why: message,
     };
     let path = format!("/v1/services/{service}/deployments");

@@ -5,7 +5,7 @@ use std::net::TcpStream;
 
 use serde_json::Value;
 
-use crate::testkit::{App, holds};
+use crate::testkit::{App, holds, lacks};
 
 /// One request to the console; the head and the body of the answer.
 fn ask(addr: &str, method: &str, path: &str, fields: &str, body: &str) -> (String, String) {
@@ -35,6 +35,7 @@ fn wrong_in_one_form(addr: &str, fields: &str) {
         ("GET", "/v1/logs?tail=x", "", 400),
         ("GET", "/v1/traces?limit=x", "", 400),
         ("GET", "/v1/metrics/series?step_us=x", "", 400),
+        ("POST", "/v1/services/orders/history", "", 405),
         ("GET", "/v1/deployments/x", "", 404),
         ("GET", "/v1/none", "", 404),
     ] {
@@ -92,9 +93,16 @@ fn a_browser_logs_in_by_a_link_and_a_program_by_a_token() {
         "POST",
         "/v1/services/orders/deployments",
         &format!("{bearer}{json}"),
-        r#"{"kind":"restart","who":"ci","why":"a test"}"#,
+        r#"{"kind":"restart","who":"somebody else","why":"a test"}"#,
     );
     assert_eq!(status(&restart), 202, "{}", restart.1);
+    let history = ask(addr, "GET", "/v1/services/orders/history", &bearer, "").1;
+    holds(&history, r#""who":"ci""#);
+    lacks(&history, "somebody else");
+    let settings = ask(addr, "GET", "/v1/services/orders/settings", &bearer, "").1;
+    holds(&settings, r#"{"key":"name","value":"orders","given":true}"#);
+    let settings = ask(addr, "GET", "/v1/services/none/settings", &bearer, "");
+    assert_eq!(status(&settings), 404);
     assert_eq!(status(&ask(addr, "GET", "/v1/audit", &bearer, "")), 403);
     wrong_in_one_form(addr, &format!("{bearer}{json}"));
     let id = app.cli(&["--json", "token", "list"]).succeeded().out;

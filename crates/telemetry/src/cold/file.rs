@@ -258,6 +258,11 @@ impl ColdFile {
         self.unwanted.store(true, Ordering::Release);
     }
 
+    /// Whether it was found damaged.
+    pub(crate) fn is_broken(&self) -> bool {
+        self.broken.load(Ordering::Relaxed)
+    }
+
     /// Whether this is the first time that it is found damaged.
     pub(crate) fn found_broken(&self) -> bool {
         !self.broken.swap(true, Ordering::Relaxed)

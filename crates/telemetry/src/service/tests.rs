@@ -157,6 +157,38 @@ async fn small_files_become_one_and_a_crash_on_the_way_changes_nothing() {
     }
 }
 
+#[tokio::test]
+async fn a_damaged_file_keeps_no_others_from_becoming_one() {
+    let texts: BTreeSet<String> = (0..2).map(|text| format!("old {text}")).collect();
+    let disk = small_files(&texts).await;
+    let parquet = disk.files().into_iter().map(|(path, _)| path);
+    let parquet = parquet.filter(|path| path.extension().is_some_and(|end| end == "parquet"));
+    // The first rows of the first file; its footer is sound.
+    let first = parquet.min().unwrap();
+    (4..200).for_each(|at| disk.damage(&first, at, 0xff));
+    // Two more, which are put together with what is sound only: the next life looks at all four.
+    let config = TelemetryConfig::default();
+    let handle = start(&disk).unwrap();
+    for text in ["sound 1", "sound 2"] {
+        let mut old = line("orders", text);
+        old.time = Timestamp::now().before(2 * std::time::Duration::from_secs(3600));
+        handle.log(old);
+        handle.flush().await.unwrap();
+    }
+    handle.close().await;
+    drop(handle);
+    let (_, mover) = threads(Arc::new(disk.clone()), Path::new(ROOT), config).unwrap();
+    let before = files(&disk);
+    assert!(before > 2, "{:?}", disk.files());
+    mover.tidy(Timestamp::now());
+    assert_eq!(files(&disk), before, "{:?}", disk.files());
+    mover.tidy(Timestamp::now());
+    assert_eq!(files(&disk), 2, "{:?}", disk.files());
+    let left = mover.shared.logs.snapshot();
+    let damaged = left.cold.iter().filter(|file| file.is_broken()).count();
+    assert_eq!(damaged, 1);
+}
+
 #[tokio::test(start_paused = true)]
 async fn spans_that_sampling_leaves_out_are_counted_though_no_more_come() {
     let config = TelemetryConfig {

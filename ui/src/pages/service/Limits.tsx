@@ -9,6 +9,7 @@ import { Held } from '../../ui/Held';
 import { Empty, Given } from '../../ui/Notes';
 import { Moment } from '../../ui/Time';
 import { ObjectiveTable } from '../alerts/ObjectiveTable';
+import { Settings } from './Settings';
 
 const WEEK_MS = 7 * 86_400_000;
 const KINDS = new Set(['limit', 'config', 'breaker', 'ejection', 'scale', 'oom', 'throttle']);
@@ -41,6 +42,7 @@ export function Limits({ service }: { service: ServiceView }) {
           )}
         </Given>
       </section>
+      {service.revision !== null && <Settings key={service.revision} service={service.name} revision={service.revision} />}
       <Changes service={service.name} />
     </>
   );

@@ -13,7 +13,7 @@ import { Deploys } from './Deploys';
 import { Limits } from './Limits';
 import { Now } from './Now';
 
-const PARTS = { '': 'Now', deploys: 'Deployments', connections: 'Connections', limits: 'Objectives and limits' } as const;
+const PARTS = { '': 'Now', deploys: 'Deployments', connections: 'Connections', limits: 'Settings and limits' } as const;
 
 export default function Service({ name, part }: { name: string; part: string }) {
   const live = useLive();
@@ -65,7 +65,7 @@ export default function Service({ name, part }: { name: string; part: string }) 
       {current === 'Now' && <Now service={service} why={why} />}
       {current === 'Deployments' && <Deploys service={service} />}
       {current === 'Connections' && <Connections service={service} />}
-      {current === 'Objectives and limits' && <Limits service={service} />}
+      {current === 'Settings and limits' && <Limits service={service} />}
     </>
   );
 }
