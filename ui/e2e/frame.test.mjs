@@ -74,6 +74,32 @@ test('a phone has a drawer', async () => {
   assert.deepEqual(errors, []);
 });
 
+test('nobody is told that all is well while a part of the node does not answer', { skip: !isMock }, async () => {
+  const { page } = await visit(opened);
+  await page.route('**/v1/resilience', (route) => route.fulfill({ status: 500, contentType: 'application/problem+json', body: '{"title":"Internal Server Error","status":500,"detail":"the disk is full"}' }));
+  await page.goto('/');
+  await page.getByText('Not known: breakers and instances that are left out').waitFor();
+  await page.getByText('the disk is full').first().waitFor();
+  assert.equal(await page.getByText('All is well').count(), 0);
+});
+
+test('a viewer and an operator are refused on no page that they are shown', { skip: !isMock }, async () => {
+  for (const role of ['viewer', 'operator']) {
+    const { page } = await visit(opened, { token: `mock-${role}` });
+    const refused = [];
+    page.on('response', (response) => response.status() === 403 && refused.push(response.url()));
+    await page.goto('/');
+    await settled(page);
+    const links = await page.locator('.side .nav a').evaluateAll((all) => all.map((own) => own.getAttribute('href')));
+    assert.ok(links.includes('/gateway'), links.join(' '));
+    for (const link of links) {
+      await page.goto(link);
+      await settled(page);
+    }
+    assert.deepEqual(refused, [], role);
+  }
+});
+
 test('a viewer is offered no change, an operator no tokens', { skip: !isMock }, async () => {
   const viewer = await visit(opened, { token: 'mock-viewer' });
   await viewer.page.goto('/services/orders');

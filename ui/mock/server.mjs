@@ -7,6 +7,9 @@ import { fileURLToPath } from 'node:url';
 import { makeWorld } from './world.mjs';
 import { routes } from './routes.mjs';
 
+/** What is an admin's alone. */
+const ADMINS = /^\/v1\/(tokens|audit|keys|node\/stop)(\/|$)/;
+
 const DIST = join(fileURLToPath(import.meta.url), '../../dist');
 const TYPES = { '.html': 'text/html; charset=utf-8', '.js': 'text/javascript', '.css': 'text/css', '.svg': 'image/svg+xml' };
 const POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
@@ -37,6 +40,7 @@ async function answer(world, request, response) {
   if (!url.pathname.startsWith('/v1/')) return file(url.pathname, response);
   const role = roleOf(request);
   if (!role) return problem(response, 401, 'log in first');
+  if (role !== 'admin' && ADMINS.test(url.pathname)) return problem(response, 403, `this needs the role admin; ada is ${role}`);
   if (url.pathname === '/v1/me') return json(response, { name: 'ada', role, csrf: CSRF });
   if (request.method !== 'GET') {
     if (request.headers['x-atoll-csrf'] !== CSRF) return problem(response, 403, 'the CSRF token is missing or wrong');

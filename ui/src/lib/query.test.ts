@@ -18,6 +18,20 @@ test('terms come and go, and take the place of another value', () => {
   expect(valueOf('x service:orders', 'service')).toBe('orders');
 });
 
+test('a term added to a query with OR narrows all of it', () => {
+  expect(toggled('a OR b', 'level', 'error')).toBe('(a OR b) level:error');
+  expect(toggled('(a OR b) level:error', 'level', 'error')).toBe('(a OR b)');
+  expect(excluded('a OR level:error', 'level', 'error')).toBe('(a OR level:error) -level:error');
+  expect(toggled('level:warn OR b', 'level', 'error')).toBe('(level:warn OR b) level:error');
+  expect(hasTerm('level:error OR b', 'level', 'error')).toBe(false);
+  expect(valueOf('(level:warn OR b) level:error', 'level')).toBe('error');
+  expect(toggled('"a OR b" x', 'level', 'error')).toBe('"a OR b" x level:error');
+  expect(toggled('/a OR b/ "say \\"OR\\" x"', 'level', 'error')).toBe('/a OR b/ "say \\"OR\\" x" level:error');
+  expect(toggled('/orders/7 OR b', 'level', 'error')).toBe('(/orders/7 OR b) level:error');
+  expect(toggled('timeout AND level:error', 'level', 'error')).toBe('timeout');
+  expect(toggled('NOT level:error', 'level', 'error')).toBe('NOT level:error level:error');
+});
+
 test('a trace id is found in what was pasted', () => {
   expect(traceId(` ${ID.toUpperCase()}\n`)).toBe(ID);
   expect(traceId(`00-${ID}-00f067aa0ba902b7-01`)).toBe(ID);

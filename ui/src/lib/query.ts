@@ -7,32 +7,58 @@ function term(key: string, value: string): string {
 }
 
 export function hasTerm(query: string, key: string, value: string): boolean {
-  return tokens(query).includes(term(key, value));
+  return parts(query).includes(term(key, value));
 }
 
 /** Adds the term, or takes it away if it is there. */
 export function toggled(query: string, key: string, value: string): string {
   const own = term(key, value);
-  const parts = tokens(query);
-  if (parts.includes(own)) return parts.filter((part) => part !== own).join(' ');
+  const all = parts(query);
+  if (all.includes(own)) return all.filter((part) => part !== own).join(' ');
   // Two values of one key would find nothing: the new one takes the place.
-  return [...parts.filter((part) => !part.startsWith(`${key}:`) || key === ''), own].join(' ');
+  return [...all.filter((part) => !part.startsWith(`${key}:`) || key === ''), own].join(' ');
 }
 
 export function excluded(query: string, key: string, value: string): string {
   const own = `-${term(key, value)}`;
-  const parts = tokens(query);
-  return parts.includes(own) ? query : [...parts.filter((part) => part !== term(key, value)), own].join(' ');
+  const all = parts(query);
+  return all.includes(own) ? query : [...all.filter((part) => part !== term(key, value)), own].join(' ');
 }
 
 /** The value that a query asks of a key, if it does so plainly. */
 export function valueOf(query: string, key: string): string | undefined {
-  const found = tokens(query).find((part) => part.startsWith(`${key}:`));
+  const found = parts(query).find((part) => part.startsWith(`${key}:`));
   return found?.slice(key.length + 1).replace(/^"|"$/g, '');
 }
 
-function tokens(query: string): string[] {
-  return query.match(/(?:[^\s"]*"[^"]*"|[^\s"]+)/g) ?? [];
+/** What all must hold of a line, each by itself. Of what has an `OR` that is all of it, in brackets. */
+function parts(query: string): string[] {
+  const all = pieces(query);
+  if (all.includes('OR')) return [`(${all.join(' ')})`];
+  const negated = all.map((piece, at) => (all[at - 1] === 'NOT' ? `NOT ${piece}` : piece));
+  return negated.filter((piece) => piece !== 'AND' && piece !== 'NOT');
+}
+
+/** The text cut at blanks, but for those in quotes, in brackets and in expressions between slashes. */
+function pieces(query: string): string[] {
+  const found: string[] = [];
+  let piece = '';
+  let depth = 0;
+  for (let at = 0; at < query.length; at += 1) {
+    const rest = query.slice(at);
+    const whole = /^"(?:\\.|[^"\\])*"?/s.exec(rest) ?? (/^[-(]*$/.test(piece) ? /^\/(?:\\.|[^/\\])+\/(?=[\s)]|$)/s.exec(rest) : null);
+    const own = whole?.[0] ?? rest.charAt(0);
+    if (depth === 0 && /^\s$/.test(own)) {
+      if (piece !== '') found.push(piece);
+      piece = '';
+      continue;
+    }
+    if (own === '(') depth += 1;
+    if (own === ')') depth = Math.max(0, depth - 1);
+    piece += own;
+    at += own.length - 1;
+  }
+  return piece === '' ? found : [...found, piece];
 }
 
 /** A trace's id, if the text is one (also within a traceparent). */

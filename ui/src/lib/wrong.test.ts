@@ -2,7 +2,7 @@
 import { expect, test } from 'vitest';
 import type { ServiceView } from '../api/types';
 import { cpuShares, remember } from './past';
-import { serviceOf, whatIsWrong, type Facts } from './wrong';
+import { isAsking, serviceOf, whatIsNotKnown, whatIsWrong, type Facts } from './wrong';
 
 function service(name: string, more: Partial<ServiceView> = {}): ServiceView {
   return {
@@ -54,4 +54,12 @@ test('processor use is the difference of two pictures', () => {
   expect(cpuShares(before, after, 1e6, { x: 1 })).toEqual({ x: 1 });
   const past = Array.from({ length: 200 }).reduce<ReturnType<typeof remember>>((old) => remember(old, after, { 'a-r1-1': 0.5 }), {});
   expect(past['a-r1-1']?.cpu).toHaveLength(120);
+});
+
+test('what was asked in vain is not known; what a node has not, or a role may not see, is no question', () => {
+  const failed = (status: number, data?: unknown) => ({ data, error: { status, message: `status ${status}` } });
+  const wrong = whatIsNotKnown({ breakers: failed(500, {}), letters: failed(0), outboxes: failed(404), readers: failed(403), node: { data: {}, error: undefined } });
+  expect(wrong.map((own) => own.what)).toEqual(['Not known: breakers', 'Not known: letters']);
+  expect(isAsking({ breakers: failed(500), node: { data: {}, error: undefined } })).toBe(false);
+  expect(isAsking({ node: { data: undefined, error: undefined } })).toBe(true);
 });

@@ -24,6 +24,35 @@ export interface Facts {
   node: NodeView | undefined;
 }
 
+/** A question to the node, as far as it has come. */
+interface Asked {
+  data: unknown;
+  error: { status: number; message: string } | undefined;
+}
+
+/** What could not be learned: as long as it lasts, nobody can say that all is well. It comes first: it may hide the worst. */
+export function whatIsNotKnown(asked: Record<string, Asked>): Wrong[] {
+  const failed = Object.entries(asked).filter(([, { error }]) => error !== undefined && !hasNone(error.status));
+  return failed.map(([about, { error }]) => ({
+    key: `unknown-${about}`,
+    rank: 0,
+    tone: 'warn',
+    what: `Not known: ${about}`,
+    detail: `${error?.message ?? ''}; what is shown of it may be old`,
+    to: '/',
+  }));
+}
+
+/** Whether some questions have no answer yet, good or bad. */
+export function isAsking(asked: Record<string, Asked>): boolean {
+  return Object.values(asked).some((own) => own.data === undefined && own.error === undefined);
+}
+
+/** A node without this part, or a role that may not see it: there is nothing to know. */
+function hasNone(status: number): boolean {
+  return status === 404 || status === 403;
+}
+
 const ERROR_SHARE = 0.01;
 
 export function whatIsWrong(facts: Facts): Wrong[] {

@@ -1,5 +1,4 @@
-// API keys of the gateway's clients: made, listed, taken back. A node whose reader may not see them
-// shows no list.
+// API keys of the gateway's clients: made, listed, taken back. They are an admin's; nobody else is shown any.
 import { useState } from 'react';
 import { send } from '../../api/client';
 import { at } from '../../api/paths';
@@ -16,8 +15,8 @@ import { Moment } from '../../ui/Time';
 import { toast } from '../../ui/Toast';
 
 export function Keys() {
-  const mayAct = useMay('operator');
-  const found = useApi(at('/v1/keys'));
+  const isAdmin = useMay('admin');
+  const found = useApi(isAdmin ? at('/v1/keys') : null);
   const [name, setName] = useState('');
   const [scopes, setScopes] = useState('');
   const [made, setMade] = useState<{ key: string; name: string } | null>(null);
@@ -26,20 +25,19 @@ export function Keys() {
     setMade(key);
     found.reload();
   };
+  if (!isAdmin) return null;
   return (
     <section className="panel" aria-labelledby="keys">
       <header>
         <h2 id="keys">API keys</h2>
-        {mayAct && (
-          <Ask label="New key" title="A new API key" confirm="Make it" onOpen={() => setName('')} run={create}>
-            <Field label="Name" hint="Who will have it. Services see it as the subject.">
-              {(id) => <input id={id} required value={name} onChange={(event) => setName(event.target.value)} />}
-            </Field>
-            <Field label="Scopes" hint="What it allows, with spaces between. May be empty.">
-              {(id) => <input id={id} value={scopes} onChange={(event) => setScopes(event.target.value)} />}
-            </Field>
-          </Ask>
-        )}
+        <Ask label="New key" title="A new API key" confirm="Make it" onOpen={() => setName('')} run={create}>
+          <Field label="Name" hint="Who will have it. Services see it as the subject.">
+            {(id) => <input id={id} required value={name} onChange={(event) => setName(event.target.value)} />}
+          </Field>
+          <Field label="Scopes" hint="What it allows, with spaces between. May be empty.">
+            {(id) => <input id={id} value={scopes} onChange={(event) => setScopes(event.target.value)} />}
+          </Field>
+        </Ask>
       </header>
       {made && <Secret name={`The key of ${made.name}`} secret={made.key} onDone={() => setMade(null)} />}
       <ListTable
@@ -58,19 +56,17 @@ export function Keys() {
             </td>
             <td className="wide">{own.expires === null ? <span className="dim">never</span> : <Moment time={own.expires} exact={false} />}</td>
             <td className="right">
-              {(mayAct || own.revoked !== null) && (
-                <Revoke
-                  revoked={own.revoked}
-                  title={`Revoke the key of ${own.name}?`}
-                  run={async () => {
-                    await send('POST', '/v1/keys/{id}/revoke', { id: own.id });
-                    toast(`The key of ${own.name} is refused from now on`);
-                    found.reload();
-                  }}
-                >
-                  <p>Whoever has it is refused at once. This cannot be undone.</p>
-                </Revoke>
-              )}
+              <Revoke
+                revoked={own.revoked}
+                title={`Revoke the key of ${own.name}?`}
+                run={async () => {
+                  await send('POST', '/v1/keys/{id}/revoke', { id: own.id });
+                  toast(`The key of ${own.name} is refused from now on`);
+                  found.reload();
+                }}
+              >
+                <p>Whoever has it is refused at once. This cannot be undone.</p>
+              </Revoke>
             </td>
           </tr>
         )}

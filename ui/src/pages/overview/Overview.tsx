@@ -5,7 +5,7 @@ import { at } from '../../api/paths';
 import { useApi } from '../../api/use';
 import { useLive } from '../../app/live';
 import { Link } from '../../app/router';
-import { whatIsWrong, type Wrong } from '../../lib/wrong';
+import { isAsking, whatIsNotKnown, whatIsWrong, type Wrong } from '../../lib/wrong';
 import { Dot } from '../../ui/Badges';
 import { Icon } from '../../ui/Icon';
 import { Empty, Failure, Loading } from '../../ui/Notes';
@@ -20,11 +20,11 @@ const SHOWN = 6;
 
 export function Overview() {
   const live = useLive();
-  const node = useApi(at('/v1/node'), 30_000).data;
-  const resilience = useApi(at('/v1/resilience'), SLOW).data;
-  const readers = useApi(at('/v1/readers'), SLOW).data;
-  const letters = useApi(at('/v1/dead', { limit: 1000 }), SLOW).data;
-  const outboxes = useApi(at('/v1/outboxes'), SLOW).data;
+  const node = useApi(at('/v1/node'), 30_000);
+  const resilience = useApi(at('/v1/resilience'), SLOW);
+  const readers = useApi(at('/v1/readers'), SLOW);
+  const letters = useApi(at('/v1/dead', { limit: 1000 }), SLOW);
+  const outboxes = useApi(at('/v1/outboxes'), SLOW);
   const errors = useApi(at('/v1/errors'), SLOW);
   const [filter, setFilter] = useState('');
 
@@ -34,20 +34,21 @@ export function Overview() {
       whatIsWrong({
         services: services ?? [],
         alerts: live.alerts ?? [],
-        resilience,
-        readers: readers ?? [],
-        letters: letters?.letters ?? [],
-        outboxes: outboxes ?? [],
-        node,
+        resilience: resilience.data,
+        readers: readers.data ?? [],
+        letters: letters.data?.letters ?? [],
+        outboxes: outboxes.data ?? [],
+        node: node.data,
       }),
-    [services, live.alerts, resilience, readers, letters, outboxes, node],
+    [services, live.alerts, resilience.data, readers.data, letters.data, outboxes.data, node.data],
   );
+  const asked = { services: { data: services, error: live.error }, 'the node': node, 'breakers and instances that are left out': resilience, 'readers of topics': readers, 'dead letters': letters, outboxes };
   if (services === undefined) return live.error ? <Failure error={live.error} /> : <Loading rows={10} />;
   const shown = services.filter((own) => `${own.name} ${own.owner ?? ''} ${own.state}`.toLowerCase().includes(filter.toLowerCase()));
   return (
     <>
       <h1 className="unseen">Overview</h1>
-      <WrongNow wrong={wrong} services={services.length} />
+      <WrongNow wrong={[...whatIsNotKnown(asked), ...wrong]} services={services.length} isAsking={isAsking(asked)} />
       <section className="panel" aria-labelledby="services">
         <header>
           <h2 id="services">Services</h2>
@@ -79,10 +80,12 @@ export function Overview() {
   );
 }
 
-function WrongNow({ wrong, services }: { wrong: Wrong[]; services: number }) {
+function WrongNow({ wrong, services, isAsking }: { wrong: Wrong[]; services: number; isAsking: boolean }) {
   const [all, setAll] = useState(false);
   if (wrong.length === 0) {
-    return (
+    return isAsking ? (
+      <p className="all-well dim">Looking for what fails …</p>
+    ) : (
       <p className="all-well">
         <Dot tone="ok" /> All is well: {services} services, nothing fails.
       </p>

@@ -15,20 +15,25 @@ import { Fall } from './Fall';
 
 export default function Trace({ id }: { id: string }) {
   const found = useApi(at('/v1/traces/{trace}', { trace: id }));
-  if (found.error?.status === 404) {
-    return (
-      <Empty page title="This trace is not kept">
-        <p>It may be older than what the node keeps, or its id has a mistake.</p>
-        <Link className="btn" to={`/logs?q=trace:${id}&range=7d`}>
-          Search the logs for it
-        </Link>
-      </Empty>
-    );
-  }
   return (
     <Given of={found} rows={14}>
-      {(trace) => (trace.spans.length === 0 ? <Empty page title="This trace has no spans yet">Load the page again in a moment.</Empty> : <Shown trace={trace} />)}
+      {(trace) => {
+        if (trace.spans.length > 0) return <Shown trace={trace} />;
+        return trace.logs.length === 0 ? <Gone id={id} /> : <Empty page title="This trace has no spans yet">Load the page again in a moment.</Empty>;
+      }}
     </Given>
+  );
+}
+
+/** Nothing is kept of it. */
+function Gone({ id }: { id: string }) {
+  return (
+    <Empty page title="This trace is not kept">
+      <p>It may be older than what the node keeps, or left out by sampling, or its id has a mistake. If it has just begun, load the page again in a moment.</p>
+      <Link className="btn" to={`/logs?q=trace:${id}&range=7d`}>
+        Search the logs for it
+      </Link>
+    </Empty>
   );
 }
 
