@@ -1,7 +1,7 @@
 //! What crosses the wire of the admin API, beside the node's own views.
 
 use atoll_base::RevisionNumber;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 
 use super::words;
@@ -35,7 +35,7 @@ pub enum OrderKind {
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct NewDeployment {
     /// What is to be done.
-    #[serde(flatten)]
+    #[serde(flatten, deserialize_with = "named")]
     pub order: OrderKind,
     /// Who asks, for the history. Over the Unix socket only; who comes with a token or a session is known.
     #[serde(default)]
@@ -43,6 +43,16 @@ pub struct NewDeployment {
     /// Why.
     #[serde(default)]
     pub why: String,
+}
+
+/// An order whose kind is said by name: serde takes its place among the kinds, a number, as well.
+fn named<'de, D: Deserializer<'de>>(from: D) -> Result<OrderKind, D::Error> {
+    use serde::de::Error;
+    let body = serde_json::Map::deserialize(from)?;
+    if body.get("kind").is_some_and(|kind| !kind.is_string()) {
+        return Err(D::Error::custom("`kind` must be a string: deploy, rollback, restart or scale"));
+    }
+    OrderKind::deserialize(serde_json::Value::Object(body)).map_err(D::Error::custom)
 }
 
 /// A deployment that has begun.
@@ -132,4 +142,25 @@ pub struct Problem {
     #[serde(default, skip_serializing_if = "<[_]>::is_empty")]
     #[schema(value_type = Vec<Mistake>)]
     pub mistakes: Box<[Mistake]>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_order_is_known_by_its_name() {
+        let new: NewDeployment = serde_json::from_str(r#"{"why":"more","kind":"scale","instances":3}"#).unwrap();
+        assert!(matches!(new.order, OrderKind::Scale { instances: 3 }));
+        assert_eq!(new.why, "more");
+        for wrong in [
+            r#"{"kind":0}"#,
+            r#"{"kind":null}"#,
+            r#"{"kind":"bake"}"#,
+            r#"{"kind":"scale"}"#,
+            r#"{}"#,
+        ] {
+            assert!(serde_json::from_str::<NewDeployment>(wrong).is_err(), "{wrong}");
+        }
+    }
 }
