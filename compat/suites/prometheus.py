@@ -112,6 +112,9 @@ def the_library_reads_both_formats_and_finds_the_same(_):
     assert all(family.documentation for family in strict)
     named = {family.name: family for family in strict}
     assert {"atoll_route_requests", "atoll_route_duration_seconds"} <= named.keys()
+    used = named["atoll_instance_memory_bytes"].samples
+    assert used and all(own.value > 0 and own.labels["instance"] for own in used), used
+    assert any(own.value > 0 for own in named["atoll_instance_cpu_seconds"].samples), "nobody used the processor"
     exemplars = [own.exemplar for own in named["atoll_route_duration_seconds"].samples if own.exemplar]
     assert exemplars, "no bucket leads to a trace"
     trace = exemplars[-1].labels["trace_id"]

@@ -24,7 +24,7 @@ const BODIES = {
   'POST /v1/dead/{service}/{topic}/{number}/edit': { value: '{}' },
   'POST /v1/keys': { name: 'probe' },
   'POST /v1/readers/{service}/{topic}/replay': { from: '2026-01-01T00:00:00Z' },
-  'POST /v1/services/{service}/deployments': { kind: 'restart', who: 'ada', why: '' },
+  'POST /v1/services/{service}/deployments': { kind: 'restart', why: '' },
   'POST /v1/tokens': { name: 'probe', role: 'viewer' },
   'POST /v1/topics/{topic}/records': { key: null, value: 'a' },
 };

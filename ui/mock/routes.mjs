@@ -37,7 +37,7 @@ function deploy({ world, parts, body }) {
   const id = world.deployments;
   const earlier = own.revision;
   const revision = body.kind === 'rollback' ? (body.revision ?? earlier - 1) : body.kind === 'deploy' ? earlier + 1 : earlier;
-  const entry = { id, service: own.name, kind: body.kind, revision, previous: earlier, digest: null, who: body.who, why: body.why, started: time(Date.now()), ended: null, outcome: null, detail: '', code: null, took_ms: null };
+  const entry = { id, service: own.name, kind: body.kind, revision, previous: earlier, digest: null, who: 'ada', why: body.why, started: time(Date.now()), ended: null, outcome: null, detail: '', code: null, took_ms: null };
   world.history[own.name].unshift(entry);
   own.deployment = id;
   own.step = 'starting';
@@ -107,7 +107,7 @@ function audit({ world, query }) {
   const limit = Number(query.get('limit') ?? 100);
   const rows = Array.from({ length: count }, (_, at) => ({
     number: count - at, time: time(world.now - at * 431_000), who: ['ada', 'grace', 'local'][at % 3], role: at % 3 === 2 ? 'operator' : 'admin', way: ['session', 'token', 'socket'][at % 3],
-    method: 'POST', path: ['/v1/services/payments/deployments', '/v1/cache/purge', '/v1/dead/redrive'][at % 3], status: at % 17 === 5 ? 403 : 202,
+    method: 'POST', path: ['/v1/services/payments/deployments', '/v1/cache/purge', '/v1/dead/redrive'][at % 3], what: ['scale to 3 instances: sale on Friday', 'forget /catalog/**', ''][at % 3], status: at % 17 === 5 ? 403 : 202,
   })).filter((own) => own.number < before);
   return { entries: rows.slice(0, limit), next: rows.length > limit ? rows[limit - 1].number : null };
 }

@@ -30,6 +30,7 @@ mod settings;
 mod socket;
 pub mod traces;
 pub mod types;
+pub mod why;
 mod words;
 
 use std::sync::Arc;
@@ -92,7 +93,7 @@ pub use socket::{bind, connect, path};
         costs::costs,
         derived::timeline,
         derived::errors_of,
-        derived::why,
+        why::why,
         alerts::objectives,
         alerts::list,
         alerts::history,
@@ -135,7 +136,7 @@ pub fn router(node: Arc<Node>) -> Router {
         .route("/v1/costs", get(costs::costs))
         .route("/v1/timeline", get(derived::timeline))
         .route("/v1/errors", get(derived::errors_of))
-        .route("/v1/why/{subject}", get(derived::why))
+        .route("/v1/why/{subject}", get(why::why))
         .route("/v1/objectives", get(alerts::objectives))
         .route("/v1/alerts", get(alerts::list))
         .route("/v1/alerts/history", get(alerts::history))

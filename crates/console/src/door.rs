@@ -7,21 +7,32 @@
 //! change. Tokens need none of this: browsers do not send them by themselves.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use atoll_base::Timestamp;
+use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
+use futures_util::StreamExt as _;
 use subtle::ConstantTimeEq as _;
 
+use crate::audit::Note;
 use crate::problem::Problem;
 use crate::role::{Role, is_safe};
 use crate::service::Console;
 
 /// The field that proves a change to be wanted.
 pub(crate) const CSRF: &str = "x-atoll-csrf";
+
+/// How often it is looked whether whoever has a stream open is still known. What takes tokens and sessions back says
+/// so at once; this is for sessions whose time is over.
+const LOOK_EVERY: Duration = Duration::from_secs(60);
+
+/// Answers that go on until somebody ends them.
+const STREAMS: [&str; 2] = ["text/event-stream", "application/x-ndjson"];
 
 /// How somebody may come.
 pub(crate) const WAYS: [&str; 3] = ["token", "session", "socket"];
@@ -192,8 +203,12 @@ pub(crate) fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> 
 async fn answer(console: &Console, who: Who, mut request: Request, next: Next) -> Response {
     request.extensions_mut().insert(who.clone());
     if is_safe(request.method()) {
-        return next.run(request).await;
+        let headers = request.headers().clone();
+        let response = next.run(request).await;
+        return while_known(console, &who, headers, response);
     }
+    let note = Note::default();
+    request.extensions_mut().insert(note.clone());
     let (method, path) = (
         request.method().clone(),
         Arc::<str>::from(request.uri().path()),
@@ -207,7 +222,7 @@ async fn answer(console: &Console, who: Who, mut request: Request, next: Next) -
     let changed = tokio::spawn(async move {
         let response = next.run(request).await;
         let status = response.status().as_u16();
-        let written = audit.write(&who, method.as_str(), &path, status);
+        let written = audit.write(&who, method.as_str(), &path, &note, status);
         if let Err(error) = written.await {
             tracing::error!(%error, who = who.name, %method, %path, status, "a change is missing in the audit log");
         }
@@ -218,6 +233,28 @@ async fn answer(console: &Console, who: Who, mut request: Request, next: Next) -
         let detail = "it has failed within the node; its log tells why";
         Problem::new(StatusCode::INTERNAL_SERVER_ERROR, detail).into_response()
     })
+}
+
+/// The answer; if it is a stream, then only for as long as whoever asked is known.
+fn while_known(console: &Console, who: &Who, headers: HeaderMap, response: Response) -> Response {
+    let kind = response.headers().get(header::CONTENT_TYPE);
+    let kind = kind.and_then(|own| own.to_str().ok()).unwrap_or_default();
+    if who.is_local() || !STREAMS.iter().any(|stream| kind.starts_with(stream)) {
+        return response;
+    }
+    let unknown = Box::pin(unknown(console.clone(), headers));
+    response.map(|body| Body::from_stream(body.into_data_stream().take_until(unknown)))
+}
+
+/// Waits until nobody is known by these headers. While it cannot be told, they are.
+async fn unknown(console: Console, headers: HeaderMap) {
+    let mut endings = console.endings();
+    while !matches!(identify(&console, &headers).await, Ok(Err(_))) {
+        tokio::select! {
+            _ = endings.changed() => {}
+            () = tokio::time::sleep(LOOK_EVERY) => {}
+        }
+    }
 }
 
 fn refused(problem: Problem) -> Response {

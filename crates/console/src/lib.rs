@@ -24,7 +24,7 @@ mod sessions;
 mod tests;
 mod tokens;
 
-pub use audit::{AuditEntry, AuditPage};
+pub use audit::{AuditEntry, AuditPage, Note};
 pub use config::ConsoleConfig;
 pub use door::Who;
 pub use error::Error;

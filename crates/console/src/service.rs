@@ -13,9 +13,10 @@ use axum::routing::{get, post};
 use axum::{Extension, Json, Router, middleware};
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use utoipa::{IntoParams, OpenApi, ToSchema};
 
-use crate::audit::{Audit, AuditPage};
+use crate::audit::{Audit, AuditPage, Note};
 use crate::config::ConsoleConfig;
 use crate::door::{self, Who};
 use crate::problem::Problem;
@@ -27,7 +28,8 @@ use crate::{Error, pages};
 /// Tokens, sessions and the audit log.
 pub const MIGRATION: Migration = Migration {
     subsystem: "console",
-    steps: &["
+    steps: &[
+        "
         CREATE TABLE console_tokens (
             id TEXT PRIMARY KEY, hash TEXT NOT NULL UNIQUE, name TEXT NOT NULL, role TEXT NOT NULL,
             created INTEGER NOT NULL, revoked INTEGER
@@ -41,7 +43,9 @@ pub const MIGRATION: Migration = Migration {
             role TEXT NOT NULL, way TEXT NOT NULL, method TEXT NOT NULL, path TEXT NOT NULL,
             status INTEGER NOT NULL
         ) STRICT;
-    "],
+    ",
+        "ALTER TABLE console_audit ADD COLUMN what TEXT NOT NULL DEFAULT '';",
+    ],
 };
 
 /// Entries of the audit log on one page.
@@ -58,6 +62,8 @@ struct Shared {
     tokens: Tokens,
     sessions: Sessions,
     audit: Audit,
+    /// Told when a token was taken back, or a session ended.
+    endings: watch::Sender<()>,
 }
 
 /// Whoever is logged in.
@@ -140,6 +146,7 @@ impl Console {
             tokens: Tokens::new(sql.clone()),
             sessions: Sessions::new(sql.clone()),
             audit: Audit::new(sql),
+            endings: watch::Sender::new(()),
         }));
         Ok((console, listener))
     }
@@ -206,6 +213,10 @@ impl Console {
 
     pub(crate) fn audit(&self) -> &Audit {
         &self.0.audit
+    }
+
+    pub(crate) fn endings(&self) -> watch::Receiver<()> {
+        self.0.endings.subscribe()
     }
 
     /// Cookies know no ports: two consoles on one machine must not end each other's sessions.
@@ -302,6 +313,7 @@ async fn whoami(
 async fn logout(State(console): State<Console>, headers: HeaderMap) -> Result<Response, Problem> {
     if let Some(cookie) = door::cookie(&headers, &console.cookie_name()) {
         console.sessions().end(cookie).await?;
+        console.0.endings.send_replace(());
     }
     let cookie = console.cookie("", 0);
     Ok((StatusCode::NO_CONTENT, [(header::SET_COOKIE, cookie)]).into_response())
@@ -326,23 +338,34 @@ async fn tokens(State(console): State<Console>) -> Result<Json<Vec<TokenView>>, 
 )]
 async fn create(
     State(console): State<Console>,
+    Extension(note): Extension<Note>,
     new: Result<Json<NewToken>, JsonRejection>,
 ) -> Result<(StatusCode, Json<MadeToken>), Problem> {
     let Json(new) = new?;
+    note.write(&format!(
+        "make a token for {}, {}",
+        new.name,
+        new.role.as_str()
+    ));
     let (token, view) = console.tokens().create(&new.name, new.role).await?;
     Ok((StatusCode::CREATED, Json(MadeToken { token, view })))
 }
 
-/// Takes a token back, and ends the sessions that were begun by it.
+/// Takes a token back, and ends the sessions that were begun by it, with the streams that either has open.
 #[utoipa::path(
     post, path = "/v1/tokens/{id}/revoke", params(("id" = String, Path)),
     responses((status = 200, body = TokenView), (status = 404, description = "There is none"))
 )]
 async fn revoke(
     State(console): State<Console>,
+    Extension(note): Extension<Note>,
     Path(id): Path<String>,
 ) -> Result<Json<TokenView>, Problem> {
-    Ok(Json(console.tokens().revoke(&id).await?))
+    let revoked = console.tokens().revoke(&id).await?;
+    console.0.endings.send_replace(());
+    let (name, role) = (&revoked.name, revoked.role.as_str());
+    note.write(&format!("take back the token of {name}, {role}"));
+    Ok(Json(revoked))
 }
 
 /// Who changed what, the newest first.
@@ -364,7 +387,9 @@ async fn audit(
 async fn link(
     State(console): State<Console>,
     Extension(who): Extension<Who>,
+    Extension(note): Extension<Note>,
 ) -> Result<Json<Link>, Problem> {
+    note.write("make a link that logs an admin in");
     let addr = console.addr().ok_or_else(|| {
         let detail = "there is no console: `[console] enabled` is false";
         Problem::new(StatusCode::CONFLICT, detail)

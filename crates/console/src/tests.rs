@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use atoll_base::Tasks;
 use atoll_store::Sql;
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::http::{Request, Response, StatusCode, header};
 use axum::routing::{get, post};
-use axum::{Json, Router};
+use axum::{Extension, Json, Router};
+use futures_util::{StreamExt as _, stream};
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
@@ -41,12 +42,23 @@ async fn scene(config: ConsoleConfig) -> Scene {
             go.notified().await;
             StatusCode::ACCEPTED
         };
+        let live = || async {
+            let first = stream::once(async {
+                Ok::<_, std::convert::Infallible>(Bytes::from("event: one\n\n"))
+            });
+            let body = Body::from_stream(first.chain(stream::pending()));
+            ([(header::CONTENT_TYPE, "text/event-stream")], body)
+        };
         Router::new()
             .route("/v1/services/slow/restarts", post(slow))
+            .route("/v1/live", get(live))
             .route("/v1/services", get(|| async { Json("all") }))
             .route(
                 "/v1/services/{name}/deployments",
-                post(|| async { StatusCode::ACCEPTED }),
+                post(|Extension(note): Extension<Note>| async move {
+                    note.write("scale to 3 instances");
+                    StatusCode::ACCEPTED
+                }),
             )
     };
     Scene {
@@ -241,6 +253,54 @@ async fn a_token_that_was_taken_back_is_refused_with_its_sessions() {
 }
 
 #[tokio::test]
+async fn a_stream_ends_with_the_token_or_the_session_that_it_was_asked_with() {
+    let scene = scene(ConsoleConfig::default()).await;
+    let (token, id) = scene.token("viewer").await;
+    let (other, _) = scene.token("viewer").await;
+    let cookie = scene.login(&other).await.unwrap();
+    let open = async |field: &str, value: &str| {
+        let answer = scene
+            .remote(ask("GET", "/v1/live", &[(field, value)], ""))
+            .await;
+        assert_eq!(answer.status(), 200);
+        let mut body = answer.into_body().into_data_stream();
+        assert_eq!(body.next().await.unwrap().unwrap(), "event: one\n\n");
+        body
+    };
+    let mut by_token = open("authorization", &format!("Bearer {token}")).await;
+    let mut by_session = open("cookie", &cookie).await;
+    let mut by_other = open("authorization", &format!("Bearer {other}")).await;
+    let revoke = format!("/v1/tokens/{id}/revoke");
+    scene.local(ask("POST", &revoke, &[], "")).await;
+    assert!(by_token.next().await.is_none());
+    scene
+        .remote(ask("DELETE", "/session", &[("cookie", &cookie)], ""))
+        .await;
+    assert!(by_session.next().await.is_none());
+    let still = tokio::time::timeout(std::time::Duration::from_millis(200), by_other.next());
+    assert!(still.await.is_err(), "who has another token goes on");
+}
+
+/// Nobody says so when a session's time is over.
+#[tokio::test]
+async fn a_stream_of_a_session_that_is_over_ends_within_a_minute() {
+    let scene = scene(ConsoleConfig::default()).await;
+    let (token, _) = scene.token("viewer").await;
+    let cookie = scene.login(&token).await.unwrap();
+    let answer = scene
+        .remote(ask("GET", "/v1/live", &[("cookie", &cookie)], ""))
+        .await;
+    let mut body = answer.into_body().into_data_stream();
+    assert!(body.next().await.is_some());
+    let text = cookie.split_once('=').unwrap().1;
+    scene.console.sessions().end(text).await.unwrap();
+    tokio::time::pause();
+    let began = tokio::time::Instant::now();
+    assert!(body.next().await.is_none());
+    assert!(began.elapsed() <= std::time::Duration::from_secs(61));
+}
+
+#[tokio::test]
 async fn a_session_changes_nothing_without_its_mark() {
     let scene = scene(ConsoleConfig::default()).await;
     let (token, _) = scene.token("operator").await;
@@ -355,12 +415,14 @@ async fn every_change_is_written_down_and_what_was_refused_is_not() {
             &entry["who"],
             &entry["way"],
             &entry["path"],
+            &entry["what"],
             &entry["status"]
         ),
         (
             &json!("a operator"),
             &json!("token"),
             &json!(deploy),
+            &json!("scale to 3 instances"),
             &json!(202)
         )
     );
@@ -368,6 +430,10 @@ async fn every_change_is_written_down_and_what_was_refused_is_not() {
     let rest = json_of(scene.local(ask("GET", &next, &[], "")).await).await;
     assert_eq!(rest["entries"].as_array().unwrap().len(), 1);
     assert_eq!(rest["entries"][0]["path"], "/v1/tokens");
+    assert_eq!(
+        rest["entries"][0]["what"],
+        "make a token for a operator, operator"
+    );
     assert_eq!(rest["entries"][0]["way"], "socket");
     assert_eq!(rest["next"], Value::Null);
 }

@@ -6,11 +6,67 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashSet};
-use std::time::Duration;
 
-use atoll_base::Timestamp;
+use atoll_base::{Timestamp, TraceId};
 
-use crate::{LogRecord, Stream};
+use crate::{LogRecord, Span, Stream};
+
+/// One error: a record of the log, or a span that failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// When.
+    pub time: Timestamp,
+    /// Whose it is.
+    pub service: String,
+    /// What it says.
+    pub message: String,
+    /// The request within which it was.
+    pub trace: Option<TraceId>,
+    /// It tells that a request failed, not why: there is always something before it.
+    pub is_symptom: bool,
+}
+
+impl From<&LogRecord> for Fault {
+    fn from(record: &LogRecord) -> Self {
+        Self {
+            time: record.time,
+            service: record.service.to_string(),
+            message: told(&record.message),
+            trace: record.trace,
+            is_symptom: record.stream == Stream::Platform
+                && record.attributes.contains(r#""kind":"request""#),
+        }
+    }
+}
+
+/// A span that failed, when it ended. What it says of an exception counts before its own message
+/// (<https://opentelemetry.io/docs/specs/semconv/exceptions/exceptions-spans/>).
+impl From<&Span> for Fault {
+    fn from(span: &Span) -> Self {
+        let events: Vec<serde_json::Value> = serde_json::from_str(&span.events).unwrap_or_default();
+        let exceptions = events.iter().rev().filter(|own| own["name"] == "exception");
+        let exception = exceptions.filter_map(|own| {
+            let told = own.get("attributes")?;
+            let text = |name| told.get(name).and_then(serde_json::Value::as_str);
+            match (text("exception.type"), text("exception.message")) {
+                (Some(kind), Some(message)) => Some(format!("{kind}: {message}")),
+                (one, other) => one.or(other).map(str::to_owned),
+            }
+        });
+        let own = || Some(span.message.clone()).filter(|own| !own.is_empty());
+        let what = exception.into_iter().next().or_else(own);
+        Self {
+            time: span.start.after(span.duration),
+            service: span.service.to_string(),
+            message: match what {
+                Some(what) => cut(&format!("{}: {what}", span.name)),
+                None => cut(&format!("{} failed", span.name)),
+            },
+            trace: Some(span.trace),
+            is_symptom: false,
+        }
+    }
+}
 
 /// Errors of one service that say the same.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,14 +79,14 @@ pub struct ErrorGroup {
     pub message: String,
     /// How many there are.
     pub count: u64,
-    /// The newest; the oldest is `first`.
-    pub last: LogRecord,
     /// The time of the oldest.
     pub first: Timestamp,
+    /// The time of the newest.
+    pub last: Timestamp,
+    /// The newest one's request.
+    pub trace: Option<TraceId>,
     /// Of how many requests it was the first error.
     pub began: u64,
-    /// When its last spell began: before that, there was none for five minutes.
-    pub spell: Timestamp,
     /// It tells that a request failed, not why: there is always something before it.
     pub is_symptom: bool,
 }
@@ -38,77 +94,63 @@ pub struct ErrorGroup {
 /// The longest text that is looked at.
 const TEXT_MAX: usize = 1000;
 
-/// What says nothing for so long, and then again, has a new cause.
-const SPELL_PAUSE: Duration = Duration::from_secs(300);
-
-/// Puts records together that say the same, the most frequent first. `records`: newest first.
-pub fn group(records: Vec<LogRecord>) -> Vec<ErrorGroup> {
-    let mut groups = groups(records);
+/// Puts errors together that say the same, the most frequent first. `faults`: newest first.
+pub fn group(faults: &[Fault]) -> Vec<ErrorGroup> {
+    let mut groups = groups(faults);
     groups.sort_by(|one, other| {
-        let newest = other.last.time.cmp(&one.last.time);
+        let newest = other.last.cmp(&one.last);
         other.count.cmp(&one.count).then(newest)
     });
     groups
 }
 
 /// The same, what others follow from first: that with which most requests went wrong. In a chain of calls
-/// who fails first is who the others failed for. `records`: newest first.
-pub fn causes(records: Vec<LogRecord>) -> Vec<ErrorGroup> {
-    let mut groups = group(records);
+/// who fails first is who the others failed for. `faults`: newest first.
+pub fn causes(faults: &[Fault]) -> Vec<ErrorGroup> {
+    let mut groups = group(faults);
     groups.sort_by_key(|own| (own.is_symptom, Reverse(own.began)));
     groups
 }
 
-/// Whether the platform tells of a request that failed.
-fn is_symptom(record: &LogRecord) -> bool {
-    record.stream == Stream::Platform && record.attributes.contains(r#""kind":"request""#)
-}
-
-fn groups(records: Vec<LogRecord>) -> Vec<ErrorGroup> {
+fn groups(faults: &[Fault]) -> Vec<ErrorGroup> {
+    let mut groups = BTreeMap::<String, ErrorGroup>::new();
     // From the oldest on: the first of each trace, if anything else was told than that it failed.
     let mut seen = HashSet::new();
-    let beginnings: HashSet<u64> = records
-        .iter()
-        .rev()
-        .filter(|own| !is_symptom(own) && own.trace.is_some_and(|trace| seen.insert(trace)))
-        .map(|own| own.number)
-        .collect();
-    let mut groups = BTreeMap::<String, ErrorGroup>::new();
-    for record in records {
-        let began = u64::from(beginnings.contains(&record.number));
-        let message = told(&record.message);
-        let print = fingerprint(record.service.as_str(), &message);
-        match groups.get_mut(&print) {
-            Some(own) => {
-                own.count += 1;
-                own.began += began;
-                own.first = own.first.min(record.time);
-                if record.time.after(SPELL_PAUSE) >= own.spell {
-                    own.spell = own.spell.min(record.time);
-                }
-            }
-            None => {
-                let own = ErrorGroup {
-                    fingerprint: print.clone(),
-                    service: record.service.to_string(),
-                    message,
-                    count: 1,
-                    first: record.time,
-                    spell: record.time,
-                    began,
-                    is_symptom: is_symptom(&record),
-                    last: record,
-                };
-                groups.insert(print, own);
-            }
-        }
+    for fault in faults.iter().rev() {
+        let is_first = !fault.is_symptom && fault.trace.is_some_and(|trace| seen.insert(trace));
+        let print = fault.fingerprint();
+        let own = groups.entry(print).or_insert_with_key(|print| ErrorGroup {
+            fingerprint: print.clone(),
+            service: fault.service.clone(),
+            message: String::new(),
+            count: 0,
+            first: fault.time,
+            last: fault.time,
+            trace: None,
+            began: 0,
+            is_symptom: fault.is_symptom,
+        });
+        own.count += 1;
+        own.began += u64::from(is_first);
+        (own.last, own.trace) = (fault.time, fault.trace);
+        own.message.clone_from(&fault.message);
     }
     groups.into_values().collect()
 }
 
+impl Fault {
+    /// The same for all that say the same.
+    pub fn fingerprint(&self) -> String {
+        fingerprint(&self.service, &self.message)
+    }
+}
+
+fn cut(text: &str) -> String {
+    text.chars().take(TEXT_MAX).collect()
+}
+
 /// What a line says: of JSON its message, with the error if there is one.
 fn told(line: &str) -> String {
-    let cut = |text: &str| text.chars().take(TEXT_MAX).collect::<String>();
     if !line.starts_with('{') {
         return cut(line);
     }
@@ -190,30 +232,14 @@ mod tests {
         assert_ne!(fingerprint("a", "x"), fingerprint("b", "x"));
     }
 
-    /// An error, by its number, which is also its time.
-    fn error(number: u64, service: &str, trace: u128, message: &str) -> LogRecord {
-        let is_symptom = message.contains("failed with");
-        LogRecord {
-            number,
-            time: Timestamp::from_micros(i64::try_from(number).unwrap()),
-            service: atoll_base::ServiceName::new(service).unwrap(),
-            instance: String::new(),
-            revision: atoll_base::RevisionNumber(1),
-            stream: if is_symptom {
-                Stream::Platform
-            } else {
-                Stream::Stdout
-            },
-            level: Some(crate::Level::Error),
-            trace: atoll_base::TraceId::new(trace),
-            span: None,
-            attributes: if is_symptom {
-                r#"{"kind":"request"}"#.to_owned()
-            } else {
-                String::new()
-            },
-            continued: false,
+    /// An error, by its time.
+    fn error(time: i64, service: &str, trace: u128, message: &str) -> Fault {
+        Fault {
+            time: Timestamp::from_micros(time),
+            service: service.to_owned(),
             message: message.to_owned(),
+            trace: TraceId::new(trace),
+            is_symptom: message.contains("failed with"),
         }
     }
 
@@ -231,7 +257,7 @@ mod tests {
             error(
                 number,
                 "payments",
-                u128::from(number),
+                u128::try_from(number).unwrap(),
                 "POST failed with 503",
             )
         }));
@@ -242,7 +268,7 @@ mod tests {
                 .collect()
         };
         let told = |message: &str, count, began| (message.to_owned(), count, began);
-        let causes = causes(records.clone());
+        let causes = causes(&records);
         let wanted = [
             told("the bank failed", 3, 2),
             told("no connection to the vault", 1, 1),
@@ -250,18 +276,57 @@ mod tests {
             told("POST failed with 503", 20, 0),
         ];
         assert_eq!(said(&causes), wanted);
-        assert_eq!(said(&group(records))[0], wanted[3]);
+        assert_eq!(said(&group(&records))[0], wanted[3]);
+        let newest = &group(&records)[0];
+        assert_eq!(
+            (newest.first.as_micros(), newest.last.as_micros()),
+            (10, 29)
+        );
+    }
+
+    fn span() -> Span {
+        Span {
+            trace: TraceId::new(1).unwrap(),
+            span: atoll_base::SpanId::new(1).unwrap(),
+            parent: None,
+            start: Timestamp::from_micros(5),
+            duration: std::time::Duration::from_secs(1),
+            service: atoll_base::ServiceName::new("payments").unwrap(),
+            instance: String::new(),
+            revision: atoll_base::RevisionNumber(0),
+            name: String::new(),
+            kind: crate::SpanKind::Internal,
+            status: crate::SpanStatus::Error,
+            message: String::new(),
+            caller: None,
+            http_status: None,
+            inferred: false,
+            attributes: String::new(),
+            events: String::new(),
+            links: String::new(),
+        }
     }
 
     #[test]
-    fn a_spell_begins_after_a_pause() {
-        let minute = |minute: u64| LogRecord {
-            time: Timestamp::from_micros(i64::try_from(minute).unwrap() * 60_000_000),
-            ..error(minute, "bank", 1, "no")
+    fn a_span_says_what_its_exception_says() {
+        let mut span = Span {
+            name: "charge".to_owned(),
+            message: "declined".to_owned(),
+            events: r#"[{"time":"x","name":"retry"},
+                {"time":"x","name":"exception","attributes":{"exception.type":"IOError","exception.message":"no route"}}]"#.to_owned(),
+            ..span()
         };
-        let groups = group([58, 57, 53, 5, 1].map(minute).to_vec());
-        assert_eq!(groups[0].spell, minute(53).time);
-        assert_eq!(groups[0].first, minute(1).time);
+        let said = |span: &Span| Fault::from(span).message;
+        assert_eq!(said(&span), "charge: IOError: no route");
+        span.events =
+            r#"[{"name":"exception","attributes":{"exception.message":"no route"}}]"#.to_owned();
+        assert_eq!(said(&span), "charge: no route");
+        span.events = r#"[{"name":"exception"}]"#.to_owned();
+        assert_eq!(said(&span), "charge: declined");
+        (span.events, span.message) = (String::new(), String::new());
+        assert_eq!(said(&span), "charge failed");
+        let ended = span.start.after(span.duration);
+        assert_eq!(Fault::from(&span).time, ended);
     }
 
     #[test]

@@ -34,13 +34,14 @@ mod search;
 mod service;
 mod shelf;
 mod span;
+pub mod spike;
 mod wal;
 mod words;
 mod writer;
 
 pub use config::{Hops, TelemetryConfig};
 pub use error::Error;
-pub use errors::ErrorGroup;
+pub use errors::{ErrorGroup, Fault};
 pub use follow::Follow;
 pub use query::{Filter, QUERY_BYTES_MAX, QueryError};
 pub use queue::FLUSH_INTERVAL;
@@ -49,6 +50,7 @@ pub use schema::Kind;
 pub use search::{
     Bucket, Chatty, Cursor, Edge, Facet, Facets, Histogram, Page, PageQuery, RouteCalls, TopicEdge,
     TraceCursor, TraceOrder, TracePage, TraceQuery, TraceSummary, TraceView, Use, critical_path,
+    own_times,
 };
 pub use service::{Handle, Health, Query, Service};
 pub use span::{Span, SpanKind, SpanRow, SpanStatus, Spans};

@@ -22,6 +22,7 @@ pub use page::{Cursor, Page, PageQuery};
 pub use routes::RouteCalls;
 pub use traces::{
     TraceCursor, TraceOrder, TracePage, TraceQuery, TraceSummary, TraceView, critical_path,
+    own_times,
 };
 pub use uses::Use;
 

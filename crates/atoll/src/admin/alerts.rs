@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use atoll_base::{HumanDuration, Timestamp};
+use atoll_console::Note;
 use atoll_telemetry::objective::{Aim, Alert, AlertState, Change, Severity, Standing};
+use axum::Extension;
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
@@ -155,8 +157,13 @@ pub async fn history(
 pub async fn silence(
     State(node): State<Arc<Node>>,
     Path(id): Path<String>,
+    Extension(note): Extension<Note>,
     Json(order): Json<Silence>,
 ) -> Result<StatusCode, Problem> {
+    note.write(&match order.until {
+        Some(until) => format!("silent until {until}"),
+        None => "silent no longer".to_owned(),
+    });
     match node.alerts().silence(&id, order.until).await {
         Ok(()) => Ok(StatusCode::NO_CONTENT),
         Err(error @ SilenceError::Unknown(_)) => {

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
+use atoll_console::Note;
 use atoll_proxy::cache::{CacheStats, Purge};
+use axum::Extension;
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
@@ -90,11 +92,17 @@ pub async fn view(State(node): State<Arc<Node>>) -> Json<CacheView> {
 )]
 pub async fn purge(
     State(node): State<Arc<Node>>,
+    Extension(note): Extension<Note>,
     Json(order): Json<PurgeOrder>,
 ) -> Result<Json<Purged>, Problem> {
     let what = order
         .target()
         .map_err(|why| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, why))?;
+    note.write(&match &what {
+        Purge::All => "forget everything".to_owned(),
+        Purge::Tag(tag) => format!("forget what is marked with {tag}"),
+        Purge::Path(path) => format!("forget {path}"),
+    });
     // It looks at every page.
     let pages = tokio::task::block_in_place(|| node.purge(&what));
     Ok(Json(Purged { pages }))

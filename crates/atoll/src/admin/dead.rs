@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use atoll_base::{ServiceName, Timestamp};
+use atoll_console::Note;
 use atoll_events::dead::{DeadError, Filter, LISTED_MAX, Letter, LetterId, Page, Redrive, Step};
+use axum::Extension;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
@@ -213,8 +215,10 @@ pub async fn edit(
 )]
 pub async fn drop(
     State(node): State<Arc<Node>>,
+    Extension(note): Extension<Note>,
     Json(order): Json<DropOrder>,
 ) -> Result<StatusCode, Problem> {
+    note.write(&named(&order.ids));
     let ids: Result<Vec<_>, _> = order.ids.iter().map(|id| name(id)).collect();
     desk(&node)?.letters().drop(&ids?).await?;
     Ok(StatusCode::NO_CONTENT)
@@ -230,8 +234,10 @@ pub async fn drop(
 )]
 pub async fn redrive(
     State(node): State<Arc<Node>>,
+    Extension(note): Extension<Note>,
     Json(order): Json<RedriveOrder>,
 ) -> Result<Response, Problem> {
+    note.write(&order.words());
     if !(order.rate > 0.0 && order.rate <= 10_000.0) {
         return Err(refused("`rate` is more than 0 and at most 10000"));
     }
@@ -318,6 +324,35 @@ impl From<DeadError> for Problem {
             DeadError::Store(_) => Self::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
         }
     }
+}
+
+impl RedriveOrder {
+    /// For the audit log.
+    fn words(&self) -> String {
+        if !self.ids.is_empty() {
+            return named(&self.ids);
+        }
+        let which = &self.which;
+        let parts = [
+            ("service", &which.service),
+            ("topic", &which.topic),
+            ("group", &which.group),
+        ];
+        let parts = parts
+            .into_iter()
+            .filter_map(|(name, value)| Some(format!("{name} {}", value.as_ref()?)));
+        let parts: Vec<String> = parts.collect();
+        if parts.is_empty() {
+            return "all letters".to_owned();
+        }
+        format!("letters of {}", parts.join(", "))
+    }
+}
+
+/// So many letters, and which; for the audit log.
+fn named(ids: &[String]) -> String {
+    let letters = if ids.len() == 1 { "letter" } else { "letters" };
+    format!("{} {letters}: {}", ids.len(), ids.join(", "))
 }
 
 fn name(text: &str) -> Result<LetterId, Problem> {

@@ -1,17 +1,17 @@
-//! What follows from what happened: who calls whom, which errors are the same, what changed before.
+//! What follows from what happened: who calls whom, which errors are the same, what the platform did.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
 
-use atoll_base::{ServiceName, Timestamp, TraceId};
-use atoll_telemetry::{ErrorGroup, Filter, Kind, Level, LogRecord, PageQuery, Stream, errors};
+use atoll_base::{ServiceName, Timestamp};
+use atoll_telemetry::{
+    ErrorGroup, Fault, Filter, Kind, Level, LogRecord, PageQuery, Stream, errors,
+};
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::extract::{Json, Path, Query};
+use super::extract::{Json, Query};
 use super::log_search::between;
 use super::logs::moment;
 use super::map;
@@ -21,13 +21,9 @@ use crate::node::{EventKind, Node, ServiceState};
 
 /// Records that are looked at for errors: the newest.
 const ERRORS_MAX: usize = 5_000;
-/// Requests whose other errors are looked at: the newest.
-const REQUESTS_MAX: usize = 200;
 /// Events on a page of the timeline, if nobody says how many; and the most.
 const EVENTS: usize = 200;
 const EVENTS_MAX: usize = 5_000;
-/// What changed so long before the first error may be its cause.
-const BEFORE: Duration = Duration::from_secs(15 * 60);
 
 /// Between which times. Default: the last hour.
 #[derive(Debug, Default, Clone, Serialize, Deserialize, IntoParams)]
@@ -168,17 +164,6 @@ pub struct ErrorView {
     pub trace: Option<String>,
 }
 
-/// What may be the matter.
-#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
-pub struct WhyView {
-    /// In a sentence.
-    pub summary: String,
-    /// The errors, what others follow from first.
-    pub errors: Vec<ErrorView>,
-    /// What changed in the 15 minutes before the first of them began, this time, the newest first.
-    pub changes: Vec<TimelineEvent>,
-}
-
 /// Who calls whom, from real traffic.
 #[utoipa::path(
     get, path = "/v1/map", params(TimesQuery),
@@ -256,142 +241,23 @@ pub async fn errors_of(
     if let Some(service) = service(query.service.as_deref())? {
         filter = filter.of_services(&[service]);
     }
-    let groups = errors::group(grave_records(&node, filter).await?);
-    Ok(Json(groups.into_iter().map(ErrorView::from).collect()))
-}
-
-/// What may be the matter with a service in the last hour, or with a request: its errors and those of the same
-/// requests, what began them first, and what changed before them.
-#[utoipa::path(
-    get, path = "/v1/why/{subject}", params(("subject" = String, Path)),
-    responses((status = 200, body = WhyView), (status = 404, body = Problem))
-)]
-pub async fn why(
-    State(node): State<Arc<Node>>,
-    Path(subject): Path<String>,
-) -> Result<Json<WhyView>, Problem> {
-    let (filter, of) = match TraceId::parse(subject.as_bytes()) {
-        Some(trace) => (grave()?.of_traces([trace]), format!("the request {trace}")),
-        None => {
-            let known = ServiceName::new(&subject).ok();
-            let services = node.services().await;
-            let known = known.filter(|name| services.iter().any(|own| own.name == *name));
-            let none = || {
-                let detail = format!("there is no service and no trace '{subject}'");
-                Problem::new(StatusCode::NOT_FOUND, detail)
-            };
-            let name = known.ok_or_else(none)?;
-            let (since, until) = between(None, None)?;
-            let filter = grave()?.since(since).until(until);
-            let of = name.to_string();
-            (filter.of_services(&[name]), of)
-        }
-    };
-    let records = grave_records(&node, filter.clone()).await?;
-    let is_full = records.len() >= ERRORS_MAX;
-    let records = with_their_requests(&node, records).await?;
-    let groups = errors::causes(records);
-    let mut changes = Vec::new();
-    if let Some(cause) = groups.first() {
-        let mut began = cause.spell;
-        if is_full {
-            began = began.min(spell(&node, filter).await?);
-        }
-        let since = began.before(BEFORE);
-        let page = PageQuery {
-            filter: platform(None)?.since(since).until(began),
-            limit: EVENTS,
-            before: None,
-        };
-        let found = node.telemetry().search(page).await?.records;
-        changes = found.into_iter().map(TimelineEvent::from).collect();
-    }
-    Ok(Json(WhyView {
-        summary: summary(&of, &groups, &changes),
-        errors: groups.into_iter().map(ErrorView::from).collect(),
-        changes,
-    }))
-}
-
-fn summary(of: &str, groups: &[ErrorGroup], changes: &[TimelineEvent]) -> String {
-    let Some(cause) = groups.first() else {
-        return format!("No errors of {of} are in the log.");
-    };
-    let count: u64 = groups.iter().map(|group| group.count).sum();
-    let errors = if count == 1 { "error" } else { "errors" };
-    let (service, message) = (&cause.service, &cause.message);
-    let mut told = format!("{count} {errors} of {of}. It begins with {service}: {message}.");
-    // A deployment of its own is the first suspect; the end of anybody's instance the next.
-    let deploy = changes
-        .iter()
-        .find(|event| event.kind == "deploy" && event.service == *service);
-    let exit = changes.iter().find(|event| event.kind == "exit");
-    let before = deploy.into_iter().chain(exit);
-    for (event, what) in before.zip(["Before that", "Also before that"]) {
-        let (service, message) = (&event.service, &event.message);
-        told.push_str(&format!(" {what}, {service}: {message}."));
-    }
-    told
-}
-
-/// When the last spell of these errors began, where they are too many to look at each: by the minute, of the
-/// last hour.
-async fn spell(node: &Node, filter: Filter) -> Result<Timestamp, Problem> {
-    /// Minutes without any are a pause.
-    const PAUSE: usize = 5;
-    let (since, until) = between(None, None)?;
-    let counted = node
-        .telemetry()
-        .histogram(filter, (since, until), 60)
-        .await?;
-    let mut began = until;
-    let mut pause = 0;
-    for bucket in counted.buckets.iter().rev() {
-        pause = if bucket.total > 0 { 0 } else { pause + 1 };
-        if pause == 0 {
-            began = bucket.time;
-        } else if pause > PAUSE && began < until {
-            break;
-        }
-    }
-    Ok(began)
-}
-
-/// Beside these errors, all others of the same requests, of whichever service: there the cause may be.
-async fn with_their_requests(
-    node: &Node,
-    mut records: Vec<LogRecord>,
-) -> Result<Vec<LogRecord>, Problem> {
-    let mut seen = BTreeSet::new();
-    let traces = records.iter().filter_map(|own| own.trace);
-    let traces = traces
-        .filter(|trace| seen.insert(*trace))
-        .take(REQUESTS_MAX);
-    let traces: Vec<TraceId> = traces.collect();
-    if !traces.is_empty() {
-        records.extend(grave_records(node, grave()?.of_traces(traces)).await?);
-        records.sort_unstable_by_key(|own| std::cmp::Reverse((own.time, own.number)));
-        records.dedup_by_key(|own| own.number);
-    }
-    Ok(records)
-}
-
-/// The newest of the errors that fit, the newest first.
-async fn grave_records(node: &Node, filter: Filter) -> Result<Vec<LogRecord>, Problem> {
     let page = PageQuery {
         filter,
         limit: ERRORS_MAX,
         before: None,
     };
-    Ok(node.telemetry().search(page).await?.records)
+    let records = node.telemetry().search(page).await?.records;
+    let faults: Vec<Fault> = records.iter().map(Fault::from).collect();
+    let groups = errors::group(&faults);
+    Ok(Json(groups.into_iter().map(ErrorView::from).collect()))
 }
 
-fn grave() -> Result<Filter, Problem> {
+pub(super) fn grave() -> Result<Filter, Problem> {
     parse("level>=error")
 }
 
 /// Platform events, but for requests that failed.
-fn platform(kind: Option<EventKind>) -> Result<Filter, Problem> {
+pub(super) fn platform(kind: Option<EventKind>) -> Result<Filter, Problem> {
     match kind {
         None => parse("stream:platform -kind:request"),
         Some(kind) => parse(&format!("stream:platform kind:{}", kind.as_str())),
@@ -453,8 +319,8 @@ impl From<ErrorGroup> for ErrorView {
             message: group.message,
             count: group.count,
             first: group.first,
-            last: group.last.time,
-            trace: group.last.trace.map(|trace| trace.to_string()),
+            last: group.last,
+            trace: group.trace.map(|trace| trace.to_string()),
         }
     }
 }

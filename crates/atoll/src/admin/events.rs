@@ -4,8 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use atoll_base::{ServiceName, Timestamp};
+use atoll_console::Note;
 use atoll_events::bus::{Bus, BusError, Ends};
 use atoll_events::record::{DELIVER_AT, Header, NewRecord, Record};
+use axum::Extension;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -325,8 +327,10 @@ pub async fn readers(State(node): State<Arc<Node>>) -> Result<Json<Vec<ReaderVie
 pub async fn replay(
     State(node): State<Arc<Node>>,
     Path((service, topic)): Path<(String, String)>,
+    Extension(note): Extension<Note>,
     Json(order): Json<ReplayOrder>,
 ) -> Result<Json<Replayed>, Problem> {
+    note.write(&format!("again from {}", order.from));
     let desk = desk(&node)?;
     let service = ServiceName::new(&service).map_err(|error| refused(error.to_string()))?;
     let from: Timestamp = order

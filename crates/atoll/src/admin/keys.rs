@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use atoll_base::{Coded as _, Timestamp};
+use atoll_console::Note;
 use atoll_proxy::auth::ApiKey;
+use axum::Extension;
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
@@ -107,8 +109,11 @@ pub async fn list(State(node): State<Arc<Node>>) -> Result<Json<Vec<KeyView>>, P
 )]
 pub async fn create(
     State(node): State<Arc<Node>>,
+    Extension(note): Extension<Note>,
     Json(new): Json<NewKey>,
 ) -> Result<(StatusCode, Json<CreatedKey>), Problem> {
+    let scopes = new.scopes.join(", ");
+    note.write(&format!("make a key for {}, scopes: {scopes}", new.name));
     let made = node.api_keys().create(&new.name, new.scopes, new.expires);
     let (key, stored) = made.await?;
     let view = stored.into();
@@ -123,6 +128,9 @@ pub async fn create(
 pub async fn revoke(
     State(node): State<Arc<Node>>,
     Path(id): Path<String>,
+    Extension(note): Extension<Note>,
 ) -> Result<Json<KeyView>, Problem> {
-    Ok(Json(node.api_keys().revoke(&id).await?.into()))
+    let revoked = node.api_keys().revoke(&id).await?;
+    note.write(&format!("take back the key of {}", revoked.name));
+    Ok(Json(revoked.into()))
 }

@@ -7,16 +7,18 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
+use atoll_base::InstanceId;
 use atoll_proxy::ErrorKind;
 use atoll_proxy::cache::CacheStats;
 use atoll_proxy::meter::{BOUNDS_MICROS, CLASSES, Counts, Metered, Series};
+use atoll_supervisor::{Io, Usage};
 use atoll_telemetry::export::Exporter;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::http::header::{ACCEPT, CONTENT_TYPE};
 use axum::response::IntoResponse;
 
-use crate::node::Node;
+use crate::node::{Node, metric};
 
 /// What one family of series is called, and what it means.
 struct Family {
@@ -47,7 +49,7 @@ type Row<'a> = (&'a str, &'a str, &'a Counts);
 const CLASSIC: &str = "text/plain; version=0.0.4";
 const OPEN: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// What went over each route and each dependency since the node started.
+/// What went over each route and each dependency since the node started, and what instances use.
 #[utoipa::path(
     get, path = "/v1/metrics",
     responses((status = 200, content_type = "text/plain", body = String))
@@ -55,6 +57,7 @@ const OPEN: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 pub async fn metrics(State(node): State<Arc<Node>>, headers: HeaderMap) -> impl IntoResponse {
     let is_open = wants_open(&headers);
     let mut text = render(&node.series(), is_open);
+    instances(&node.usage(), &mut text);
     cache(&node.cache(), &mut text);
     sent(&node, &mut text);
     if is_open {
@@ -116,6 +119,47 @@ fn render(series: &[Series], exemplars: bool) -> String {
         write(&SECONDS, &|row, out| seconds(row, exemplars, out));
     }
     out
+}
+
+/// A series of an instance: its name, kind and meaning, and how it is read, for each `direction` if there are such.
+type OfInstance = (
+    &'static str,
+    &'static str,
+    &'static str,
+    fn(&Usage) -> Vec<(Option<&'static str>, f64)>,
+);
+
+#[rustfmt::skip] // A row of the table is a line.
+const OF_INSTANCES: [OfInstance; 5] = [
+    (metric::CPU, "counter", "Seconds of processor time.", |own| vec![(None, own.cpu_ns as f64 / 1e9)]),
+    (metric::MEMORY, "gauge", "Bytes of memory, without file cache that can be dropped.", |own| vec![(None, own.memory as f64)]),
+    (metric::THROTTLED, "counter", "Seconds for which a limit of processor time held threads back.", |own| {
+        own.throttled.iter().map(|own| (None, own.waited_ns as f64 / 1e9)).collect()
+    }),
+    (metric::OOM_KILLS, "counter", "Processes that the kernel killed for want of memory.", |own| vec![(None, own.oom_kills as f64)]),
+    (metric::IO, "counter", "Bytes from and to disks.", |own| {
+        let both = |own: &Io| [(Some("read"), own.read as f64), (Some("write"), own.written as f64)];
+        own.io.iter().flat_map(both).collect()
+    }),
+];
+
+/// What instances use, as the kernel counts it.
+fn instances(used: &[(InstanceId, Usage)], out: &mut String) {
+    for (name, kind, help, read) in OF_INSTANCES {
+        let _ = writeln!(out, "# HELP {name} {help}");
+        let _ = writeln!(out, "# TYPE {name} {kind}");
+        for (id, usage) in used {
+            let labels = format!(r#"service="{}",instance="{id}""#, id.service());
+            for (direction, value) in read(usage) {
+                let more = direction.map(|own| format!(r#",direction="{own}""#));
+                let _ = writeln!(
+                    out,
+                    "{name}{{{labels}{}}} {value}",
+                    more.unwrap_or_default()
+                );
+            }
+        }
+    }
 }
 
 /// A series without labels: its name, kind, meaning and value.
@@ -288,6 +332,38 @@ mod tests {
         );
         let open = render(&series, true);
         assert!(open.lines().any(|own| own == wanted), "{wanted}\n{open}");
+    }
+
+    #[test]
+    fn instances_are_told_with_what_the_kernel_counts_of_them() {
+        let id = InstanceId::new(
+            ServiceName::new("orders").unwrap(),
+            atoll_base::RevisionNumber(2),
+            1,
+        );
+        let usage = Usage {
+            cpu_ns: 1_500_000_000,
+            memory: 4096,
+            io: Some(Io {
+                read: 7,
+                written: 9,
+            }),
+            ..Usage::default()
+        };
+        let mut text = String::new();
+        instances(&[(id.clone(), usage)], &mut text);
+        let own = format!(r#"service="orders",instance="{id}""#);
+        for line in [
+            "# TYPE atoll_instance_cpu_seconds_total counter",
+            &format!("atoll_instance_cpu_seconds_total{{{own}}} 1.5"),
+            &format!("atoll_instance_memory_bytes{{{own}}} 4096"),
+            &format!("atoll_instance_oom_kills_total{{{own}}} 0"),
+            &format!(r#"atoll_instance_io_bytes_total{{{own},direction="write"}} 9"#),
+        ] {
+            assert!(text.lines().any(|own| own == line), "{line}\n{text}");
+        }
+        let throttled = format!("{}{{", metric::THROTTLED);
+        assert!(!text.contains(&throttled), "it is not counted here");
     }
 
     #[test]

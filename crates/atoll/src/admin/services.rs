@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use atoll_base::ServiceName;
-use atoll_console::Who;
+use atoll_console::{Note, Who};
 use axum::Extension;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -88,8 +88,14 @@ pub async fn deploy(
     State(node): State<Arc<Node>>,
     Path(service): Path<ServiceName>,
     Extension(asks): Extension<Who>,
+    Extension(note): Extension<Note>,
     Json(new): Json<NewDeployment>,
 ) -> Result<(StatusCode, Json<Accepted>), Problem> {
+    let words = new.order.words();
+    note.write(&match new.why.as_str() {
+        "" => words,
+        why => format!("{words}: {why}"),
+    });
     // Only who owns the node's folder is believed whom it asks for.
     let who = new.who.filter(|_| asks.is_local()).unwrap_or(asks.name);
     let order = match new.order {

@@ -31,6 +31,23 @@ pub enum OrderKind {
     },
 }
 
+impl OrderKind {
+    /// For the audit log.
+    pub fn words(&self) -> String {
+        match self {
+            Self::Deploy { dir: None } => "deploy".to_owned(),
+            Self::Deploy { dir: Some(dir) } => format!("deploy {dir}"),
+            Self::Rollback { revision: None } => "roll back".to_owned(),
+            Self::Rollback {
+                revision: Some(revision),
+            } => format!("roll back to revision {revision}"),
+            Self::Restart => "restart".to_owned(),
+            Self::Scale { instances: 1 } => "scale to 1 instance".to_owned(),
+            Self::Scale { instances } => format!("scale to {instances} instances"),
+        }
+    }
+}
+
 /// An order, with its author and its reason, for the history.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct NewDeployment {
@@ -50,7 +67,9 @@ fn named<'de, D: Deserializer<'de>>(from: D) -> Result<OrderKind, D::Error> {
     use serde::de::Error;
     let body = serde_json::Map::deserialize(from)?;
     if body.get("kind").is_some_and(|kind| !kind.is_string()) {
-        return Err(D::Error::custom("`kind` must be a string: deploy, rollback, restart or scale"));
+        return Err(D::Error::custom(
+            "`kind` must be a string: deploy, rollback, restart or scale",
+        ));
     }
     OrderKind::deserialize(serde_json::Value::Object(body)).map_err(D::Error::custom)
 }
@@ -150,7 +169,8 @@ mod tests {
 
     #[test]
     fn an_order_is_known_by_its_name() {
-        let new: NewDeployment = serde_json::from_str(r#"{"why":"more","kind":"scale","instances":3}"#).unwrap();
+        let new: NewDeployment =
+            serde_json::from_str(r#"{"why":"more","kind":"scale","instances":3}"#).unwrap();
         assert!(matches!(new.order, OrderKind::Scale { instances: 3 }));
         assert_eq!(new.why, "more");
         for wrong in [
@@ -160,7 +180,10 @@ mod tests {
             r#"{"kind":"scale"}"#,
             r#"{}"#,
         ] {
-            assert!(serde_json::from_str::<NewDeployment>(wrong).is_err(), "{wrong}");
+            assert!(
+                serde_json::from_str::<NewDeployment>(wrong).is_err(),
+                "{wrong}"
+            );
         }
     }
 }

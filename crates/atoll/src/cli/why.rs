@@ -4,7 +4,7 @@ use super::logs::clock_time;
 use super::output::{BAD, FAINT, Output, STRONG, WARN, inert, table};
 use super::{Client, Failure, trace_id};
 use crate::admin::client::escape;
-use crate::admin::derived::WhyView;
+use crate::admin::why::WhyView;
 
 /// Errors and changes that are shown; `--json` has them all.
 const SHOWN: usize = 10;

@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 use std::sync::PoisonError;
 
-use atoll_base::{RevisionNumber, ServiceName, Timestamp};
+use atoll_base::{InstanceId, RevisionNumber, ServiceName, Timestamp};
 use atoll_deploy::Progress;
 use atoll_proxy::{Resilience, ServiceStats};
-use atoll_supervisor::{State, Status};
+use atoll_supervisor::{State, Status, Usage};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -260,6 +260,15 @@ impl Node {
     /// What went over each route and each dependency since the start.
     pub fn series(&self) -> Vec<atoll_proxy::meter::Series> {
         self.parts.proxy.series()
+    }
+
+    /// What each instance that runs uses now.
+    pub fn usage(&self) -> Vec<(InstanceId, Usage)> {
+        let supervisor = &self.parts.supervisor;
+        let listed = supervisor.list().into_iter();
+        listed
+            .filter_map(|status| Some((status.id.clone(), supervisor.usage(&status.id)?)))
+            .collect()
     }
 
     /// How the cache of the edge does.

@@ -91,6 +91,91 @@ fn a_service_that_fails_is_seen_everywhere() {
     nobody.has(404);
 }
 
+/// What sends the JSON that `make` builds, as the service does.
+fn sends(signal: &str, make: &str) -> String {
+    format!(
+        "python3 - <<'END'\nimport json, os, time, urllib.request\nnow = time.time_ns()\n\
+         resource = {{'attributes': []}}\n{make}\n\
+         url = os.environ['OTEL_EXPORTER_OTLP_ENDPOINT'] + '/v1/{signal}'\n\
+         request = urllib.request.Request(url, json.dumps(sent).encode(), {{'content-type': 'application/json'}})\n\
+         print(urllib.request.urlopen(request).read().decode())\nEND"
+    )
+}
+
+/// Errors by the seconds before now at which they were.
+fn errors_at(seconds: &str) -> String {
+    let make = format!(
+        "records = [{{'timeUnixNano': str(now - int(at * 1e9)), 'severityNumber': 17, 'body': {{'stringValue': 'no room in the vault'}}}} for at in {seconds}]\n\
+         sent = {{'resourceLogs': [{{'resource': resource, 'scopeLogs': [{{'logRecords': records}}]}}]}}"
+    );
+    sends("logs", &make)
+}
+
+/// Ten a second from a deployment on, and one a minute for most of an hour before: that was another matter.
+#[test]
+fn a_few_errors_before_do_not_hide_what_changed_before_the_many() {
+    let app = App::with_a();
+    let socket = app.path(".atoll/run/admin.sock");
+    app.done_in("a", &errors_at("range(60, 3000, 60)"));
+    app.cli(&["deploy", "a"]).succeeded();
+    let why = |count: u64, wanted: &str| {
+        eventually(wanted, || {
+            let answer = Connection::local(&socket)
+                .unwrap()
+                .get("/v1/why/a")
+                .unwrap();
+            let why = answer.has(200).json();
+            let told = why["summary"].as_str().unwrap();
+            let ready = told.starts_with(&format!("{count} errors of a.")) && told.contains(wanted);
+            ready.then(|| why.clone()).ok_or(why.to_string())
+        })
+    };
+    let before = why(49, "a: no room in the vault");
+    assert_eq!(before["changes"].as_array().unwrap().len(), 0, "{before}");
+    app.done_in("a", &errors_at("[at * 0.001 for at in range(50)]"));
+    why(99, "Before that, a: deployment 2: done");
+    // Too many to look at each: they are counted.
+    app.done_in("a", &errors_at("[at * 0.0001 for at in range(6000)]"));
+    why(5000, "Before that, a: deployment 2: done");
+}
+
+#[test]
+fn what_only_a_span_tells_is_told_and_without_errors_where_the_time_went() {
+    let app = App::with_a();
+    let socket = app.path(".atoll/run/admin.sock");
+    let ask = |subject: &str| {
+        let path = format!("/v1/why/{subject}");
+        Connection::local(&socket).unwrap().get(&path).unwrap()
+    };
+    ask(&"7".repeat(32)).has(404);
+    let answered = app.get("/a/x").has(200);
+    eventually("where the time went", || {
+        let answer = ask(answered.trace()).json();
+        let told = answer["summary"].as_str().unwrap_or_default();
+        let fine =
+            told.contains("No errors of the request") && told.contains("in a itself: GET /a/");
+        fine.then_some(()).ok_or(answer.to_string())
+    });
+    let told = ask("a").has(200).json();
+    holds(
+        told["summary"].as_str().unwrap(),
+        "95 in 100 answers to clients took no longer than",
+    );
+    app.done_in("a", &sends("traces",
+        "event = {'name': 'exception', 'attributes': [{'key': 'exception.message', 'value': {'stringValue': 'the vault is closed'}}]}\n\
+         span = {'traceId': '5' * 32, 'spanId': '6' * 16, 'name': 'open', 'startTimeUnixNano': str(now), 'endTimeUnixNano': str(now), 'status': {'code': 2}, 'events': [event]}\n\
+         sent = {'resourceSpans': [{'resource': resource, 'scopeSpans': [{'spans': [span]}]}]}"));
+    for subject in ["a", &"5".repeat(32)] {
+        eventually("what the span says", || {
+            let answer = ask(subject).json();
+            let error = &answer["errors"][0];
+            let fine =
+                error["message"] == "open: the vault is closed" && error["trace"] == "5".repeat(32);
+            fine.then_some(()).ok_or(answer.to_string())
+        });
+    }
+}
+
 #[test]
 fn what_the_platform_does_by_itself_stands_on_the_timeline() {
     let app = App::new();

@@ -21,7 +21,7 @@ use crate::{LogRecord, Span};
 
 use best::Best;
 
-pub use path::critical_path;
+pub use path::{critical_path, own_times};
 
 /// The most spans and the most records of one trace that are given.
 const TRACE_ROWS_MAX: usize = 20_000;

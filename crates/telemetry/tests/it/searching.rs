@@ -6,7 +6,7 @@ use std::time::Duration;
 use atoll_base::{HumanDuration, RevisionNumber, ServiceName, SpanId, Timestamp, TraceId};
 use atoll_telemetry::{
     Filter, Handle, Kind, NewRecord, PageQuery, Service, Span, SpanKind, SpanStatus,
-    TelemetryConfig, TraceOrder, TraceQuery, critical_path,
+    TelemetryConfig, TraceOrder, TraceQuery, critical_path, own_times,
 };
 
 use crate::{files, line, start};
@@ -531,6 +531,11 @@ fn what_was_waited_for_is_the_critical_path() {
     ];
     assert_eq!(ids(&spans), [1, 2, 4, 5]);
     assert!(ids(&[]).is_empty());
+    let own = own_times(&spans).into_iter();
+    let own: Vec<(u64, u128)> = own
+        .map(|(span, own)| (span.span.get(), own.as_micros()))
+        .collect();
+    assert_eq!(own, [(1, 30), (2, 20), (4, 40), (5, 10)]);
     // Spans that name each other.
     assert!(ids(&[span(1, 1, 2, 0, 1), span(1, 2, 1, 0, 1)]).len() <= 2);
 }

@@ -39,8 +39,11 @@ export function Audit() {
                       </td>
                       <td>{oneLine(own.who, 60)}</td>
                       <td className="wide">{own.role}</td>
-                      <td className="mono">
-                        {own.method} {oneLine(own.path, 120)}
+                      <td>
+                        {own.what !== '' && <p className="audit-what">{oneLine(own.what, 500)}</p>}
+                        <span className={own.what === '' ? 'mono' : 'mono dim small'}>
+                          {own.method} {oneLine(own.path, 120)}
+                        </span>
                       </td>
                       <td className={own.status >= 400 ? 'right num bad' : 'right num'}>{own.status}</td>
                       <td className="dim wide">{own.way}</td>

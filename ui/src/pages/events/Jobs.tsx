@@ -17,6 +17,9 @@ import { toast } from '../../ui/Toast';
 
 const STATES: JobState[] = ['queued', 'running', 'failed', 'done', 'cancelled'];
 
+/** What tells jobs apart: their ids begin with their time, so those of one minute differ only at the end. */
+const short = (id: string) => `…${id.slice(-8)}`;
+
 export function Jobs() {
   const [query, set] = useQuery();
   const state = STATES.find((own) => own === query.get('state'));
@@ -64,7 +67,7 @@ export function Jobs() {
             <tr key={job.id}>
               <td>
                 <button type="button" className="linkish mono" aria-expanded={open === job.id} onClick={() => set({ job: open === job.id ? null : job.id }, true)}>
-                  {job.id.slice(0, 8)}
+                  {short(job.id)}
                 </button>
                 {open === job.id && <JobDetail job={job} />}
               </td>

@@ -2,19 +2,17 @@
 // history will be read by somebody who was asleep.
 import { useState } from 'react';
 import type { Order, ServiceView } from '../../api/types';
-import { useMe } from '../../app/session';
 import { plural } from '../../lib/format';
 import { Ask } from '../../ui/Ask';
 import { Field } from '../../ui/Field';
 import { order } from './order';
 
 export function Actions({ service }: { service: ServiceView }) {
-  const me = useMe();
   const [why, setWhy] = useState('');
   const [count, setCount] = useState(service.wanted);
   const [dir, setDir] = useState('');
   const isBusy = service.deployment !== null;
-  const run = (wanted: Order) => () => order(service.name, { ...wanted, who: me.name, why });
+  const run = (wanted: Order) => () => order(service.name, { ...wanted, why });
   const reset = () => {
     setWhy('');
     setDir('');

@@ -2,7 +2,7 @@
 import { at } from '../../api/paths';
 import type { ServiceView } from '../../api/types';
 import { useApi } from '../../api/use';
-import { useMay, useMe } from '../../app/session';
+import { useMay } from '../../app/session';
 import { duration } from '../../lib/format';
 import { oneLine } from '../../lib/text';
 import { Ask } from '../../ui/Ask';
@@ -15,7 +15,6 @@ import { order } from './order';
 export function Deploys({ service }: { service: ServiceView }) {
   const found = useApi(at('/v1/services/{service}/history', { service: service.name, limit: 100 }), 10_000);
   const mayAct = useMay('operator');
-  const me = useMe();
   return (
     <section className="panel">
       <ListTable
@@ -63,7 +62,7 @@ export function Deploys({ service }: { service: ServiceView }) {
                     disabled={service.deployment !== null}
                     title={`Roll ${service.name} back to revision ${own.revision}?`}
                     confirm="Roll back"
-                    run={() => order(service.name, { kind: 'rollback', revision: own.revision ?? 0, who: me.name, why: `back from r${service.revision ?? 0}` }, found.reload)}
+                    run={() => order(service.name, { kind: 'rollback', revision: own.revision ?? 0, why: `back from r${service.revision ?? 0}` }, found.reload)}
                   >
                     <p>
                       Revision {own.revision} takes over from {service.revision ?? '–'}, without a break. What newer revisions have changed in its database stays as it is.

@@ -4,6 +4,7 @@
 //! from its start, the same again. What ran beside it did not matter. Pure.
 
 use std::collections::{HashMap, HashSet};
+use std::time::Duration;
 
 use atoll_base::SpanId;
 
@@ -46,6 +47,28 @@ pub fn critical_path(spans: &[Span]) -> Vec<SpanId> {
     }
     path.sort_by_key(|span| (span.start, span.span));
     path.into_iter().map(|span| span.span).collect()
+}
+
+/// The spans on the critical path, by their start, each with the time for which it waited for none of the others:
+/// together they are what the trace took.
+pub fn own_times(spans: &[Span]) -> Vec<(&Span, Duration)> {
+    let by_id: HashMap<SpanId, &Span> = spans.iter().map(|span| (span.span, span)).collect();
+    let path = critical_path(spans).into_iter();
+    let path: Vec<&Span> = path.filter_map(|id| by_id.get(&id).copied()).collect();
+    let mut waited: HashMap<SpanId, i64> = HashMap::new();
+    for span in &path {
+        let Some(parent) = span.parent.and_then(|parent| by_id.get(&parent)) else {
+            continue;
+        };
+        let within = end(span).min(end(parent)) - span.start.max(parent.start).as_micros();
+        *waited.entry(parent.span).or_default() += within.max(0);
+    }
+    let own = path.into_iter().map(|span| {
+        let waited = waited.get(&span.span).copied().unwrap_or_default();
+        let waited = Duration::from_micros(waited.try_into().unwrap_or_default());
+        (span, span.duration.saturating_sub(waited))
+    });
+    own.collect()
 }
 
 fn end(span: &Span) -> i64 {
