@@ -74,7 +74,7 @@ test('a phone has a drawer', async () => {
   assert.deepEqual(errors, []);
 });
 
-test('nobody is told that all is well while a part of the node does not answer', { skip: !isMock }, async () => {
+test('nobody is told that all is well while a part of the node does not answer', { skip: !isMock() }, async () => {
   const { page } = await visit(opened);
   await page.route('**/v1/resilience', (route) => route.fulfill({ status: 500, contentType: 'application/problem+json', body: '{"title":"Internal Server Error","status":500,"detail":"the disk is full"}' }));
   await page.goto('/');
@@ -83,7 +83,7 @@ test('nobody is told that all is well while a part of the node does not answer',
   assert.equal(await page.getByText('All is well').count(), 0);
 });
 
-test('a viewer and an operator are refused on no page that they are shown', { skip: !isMock }, async () => {
+test('a viewer and an operator are refused on no page that they are shown', { skip: !isMock() }, async () => {
   for (const role of ['viewer', 'operator']) {
     const { page } = await visit(opened, { token: `mock-${role}` });
     const refused = [];
@@ -100,7 +100,7 @@ test('a viewer and an operator are refused on no page that they are shown', { sk
   }
 });
 
-test('a viewer is offered no change, an operator no tokens', { skip: !isMock }, async () => {
+test('a viewer is offered no change, an operator no tokens', { skip: !isMock() }, async () => {
   const viewer = await visit(opened, { token: 'mock-viewer' });
   await viewer.page.goto('/services/orders');
   await settled(viewer.page);
@@ -114,7 +114,7 @@ test('a viewer is offered no change, an operator no tokens', { skip: !isMock }, 
   assert.equal(await operator.page.getByRole('link', { name: 'Access' }).count(), 0);
 });
 
-test('a page that the node has not is not in the navigation', { skip: !isMock }, async () => {
+test('a page that the node has not is not in the navigation', { skip: !isMock() }, async () => {
   const { page } = await visit(opened);
   await page.route('**/v1/openapi.json', (route) => route.fulfill({ json: { paths: { '/v1/services': {}, '/v1/topics': {} } } }));
   await page.goto('/');
@@ -126,7 +126,7 @@ test('a page that the node has not is not in the navigation', { skip: !isMock },
   assert.deepEqual(await nav.locator('a').evaluateAll((all) => all.map((own) => own.getAttribute('href'))), ['/', '/events']);
 });
 
-test('a node that does not answer is told of, with what to do', { skip: !isMock }, async () => {
+test('a node that does not answer is told of, with what to do', { skip: !isMock() }, async () => {
   const { page } = await visit(opened);
   await page.route('**/v1/alerts', (route) => route.fulfill({ status: 500, contentType: 'application/problem+json', json: { title: 'Internal Server Error', status: 500, detail: 'the state is poisoned', code: 'ATL0901' } }));
   await page.goto('/alerts');

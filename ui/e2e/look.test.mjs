@@ -9,7 +9,7 @@ before(async () => {
 });
 after(() => opened.close());
 
-const only = { skip: !isMock };
+const only = { skip: !isMock() };
 
 const at = (path, options) => visitAt(opened, path, options);
 

@@ -3,7 +3,8 @@
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import { after, before, describe, test } from 'node:test';
-import { Shop, api, atoll, link, renameApples, until } from './market.mjs';
+import { rm } from 'node:fs/promises';
+import { Shop, api, atoll, changedCatalog, link, renameApples, until } from './market.mjs';
 import { axe, confirm, open, settled, shot, visit, visitAt } from '../e2e/browser.mjs';
 
 describe('actions', () => {
@@ -34,6 +35,7 @@ describe('actions', () => {
       const again = await visit(opened, { ...look, login: false });
       await again.page.goto(url);
       await again.page.getByRole('alert').waitFor();
+      assert.deepEqual(again.errors, ['POST 401 /session']);
       assert.deepEqual(await axe(again.page), []);
       await shot(again.page, named('login'));
       await again.context.close();
@@ -56,7 +58,7 @@ describe('actions', () => {
       await page.getByText(/catalog: scale succeeded/).waitFor();
       await page.getByText('2 of 2 serve').waitFor();
       await atoll('scale', 'catalog', '1');
-      assert.deepEqual(errors, []);
+      assert.deepEqual(errors, ['POST 422 /v1/services/catalog/deployments']);
       await context.close();
     });
 
@@ -68,6 +70,80 @@ describe('actions', () => {
       await page.getByText(/catalog: rollback succeeded/).waitFor();
       assert.notEqual((await catalog()).revision, wrong);
       await shot(page, named('rolled-back'));
+      assert.deepEqual(errors, []);
+      await context.close();
+    });
+
+    test(`a folder is deployed, and the service rolled back to what served before, ${size}`, async () => {
+      const { page, errors, context } = await at('/services/catalog', look);
+      const served = (await catalog()).revision;
+      const deploy = await confirm(page, 'Deploy');
+      await deploy.dialog.getByLabel('Folder').fill('/nowhere');
+      await deploy.go();
+      await deploy.dialog.getByRole('alert').getByText(/nowhere/).waitFor();
+      await deploy.dialog.getByRole('button', { name: 'Cancel' }).click();
+      const folder = await changedCatalog();
+      try {
+        const again = await confirm(page, 'Deploy');
+        await again.dialog.getByLabel('Folder').fill(folder);
+        await again.dialog.getByLabel('Why').fill('another name for apples');
+        await again.go();
+        await page.getByText(/catalog: deploy succeeded/).waitFor();
+      } finally {
+        await rm(folder, { recursive: true });
+      }
+      assert.notEqual((await catalog()).revision, served);
+      await (await confirm(page, 'Roll back')).go();
+      await page.getByText(/catalog: rollback succeeded/).waitFor();
+      await until('the revision before', async () => (await catalog()).revision === served);
+      await page.goto('/services/catalog/deploys');
+      await settled(page);
+      await page.getByText('another name for apples').first().waitFor();
+      assert.deepEqual(errors, ['POST 422 /v1/services/catalog/deployments']);
+      await context.close();
+    });
+
+    test(`an alert is silenced and told again, ${size}`, async () => {
+      // What the bank broke, in the test of the cause, burns for a while.
+      const { page, errors, context } = await at('/alerts', look);
+      const alert = page.locator('.alert').filter({ has: page.getByRole('button', { name: 'Silence' }) }).first();
+      const id = async (silenced) => (await api('/v1/alerts')).find((own) => (own.silenced_until !== null) === silenced)?.id;
+      await alert.waitFor();
+      await alert.getByRole('button', { name: 'Silence' }).click();
+      const dialog = page.getByRole('dialog');
+      await dialog.getByLabel('For').selectOption('4');
+      assert.deepEqual(await axe(page), []);
+      await dialog.getByRole('button', { name: 'Silence' }).click();
+      await page.getByText('Silenced for 4 h').waitFor();
+      const silent = await until('the silence', () => id(true));
+      await shot(page, named('silenced'));
+      await (await confirm(page, 'End silence', 'End it')).go();
+      await page.getByText('Told again').waitFor();
+      const still = (await api('/v1/alerts')).find((own) => own.id === silent);
+      assert.equal(still?.silenced_until, null);
+      assert.deepEqual(errors, []);
+      await context.close();
+    });
+
+    test(`a job that failed is retried, one that waits is cancelled, ${size}`, async () => {
+      const ask = async (query) => JSON.parse(await (await shop.ask('POST', `/chores${query}`)).text()).id;
+      const state = async (job) => (await api(`/v1/jobs/${job}`)).state;
+      const fails = await ask('');
+      await until('a failed job', async () => (await state(fails)) === 'failed');
+      const waits = await ask('?delay=1h');
+      const { page, errors, context } = await at('/events/jobs', look);
+      const row = (job) => page.getByRole('row').filter({ hasText: job.slice(-8) });
+      await row(fails).getByRole('button', { name: fails.slice(-8) }).click();
+      await page.getByText(fails, { exact: true }).waitFor();
+      await shot(page, named('jobs'));
+      assert.deepEqual(await axe(page), []);
+      await row(fails).getByRole('button', { name: 'Retry' }).click();
+      await page.getByText('It is queued again').waitFor();
+      await until('its end', async () => (await state(fails)) === 'done');
+      await row(waits).getByRole('button', { name: 'Cancel' }).click();
+      await page.getByRole('dialog').getByRole('button', { name: 'Cancel the job' }).click();
+      await page.getByText('It is cancelled').waitFor();
+      assert.equal(await state(waits), 'cancelled');
       assert.deepEqual(errors, []);
       await context.close();
     });
@@ -122,7 +198,7 @@ describe('actions', () => {
       await purge.dialog.getByLabel('What').selectOption('all');
       await purge.go();
       await page.getByText(/pages? forgotten/).waitFor();
-      assert.deepEqual(errors, []);
+      assert.deepEqual(errors, ['POST 422 /v1/cache/purge']);
       await context.close();
     });
 
@@ -155,6 +231,9 @@ describe('actions', () => {
       await page.goto('/access/audit');
       await settled(page);
       await page.getByText(/^POST \/v1\/tokens\/.*\/revoke$/).first().waitFor();
+      await page.getByText(`take back the token of ${name}, operator`).waitFor();
+      await page.getByText(/^scale to 2 instances/).first().waitFor();
+      await shot(page, named('audit'));
       assert.deepEqual(errors, []);
       await context.close();
     });
@@ -168,7 +247,7 @@ describe('actions', () => {
       await settled(page);
       await page.getByLabel('Search the logs').fill('"open');
       await page.getByText(/, at |at character|character 1/).first().waitFor();
-      assert.deepEqual(errors, []);
+      assert.ok(errors.length > 0 && errors.every((own) => /^GET 400 \/v1\/logs\//.test(own)), errors.join());
       await context.close();
     });
   }

@@ -82,15 +82,21 @@ export class Shop {
   }
 }
 
-/** Another revision of the catalog, in which apples have another name. */
-export async function renameApples() {
+/** A folder of the catalog, in which apples have another name. */
+export async function changedCatalog() {
   const folder = await mkdtemp(join(tmpdir(), 'atoll-catalog-'));
+  await cp(join(MARKET, 'services/catalog'), folder, { recursive: true });
+  const file = join(folder, 'products.json');
+  const products = JSON.parse(await readFile(file, 'utf8'));
+  products.find(({ id }) => id === 'apples').name = `Apples ${randomUUID().slice(0, 8)}`;
+  await writeFile(file, JSON.stringify(products));
+  return folder;
+}
+
+/** Another revision of the catalog. */
+export async function renameApples() {
+  const folder = await changedCatalog();
   try {
-    await cp(join(MARKET, 'services/catalog'), folder, { recursive: true });
-    const file = join(folder, 'products.json');
-    const products = JSON.parse(await readFile(file, 'utf8'));
-    products.find(({ id }) => id === 'apples').name = `Apples ${randomUUID().slice(0, 8)}`;
-    await writeFile(file, JSON.stringify(products));
     return await atoll('deploy', 'catalog', folder);
   } finally {
     await rm(folder, { recursive: true });

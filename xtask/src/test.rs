@@ -63,9 +63,12 @@ fn market(name: &str) -> anyhow::Result<App> {
     Ok(app)
 }
 
-/// Starts a market and has a browser do everything that its console can.
+/// Starts a market and has a browser do everything that its console can. It has a queue beside its services: a shop
+/// of this size has no jobs.
 fn console(atoll: &Path) -> anyhow::Result<()> {
     let app = market("console")?;
+    let chores = app.dir().join("services/chores");
+    copy(&root().join("ui/market/chores"), &chores)?;
     app.up(atoll)?;
     let tried = ui::market(atoll, app.dir());
     if tried.is_err() {

@@ -218,7 +218,7 @@ pub async fn drop(
     Extension(note): Extension<Note>,
     Json(order): Json<DropOrder>,
 ) -> Result<StatusCode, Problem> {
-    note.write(&named(&order.ids));
+    note.write(&format!("drop {}", named(&order.ids)));
     let ids: Result<Vec<_>, _> = order.ids.iter().map(|id| name(id)).collect();
     desk(&node)?.letters().drop(&ids?).await?;
     Ok(StatusCode::NO_CONTENT)
@@ -237,7 +237,7 @@ pub async fn redrive(
     Extension(note): Extension<Note>,
     Json(order): Json<RedriveOrder>,
 ) -> Result<Response, Problem> {
-    note.write(&order.words());
+    note.write(&format!("redrive {}", order.words()));
     if !(order.rate > 0.0 && order.rate <= 10_000.0) {
         return Err(refused("`rate` is more than 0 and at most 10000"));
     }

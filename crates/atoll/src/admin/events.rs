@@ -330,7 +330,7 @@ pub async fn replay(
     Extension(note): Extension<Note>,
     Json(order): Json<ReplayOrder>,
 ) -> Result<Json<Replayed>, Problem> {
-    note.write(&format!("again from {}", order.from));
+    note.write(&format!("deliver again from {}", order.from));
     let desk = desk(&node)?;
     let service = ServiceName::new(&service).map_err(|error| refused(error.to_string()))?;
     let from: Timestamp = order

@@ -112,8 +112,11 @@ pub async fn create(
     Extension(note): Extension<Note>,
     Json(new): Json<NewKey>,
 ) -> Result<(StatusCode, Json<CreatedKey>), Problem> {
-    let scopes = new.scopes.join(", ");
-    note.write(&format!("make a key for {}, scopes: {scopes}", new.name));
+    let scopes = match new.scopes.join(", ") {
+        none if none.is_empty() => "without scopes".to_owned(),
+        some => format!("scopes {some}"),
+    };
+    note.write(&format!("make a key for {}, {scopes}", new.name));
     let made = node.api_keys().create(&new.name, new.scopes, new.expires);
     let (key, stored) = made.await?;
     let view = stored.into();

@@ -20,7 +20,7 @@ use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 use tonic::{Code, Request, Response, Status};
 
-use super::door::{BODY_BYTES_MAX, COME_AGAIN, Door, Encoding, Refusal, Signal};
+use super::door::{BODY_BYTES_MAX, COME_AGAIN, Door, Encoding, Refusal, Room, Signal};
 use super::http::{Caller, Detail, Status as RpcStatus};
 
 /// Requests of one connection at a time; senders have one.
@@ -97,8 +97,54 @@ impl tower_service::Service<axum::extract::Request> for Method {
             let mut grpc = Grpc::new(Whole)
                 .accept_compressed(CompressionEncoding::Gzip)
                 .max_decoding_message_size(BODY_BYTES_MAX);
-            Ok(grpc.unary(own, request).await)
+            let door = own.door.clone();
+            let counted = request.map(|body| Counted {
+                body,
+                door,
+                held: Vec::new(),
+            });
+            Ok(grpc.unary(own, counted).await)
         })
+    }
+}
+
+/// A body that finds room at the door for each of its pieces before it is given on: tonic gathers a whole message
+/// before anybody sees it.
+struct Counted {
+    body: axum::body::Body,
+    door: Door,
+    held: Vec<Room>,
+}
+
+impl http_body::Body for Counted {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<Bytes>, Status>>> {
+        let own = &mut *self;
+        let Some(frame) = std::task::ready!(Pin::new(&mut own.body).poll_frame(context)) else {
+            return Poll::Ready(None);
+        };
+        let frame = frame.map_err(|error| Status::from_error(error.into()));
+        let taken = frame.and_then(|frame| {
+            if let Some(piece) = frame.data_ref().filter(|piece| !piece.is_empty()) {
+                let room = own.door.room(piece.len());
+                own.held.push(room.map_err(|refusal| status(&refusal))?);
+            }
+            Ok(frame)
+        });
+        Poll::Ready(Some(taken))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        self.body.size_hint()
     }
 }
 

@@ -26,7 +26,11 @@ export function Dead() {
   const found = useApi(at('/v1/dead', { service, limit: LIMIT }), 20_000);
   const [chosen, setChosen] = useState<Set<string>>(() => new Set());
   const groups = useMemo(() => grouped(found.data?.letters ?? []), [found.data]);
-  const group = groups.find((own) => own.group === query.get('group')) ?? groups[0];
+  // What is looked at stays: groups change places when letters come and go, and a button must not mean another group then.
+  const [kept, setKept] = useState('');
+  const named = (name: string | null) => groups.find((own) => own.group === name);
+  const group = named(query.get('group')) ?? named(kept) ?? groups[0];
+  if (group !== undefined && group.group !== kept) setKept(group.group);
   const letter = found.data?.letters.find((own) => own.id === query.get('letter'));
   const picked = group?.letters.filter((own) => chosen.has(own.id)).map((own) => own.id) ?? [];
 

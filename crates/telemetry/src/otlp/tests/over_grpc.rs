@@ -23,15 +23,22 @@ struct Answer {
 
 /// Sends one message to a server of its own.
 async fn ask(shelf: Arc<Shelf>, message: &[u8], is_gzip: bool) -> Answer {
+    let mut frame = BytesMut::new();
+    frame.put_u8(is_gzip.into());
+    frame.put_u32(message.len() as u32);
+    frame.put_slice(message);
+    send(Door::new(shelf), frame.freeze(), true).await
+}
+
+/// Sends what may be the beginning of a message to a server of its own.
+async fn send(door: Door, frame: Bytes, is_whole: bool) -> Answer {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let tasks = Tasks::new();
     let stopping = tasks.clone();
     tasks.spawn("server", async move {
         let stopped = async move { stopping.stopping().await };
-        grpc::serve(listener, Door::new(shelf), stopped)
-            .await
-            .unwrap();
+        grpc::serve(listener, door, stopped).await.unwrap();
     });
     let stream = TcpStream::connect(address).await.unwrap();
     let (mut client, connection) = h2::client::handshake(stream).await.unwrap();
@@ -39,17 +46,13 @@ async fn ask(shelf: Arc<Shelf>, message: &[u8], is_gzip: bool) -> Answer {
     let mut request = http::Request::post(format!("http://{address}{PATH}"))
         .header("content-type", "application/grpc")
         .header("te", "trailers");
-    if is_gzip {
+    if frame[0] == 1 {
         request = request.header("grpc-encoding", "gzip");
     }
     let (answer, mut body) = client
         .send_request(request.body(()).unwrap(), false)
         .unwrap();
-    let mut frame = BytesMut::new();
-    frame.put_u8(is_gzip.into());
-    frame.put_u32(message.len() as u32);
-    frame.put_slice(message);
-    body.send_data(frame.freeze(), true).unwrap();
+    body.send_data(frame, is_whole).unwrap();
     let answer = answer.await.unwrap();
     let mut headers = answer.headers().clone();
     let mut body = answer.into_body();
@@ -99,4 +102,25 @@ async fn a_full_store_says_when_to_come_again_and_nonsense_is_not_asked_for_agai
     assert!(details.windows(kind.len()).any(|window| window == kind));
     let answer = ask(Shelf::saying(Taken::All), b"no protobuf", false).await;
     assert_eq!((answer.status.as_str(), answer.details), ("3", None));
+}
+
+/// Many that send large messages slowly must not fill the memory before the first is whole.
+#[tokio::test]
+async fn a_message_takes_room_as_it_comes() {
+    let shelf = Shelf::saying(Taken::All);
+    let door = Door::new(shelf);
+    let all = door.room(usize::MAX).unwrap();
+    let mut begun = BytesMut::new();
+    begun.put_u8(0);
+    begun.put_u32(1 << 20);
+    begun.put_bytes(0, 1000);
+    let begun = begun.freeze();
+    let answer = send(door.clone(), begun.clone(), false).await;
+    assert_eq!(answer.status, "8");
+    assert!(answer.details.is_some(), "when to come again");
+    drop(all);
+    // What is given back with a message that never became whole can be taken again, all of it.
+    let answer = send(door.clone(), begun, true).await;
+    assert_ne!(answer.status, "0");
+    door.room(usize::MAX).unwrap();
 }
