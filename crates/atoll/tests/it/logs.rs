@@ -4,7 +4,7 @@ use std::process::Stdio;
 
 use rustix::process::Signal;
 
-use crate::testkit::{App, atoll, eventually, holds, kill, lacks};
+use crate::testkit::{App, atoll, eventually, holds, kill, lacks, until};
 
 /// `a` has printed "alpha", "beta 1" and "beta 2"; `b` "gamma" on stderr.
 fn app() -> App {
@@ -174,9 +174,17 @@ fn lines_are_kept_when_the_instance_and_the_node_are_gone() {
 }
 
 #[test]
-fn lines_are_kept_when_the_node_was_killed() {
+fn lines_and_spans_are_kept_when_the_node_was_killed() {
     let app = app();
-    app.get("/a/before").has(200);
+    let request = app.get("/a/before").has(200);
+    let span_is_there = || {
+        let told = app.cli(&["trace", request.trace()]).succeeded().out;
+        holds(&told, "GET /a/");
+    };
+    until("the span", || {
+        app.cli(&["trace", request.trace()]).code == 0
+    });
+    span_is_there();
     // What was searched for is on disk.
     holds(
         &app.cli(&["logs", "a", "--grep", "before"]).succeeded().out,
@@ -188,4 +196,5 @@ fn lines_are_kept_when_the_node_was_killed() {
         &app.cli(&["logs", "a", "--grep", "before"]).succeeded().out,
         "a-r1-1",
     );
+    span_is_there();
 }

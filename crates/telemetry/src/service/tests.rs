@@ -12,6 +12,7 @@ use super::*;
 use crate::queue::Work;
 use crate::record::tests::line;
 use crate::sample::tests::of as span;
+use crate::search::TraceOrder;
 
 const ROOT: &str = "/telemetry";
 
@@ -24,17 +25,35 @@ fn start(disk: &SimDisk) -> Result<Handle, Error> {
     Service::start_on(Arc::new(disk.clone()), Path::new(ROOT), config)
 }
 
-/// Gives batches of lines until the disk refuses one; the messages that were acknowledged.
+/// A span of a trace of its own, whose name is this text of at most 16 bytes.
+fn named(text: &str) -> Span {
+    let mut trace = [0; 16];
+    trace[..text.len()].copy_from_slice(text.as_bytes());
+    Span {
+        name: text.to_owned(),
+        start: Timestamp::now(),
+        ..span(u128::from_be_bytes(trace))
+    }
+}
+
+/// Gives batches of lines and spans until the disk refuses one; the texts that were acknowledged.
 async fn work(handle: &Handle, name: &str) -> BTreeSet<String> {
     let mut acknowledged = BTreeSet::new();
     for batch in 0..4 {
         let lines: Vec<String> = (0..3)
             .map(|line| format!("{name} {batch} {line}"))
             .collect();
+        let spans = lines.iter().map(|text| format!("{text} s"));
+        let spans: Vec<String> = spans.collect();
         handle.logs(lines.iter().map(|text| line("orders", text)));
+        handle.spans(spans.iter().map(|text| named(text)));
         handle.flush().await.unwrap();
-        if handle.health().dropped == 0 {
+        let health = handle.health();
+        if health.dropped == 0 {
             acknowledged.extend(lines);
+        }
+        if health.dropped_spans == 0 {
+            acknowledged.extend(spans);
         }
     }
     acknowledged
@@ -50,6 +69,18 @@ async fn messages(handle: &Handle) -> Vec<String> {
     all.await.unwrap();
     let mut found = std::mem::take(&mut *found.lock().unwrap());
     found.retain(|message| !message.contains("lost while"));
+    let traces = TraceQuery {
+        filter: Filter::all(Kind::Spans),
+        limit: 1000,
+        order: TraceOrder::Time,
+        before: None,
+    };
+    for trace in handle.search_traces(traces).await.unwrap().traces {
+        found.extend(std::iter::repeat_n(
+            trace.root_name,
+            trace.spans.try_into().unwrap(),
+        ));
+    }
     found
 }
 
