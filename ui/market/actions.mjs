@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import { after, before, describe, test } from 'node:test';
 import { rm } from 'node:fs/promises';
-import { Shop, api, atoll, changedCatalog, link, renameApples, until } from './market.mjs';
+import { Shop, api, atoll, changedCatalog, link, renameApples, terminal, until } from './market.mjs';
 import { axe, confirm, open, settled, shot, visit, visitAt } from '../e2e/browser.mjs';
 
 describe('actions', () => {
@@ -234,6 +234,61 @@ describe('actions', () => {
       await page.getByText(`take back the token of ${name}, operator`).waitFor();
       await page.getByText(/^scale to 2 instances/).first().waitFor();
       await shot(page, named('audit'));
+      assert.deepEqual(errors, []);
+      await context.close();
+    });
+
+    test(`hostile lines do nothing, in the console and in the terminal, ${size}`, async () => {
+      assert.equal((await shop.ask('POST', '/chores/hostile')).status, 200);
+      const found = async () => (await api('/v1/logs/search?q=service:chores+hostile&limit=20')).records.length;
+      await until('the lines', async () => (await found()) >= 3);
+      const { page, errors, context } = await at('/logs?q=service:chores%20hostile', look);
+      for (const words of ['hostile html', 'hostile escapes', 'hostile megabyte']) {
+        await page.locator('.rows .log').filter({ hasText: words }).first().waitFor();
+      }
+      await shot(page, named('hostile'));
+      await page.locator('.rows .log').filter({ hasText: 'hostile html' }).first().click();
+      await page.locator('.detail').getByText('<script>').first().waitFor();
+      assert.equal(await page.locator('main img, main script').count(), 0);
+      assert.doesNotMatch(await page.title(), /taken over/);
+      assert.deepEqual(await axe(page), []);
+      assert.deepEqual(errors, []);
+      const told = await terminal('logs', 'chores', '--grep', 'hostile', '--color', 'always');
+      assert.match(told, /hostile escapes/);
+      // Colors of our own are there; nothing that a line has brought.
+      assert.ok(!told.includes('\u001b]') && !told.includes('\u001b[2J') && !told.includes('\u0007'), told.slice(0, 2000));
+      await context.close();
+    });
+
+    test(`a call that says nothing of its request is marked as inferred, ${size}`, async () => {
+      const asked = await shop.ask('POST', '/chores/through');
+      assert.equal(asked.status, 200);
+      const [trace] = await until('the trace', async () => {
+        const { traces } = await api('/v1/traces?q=service:chores&limit=20');
+        const whole = traces.filter((own) => own.services.includes('catalog'));
+        return whole.length > 0 && whole;
+      });
+      const { page, errors, context } = await at(`/traces/${trace.trace}`, look);
+      await page.locator('.span-row').filter({ hasText: 'inferred' }).first().waitFor();
+      await page.getByText('inferred: Atoll has seen the call').waitFor();
+      await shot(page, named('inferred'));
+      assert.deepEqual(await axe(page), []);
+      assert.deepEqual(errors, []);
+      await context.close();
+    });
+
+    test(`a curve shows when something was deployed, ${size}`, async () => {
+      const { page, errors, context } = await at('/metrics?name=atoll_route_requests_total&stat=rate', look);
+      const chart = page.locator('.u-over').first();
+      await chart.waitFor();
+      const box = await chart.boundingBox();
+      const tip = page.locator('.chart-tip').first();
+      const seen = new Set();
+      for (let x = 1; x < box.width; x += 3) {
+        await page.mouse.move(box.x + x, box.y + box.height / 2);
+        for (const note of (await tip.innerText()).split('\n')) seen.add(note);
+      }
+      assert.ok([...seen].some((note) => /^catalog: deployment \d+: done/.test(note)), [...seen].join(' | '));
       assert.deepEqual(errors, []);
       await context.close();
     });

@@ -14,10 +14,13 @@ const { ATOLL, MARKET } = process.env;
 if (!ATOLL || !MARKET) throw new Error('ATOLL is the program, MARKET the folder of a market that it runs');
 const PATIENCE_MS = 60_000;
 
-export async function atoll(...words) {
-  const { stdout } = await promisify(execFile)(ATOLL, ['-C', MARKET, '--json', ...words], { maxBuffer: 1 << 26 });
-  return JSON.parse(stdout);
+/** What a command prints. */
+export async function terminal(...words) {
+  const { stdout } = await promisify(execFile)(ATOLL, ['-C', MARKET, ...words], { maxBuffer: 1 << 26 });
+  return stdout;
 }
+
+export const atoll = async (...words) => JSON.parse(await terminal('--json', ...words));
 
 const { node } = await atoll('ps');
 process.env.ATOLL_CONSOLE ??= node.console;

@@ -199,14 +199,23 @@ pub(crate) fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> 
     pairs.find(|(own, _)| *own == name).map(|(_, value)| value)
 }
 
-/// Has it answered, and writes down what it changed.
+/// Has it answered, for as long as whoever asks is known.
 async fn answer(console: &Console, who: Who, mut request: Request, next: Next) -> Response {
     request.extensions_mut().insert(who.clone());
-    if is_safe(request.method()) {
-        let headers = request.headers().clone();
-        let response = next.run(request).await;
-        return while_known(console, &who, headers, response);
+    let (headers, is_local) = (request.headers().clone(), who.is_local());
+    let response = if is_safe(request.method()) {
+        next.run(request).await
+    } else {
+        change(console, who, request, next).await
+    };
+    if is_local {
+        return response;
     }
+    while_known(console, headers, response)
+}
+
+/// Has it answered, and writes down what it changed.
+async fn change(console: &Console, who: Who, mut request: Request, next: Next) -> Response {
     let note = Note::default();
     request.extensions_mut().insert(note.clone());
     let (method, path) = (
@@ -235,11 +244,11 @@ async fn answer(console: &Console, who: Who, mut request: Request, next: Next) -
     })
 }
 
-/// The answer; if it is a stream, then only for as long as whoever asked is known.
-fn while_known(console: &Console, who: &Who, headers: HeaderMap, response: Response) -> Response {
+/// The answer; a stream ends when nobody is known any more by these headers.
+fn while_known(console: &Console, headers: HeaderMap, response: Response) -> Response {
     let kind = response.headers().get(header::CONTENT_TYPE);
     let kind = kind.and_then(|own| own.to_str().ok()).unwrap_or_default();
-    if who.is_local() || !STREAMS.iter().any(|stream| kind.starts_with(stream)) {
+    if !STREAMS.iter().any(|stream| kind.starts_with(stream)) {
         return response;
     }
     let unknown = Box::pin(unknown(console.clone(), headers));

@@ -2,7 +2,7 @@
 // deployments as dashed lines. From outside and from other services together.
 import { useMemo } from 'react';
 import type uPlot from 'uplot';
-import type { Stat } from '../../api/types';
+import type { Stat, TimelineEvent } from '../../api/types';
 import { at } from '../../api/paths';
 import { isMissing, useApi } from '../../api/use';
 import { duration, rate } from '../../lib/format';
@@ -82,7 +82,11 @@ function aligned(rows: Points[]): uPlot.AlignedData {
   return [times, ...values];
 }
 
+/** Where something was deployed; with the service's name, if it is not about one alone. */
 export function useDeployMarks(service: string | undefined, range: Range): Mark[] {
   const found = useApi(at('/v1/timeline', { kind: 'deploy', service, since: iso(range.since), until: iso(range.until), limit: 100 })).data;
-  return useMemo(() => (found?.events ?? []).map((event) => ({ time: Date.parse(event.time), text: event.message, color: '--text' })), [found]);
+  return useMemo(() => {
+    const told = service === undefined ? (event: TimelineEvent) => `${event.service}: ${event.message}` : (event: TimelineEvent) => event.message;
+    return (found?.events ?? []).map((event) => ({ time: Date.parse(event.time), text: told(event), color: '--text' }));
+  }, [found, service]);
 }
