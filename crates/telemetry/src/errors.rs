@@ -63,7 +63,8 @@ impl From<&Span> for Fault {
                 None => cut(&format!("{} failed", span.name)),
             },
             trace: Some(span.trace),
-            is_symptom: false,
+            // Only hops of the proxy have a caller.
+            is_symptom: span.caller.is_some(),
         }
     }
 }

@@ -5,6 +5,10 @@
 //! does: the logarithm of the likelihood ratio, the measure of the scan statistic for a Poisson process
 //! (M. Kulldorff, *A spatial scan statistic*, 1997, section 3.2). The best of those that are large enough
 //! is where it began; from there on the same is asked again, since there may have been more than one.
+//!
+//! Errors that come in bursts, as those of a job that runs every five minutes, say less than as many by themselves.
+//! So what they tell is divided by how many came within a second before, as the dispersion of a quasi-Poisson
+//! model is (P. McCullagh, J. Nelder, *Generalized Linear Models*, 1989, section 6.2).
 
 use std::time::Duration;
 
@@ -12,16 +16,16 @@ use atoll_base::Timestamp;
 
 /// One rate may be higher than the other only by so much before it counts.
 const FACTOR: f64 = 3.0;
-/// How much better two rates must explain the times. Errors that come in small bursts, as those of one request do,
-/// stay below.
+/// How much better two rates must explain the times.
 const EVIDENCE: f64 = 10.0;
 /// What comes within this is not told from what comes at once.
 const GRAIN: Duration = Duration::from_secs(30);
 /// Errors that are too few for a rate have a new cause after so long a pause.
 const PAUSE: Duration = Duration::from_secs(300);
 
-/// When the last spike began, or, if there was none, the first error after the last pause of five minutes; None
-/// without errors. `errors`: how many at which time, the oldest first; they were looked for since `since`.
+/// When the last spike began, or, if there was none, the first error after the last pause of five minutes. None: there
+/// are no errors, or they come as they came when it was begun to look. `errors`: how many at which time, the oldest
+/// first; they were looked for since `since`.
 pub fn began(errors: &[(Timestamp, u64)], since: Timestamp) -> Option<Timestamp> {
     let mut found = None;
     let (mut rest, mut from) = (errors, since);
@@ -33,14 +37,15 @@ pub fn began(errors: &[(Timestamp, u64)], since: Timestamp) -> Option<Timestamp>
             break;
         }
     }
-    found.or_else(|| after_pause(errors))
+    found.or_else(|| after_pause(errors, since))
 }
 
 /// The error from which on they come more often, if there is one.
 fn step(errors: &[(Timestamp, u64)], from: Timestamp) -> Option<usize> {
     let end = errors.last()?.0;
     let total = errors.iter().map(|(_, count)| *count).sum::<u64>() as f64;
-    let (mut before, mut best) = (0.0, (EVIDENCE, None));
+    let (mut before, mut bursts, mut last) = (0.0, 0.0_f64, None);
+    let mut best = (0.0, 1.0, None);
     for (at, (time, count)) in errors.iter().enumerate() {
         // What has only just begun is no rate of thousands in a second.
         let (until, since) = (
@@ -55,11 +60,15 @@ fn step(errors: &[(Timestamp, u64)], from: Timestamp) -> Option<usize> {
         let is_higher = before == 0.0 || new > FACTOR * old;
         let told = before * log(old / mean) + (total - before) * log(new / mean);
         if is_higher && told > best.0 {
-            best = (told, Some(at));
+            best = (told, (before / bursts.max(1.0)).max(1.0), Some(at));
         }
         before += *count as f64;
+        let second = Some(time.as_micros() / 1_000_000);
+        bursts += if second == last { 0.0 } else { 1.0 };
+        last = second;
     }
-    best.1
+    let (told, burst, at) = best;
+    at.filter(|_| told / burst > EVIDENCE)
 }
 
 /// The logarithm; nothing, of what there is nothing of.
@@ -71,11 +80,13 @@ fn seconds(from: Timestamp, until: Timestamp) -> f64 {
     (until.as_micros() - from.as_micros()).max(0) as f64 / 1e6
 }
 
-fn after_pause(errors: &[(Timestamp, u64)]) -> Option<Timestamp> {
-    let pairs = errors.windows(2).rev();
-    let mut pauses = pairs.filter(|pair| pair[0].0.after(PAUSE) < pair[1].0);
-    let after = pauses.next().map(|pair| pair[1].0);
-    after.or_else(|| errors.first().map(|first| first.0))
+fn after_pause(errors: &[(Timestamp, u64)], since: Timestamp) -> Option<Timestamp> {
+    let times = errors.iter().rev().map(|(time, _)| *time);
+    let before = times.clone().skip(1).chain([since]);
+    let mut pauses = times
+        .zip(before)
+        .filter(|(time, before)| before.after(PAUSE) < *time);
+    pauses.next().map(|(time, _)| time)
 }
 
 #[cfg(test)]
@@ -130,7 +141,7 @@ mod tests {
             began_at(&[every(0.001, 3599.0, 3599.1)]),
             Some(second(3599.0))
         );
-        assert_eq!(began(&[(second(7.0), 1)], SINCE), Some(second(7.0)));
+        assert_eq!(began(&[(second(700.0), 1)], SINCE), Some(second(700.0)));
         assert_eq!(began(&[], SINCE), None);
     }
 
@@ -139,6 +150,22 @@ mod tests {
         let minutes = [1.0, 5.0, 53.0, 57.0, 58.0];
         let few: Vec<_> = minutes.map(|at| (second(at * 60.0), 1)).to_vec();
         assert_eq!(began(&few, SINCE), Some(second(53.0 * 60.0)));
+        assert_eq!(began(&few[3..4], SINCE), Some(second(57.0 * 60.0)));
+        // They came before it was looked, as often.
+        assert_eq!(began_at(&[every(60.0, 5.0, 3600.0)]), None);
+        assert_eq!(began(&few[..1], SINCE), None);
+    }
+
+    #[test]
+    fn a_burst_like_those_before_is_no_spike() {
+        let bursts = |size: u32| {
+            let starts = (0..9).map(|number| 1200.0 + f64::from(number) * 290.0);
+            let burst = starts.map(|at| every(0.5 / f64::from(size), at, at + 0.5));
+            burst.collect::<Vec<_>>()
+        };
+        for size in [3, 5, 10, 30] {
+            assert_eq!(began_at(&bursts(size)), Some(second(1200.0)), "{size}");
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What may be the matter: the errors of a service or of a request, what began them, and what changed before; and
 //! where the time went, if there are none.
 
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::slice;
 use std::sync::Arc;
@@ -8,8 +9,8 @@ use std::time::Duration;
 
 use atoll_base::{ServiceName, Timestamp, TraceId};
 use atoll_telemetry::{
-    ErrorGroup, Fault, Filter, Kind, PageQuery, Span, SpanStatus, TraceOrder, TraceQuery,
-    TraceView, errors, own_times, spike,
+    ErrorGroup, Fault, Filter, Kind, LogRecord, PageQuery, Span, SpanStatus, TraceOrder,
+    TraceQuery, TraceView, errors, own_times, spike,
 };
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -35,7 +36,9 @@ const CHANGES_MAX: usize = 200;
 const BEFORE: Duration = Duration::from_secs(15 * 60);
 /// How far back it is looked for where they began.
 const LOOKED_BACK: Duration = Duration::from_secs(3600);
-/// Where there are more errors than are looked at, they are counted in steps of this.
+/// So many times the errors that are looked at are read for when they began.
+const PAGES_MAX: usize = 20;
+/// Where there are still more, all of the service are counted, in steps of this.
 const STEP: Duration = Duration::from_secs(10);
 
 /// What may be the matter.
@@ -46,7 +49,7 @@ pub struct WhyView {
     /// The errors, what others follow from first.
     pub errors: Vec<ErrorView>,
     /// What changed in the 15 minutes before the first of them began to come, or to come more often than before,
-    /// the newest first. Without errors: before the request, or now.
+    /// the newest first; none if they have come as often for an hour. Without errors: before the request, or now.
     pub changes: Vec<TimelineEvent>,
 }
 
@@ -67,20 +70,27 @@ pub async fn why(
     Path(subject): Path<String>,
 ) -> Result<Json<WhyView>, Problem> {
     let subject = known(&node, &subject).await?;
-    let mut faults = logged(&node, subject.errors()?).await?;
-    with_their_requests(&node, &mut faults).await?;
-    if faults.iter().all(|own| own.is_symptom) {
-        faults.extend(told_by_spans(&node, &subject).await?);
-        faults.sort_by_key(|own| std::cmp::Reverse(own.time));
-    }
-    let groups = errors::causes(&faults);
+    let records = logged(&node, subject.errors()?).await?;
+    let is_full = records.len() >= ERRORS_MAX;
+    let records = with_their_requests(&node, records).await?;
+    let mut faults: Vec<Fault> = records.iter().map(Fault::from).collect();
+    faults.extend(told_by_spans(&node, &subject, &faults).await?);
+    faults.sort_by_key(|own| Reverse(own.time));
+    let groups = with_cause_first(errors::causes(&faults));
     let Some(cause) = groups.first() else {
         return Ok(Json(without_errors(&node, &subject).await?));
     };
     let began = began(&node, cause, &faults).await?;
-    let changes = changes_before(&node, began).await?;
+    let changes = match began {
+        Some(began) => changes_before(&node, began).await?,
+        None => Vec::new(),
+    };
+    let mut summary = summary(&subject, &groups, is_full, &changes);
+    if began.is_none() {
+        summary.push_str(" That has come for more than an hour, as often as now.");
+    }
     Ok(Json(WhyView {
-        summary: summary(&subject, &groups, &changes),
+        summary,
         errors: groups.into_iter().map(ErrorView::from).collect(),
         changes,
     }))
@@ -123,63 +133,101 @@ fn in_the_last_hour(filter: Filter) -> Result<Filter, Problem> {
 }
 
 /// The newest of the errors in the log that fit, the newest first.
-async fn logged(node: &Node, filter: Filter) -> Result<Vec<Fault>, Problem> {
+async fn logged(node: &Node, filter: Filter) -> Result<Vec<LogRecord>, Problem> {
     let page = PageQuery {
         filter,
         limit: ERRORS_MAX,
         before: None,
     };
-    let records = node.telemetry().search(page).await?.records;
-    Ok(records.iter().map(Fault::from).collect())
+    Ok(node.telemetry().search(page).await?.records)
 }
 
-/// Adds all errors of the same requests, of whichever service: there the cause may be.
-async fn with_their_requests(node: &Node, faults: &mut Vec<Fault>) -> Result<(), Problem> {
-    let mut traces = BTreeSet::new();
-    for trace in faults.iter().filter_map(|own| own.trace) {
-        if traces.len() < REQUESTS_MAX {
-            traces.insert(trace);
-        }
+/// Beside these errors, all others of the same requests, of whichever service: there the cause may be.
+async fn with_their_requests(
+    node: &Node,
+    mut records: Vec<LogRecord>,
+) -> Result<Vec<LogRecord>, Problem> {
+    let traces = newest(records.iter().filter_map(|own| own.trace), REQUESTS_MAX);
+    if !traces.is_empty() {
+        records.extend(logged(node, grave()?.of_traces(traces)).await?);
+        records.sort_unstable_by_key(|own| Reverse((own.time, own.number)));
+        records.dedup_by_key(|own| own.number);
     }
-    if traces.is_empty() {
-        return Ok(());
-    }
-    // What is of these requests is asked for again, with what others said of them.
-    faults.retain(|own| own.trace.is_none_or(|trace| !traces.contains(&trace)));
-    faults.extend(logged(node, grave()?.of_traces(traces)).await?);
-    faults.sort_by_key(|own| std::cmp::Reverse(own.time));
-    Ok(())
+    Ok(records)
 }
 
-/// What spans of services say where the log does not: an SDK notes an exception there.
-async fn told_by_spans(node: &Node, subject: &Subject) -> Result<Vec<Fault>, Problem> {
-    let traces = match subject {
-        Subject::Request(trace) => vec![*trace],
-        Subject::Service(name) => {
-            let failed = in_the_last_hour(filter(Kind::Spans, "status:error")?)?;
-            let wanted = TraceQuery {
-                filter: failed.of_services(slice::from_ref(name)),
-                limit: TRACES_MAX,
-                order: TraceOrder::Time,
-                before: None,
-            };
-            let found = node.telemetry().search_traces(wanted).await?.traces;
-            found.into_iter().map(|own| own.trace).collect()
-        }
-    };
-    let mut faults = Vec::new();
+/// The first so many that differ.
+fn newest(traces: impl Iterator<Item = TraceId>, count: usize) -> Vec<TraceId> {
+    let mut seen = BTreeSet::new();
+    traces.filter(|own| seen.insert(*own)).take(count).collect()
+}
+
+/// What spans say where the log does not say why: an SDK notes an exception there. `faults`: what the log says, the
+/// newest first.
+async fn told_by_spans(
+    node: &Node,
+    subject: &Subject,
+    faults: &[Fault],
+) -> Result<Vec<Fault>, Problem> {
+    let told = faults.iter().filter(|own| !own.is_symptom);
+    let told: BTreeSet<TraceId> = told.filter_map(|own| own.trace).collect();
+    let silent = faults.iter().filter_map(|own| own.trace);
+    let mut traces = newest(silent.filter(|own| !told.contains(own)), TRACES_MAX);
+    match subject {
+        Subject::Request(trace) if faults.is_empty() => traces.push(*trace),
+        Subject::Service(name) if faults.is_empty() => traces = failed(node, name).await?,
+        _ => {}
+    }
+    let mut found = Vec::new();
     for trace in traces {
         let spans = node.telemetry().trace(trace).await?.spans;
-        // Hops of the proxy have a caller; what failed there is in the log.
-        let own = |span: &&Span| span.status == SpanStatus::Error && span.caller.is_none();
-        faults.extend(spans.iter().filter(own).map(Fault::from));
+        let wrong = spans.iter().filter(|span| span.status == SpanStatus::Error);
+        let wrong = wrong.map(Fault::from);
+        // Of many failed requests in a second the log tells some; a hop tells of each.
+        found.extend(wrong.filter(|own| faults.is_empty() || !own.is_symptom));
     }
-    Ok(faults)
+    Ok(found)
 }
 
-/// When the errors of a group began to come, or to come more often than before. `faults`: those that are known
-/// already, the newest first.
-async fn began(node: &Node, cause: &ErrorGroup, faults: &[Fault]) -> Result<Timestamp, Problem> {
+/// The newest requests in which something of this service failed.
+async fn failed(node: &Node, name: &ServiceName) -> Result<Vec<TraceId>, Problem> {
+    let failed = in_the_last_hour(filter(Kind::Spans, "status:error")?)?;
+    let wanted = TraceQuery {
+        filter: failed.of_services(slice::from_ref(name)),
+        limit: TRACES_MAX,
+        order: TraceOrder::Time,
+        before: None,
+    };
+    let found = node.telemetry().search_traces(wanted).await?.traces;
+    Ok(found.into_iter().map(|own| own.trace).collect())
+}
+
+/// The cause in front: what requests began to fail with. If no request is known to have begun so, a line that stands
+/// for itself is one, unless there are far more failed requests than such lines.
+fn with_cause_first(mut groups: Vec<ErrorGroup>) -> Vec<ErrorGroup> {
+    const FAR_MORE: u64 = 10;
+    let own = groups
+        .iter()
+        .filter(|own| !own.is_symptom)
+        .map(|own| own.count);
+    let own = own.max().unwrap_or_default();
+    if groups.iter().all(|own| own.began == 0)
+        && let Some(at) = groups
+            .iter()
+            .position(|group| group.is_symptom && group.count > FAR_MORE * own)
+    {
+        groups[..=at].rotate_right(1);
+    }
+    groups
+}
+
+/// When the errors of a group began to come, or to come more often than before; None if they came before it was
+/// looked for that. `faults`: those that are known already, the newest first.
+async fn began(
+    node: &Node,
+    cause: &ErrorGroup,
+    faults: &[Fault],
+) -> Result<Option<Timestamp>, Problem> {
     let since = cause.last.before(LOOKED_BACK);
     let service = ServiceName::new(&cause.service)
         .map_err(|error| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
@@ -188,30 +236,46 @@ async fn began(node: &Node, cause: &ErrorGroup, faults: &[Fault]) -> Result<Time
         .since(since)
         .until(cause.last);
     // All of its service: those that are known are of some requests alone.
-    let all = logged(node, filter.clone()).await?;
-    if all.len() >= ERRORS_MAX {
+    let (mut same, mut all, mut before) = (Vec::new(), Vec::new(), None);
+    for _ in 0..PAGES_MAX {
+        let page = PageQuery {
+            filter: filter.clone(),
+            limit: ERRORS_MAX,
+            before,
+        };
+        let page = node.telemetry().search(page).await?;
+        for fault in page.records.iter().map(Fault::from) {
+            all.push((fault.time, 1));
+            if fault.fingerprint() == cause.fingerprint {
+                same.push((fault.time, 1));
+            }
+        }
+        before = page.next;
+        if before.is_none() {
+            break;
+        }
+    }
+    if before.is_some() {
         let steps = (LOOKED_BACK.as_secs() / STEP.as_secs()) as usize;
         let between = (since, cause.last);
         let counted = node.telemetry().histogram(filter, between, steps).await?;
         let counted = counted.buckets.iter().map(|own| (own.time, own.total));
         let counted: Vec<_> = counted.filter(|(_, count)| *count > 0).collect();
         // Whatever changed within the step may be why.
-        let began = spike::began(&counted, since).map(|own| own.after(STEP));
-        return Ok(began.unwrap_or(cause.first));
+        return Ok(spike::began(&counted, since).map(|own| own.after(STEP)));
     }
-    let same = all
-        .iter()
-        .filter(|own| own.fingerprint() == cause.fingerprint);
-    let mut times: Vec<_> = same.map(|own| (own.time, 1)).collect();
-    if times.is_empty() {
-        // Its errors stand in spans.
-        let same = faults
+    if same.is_empty() {
+        // It stands in spans, of which some were looked at: when requests failed is in the log.
+        same = all;
+    }
+    if same.is_empty() {
+        let own = faults
             .iter()
             .filter(|own| own.fingerprint() == cause.fingerprint);
-        times = same.map(|own| (own.time, 1)).collect();
+        same = own.map(|own| (own.time, 1)).collect();
     }
-    times.reverse();
-    Ok(spike::began(&times, since).unwrap_or(cause.first))
+    same.reverse();
+    Ok(spike::began(&same, since))
 }
 
 async fn changes_before(node: &Node, moment: Timestamp) -> Result<Vec<TimelineEvent>, Problem> {
@@ -224,12 +288,18 @@ async fn changes_before(node: &Node, moment: Timestamp) -> Result<Vec<TimelineEv
     Ok(found.into_iter().map(TimelineEvent::from).collect())
 }
 
-fn summary(of: &Subject, groups: &[ErrorGroup], changes: &[TimelineEvent]) -> String {
+fn summary(
+    of: &Subject,
+    groups: &[ErrorGroup],
+    is_full: bool,
+    changes: &[TimelineEvent],
+) -> String {
     let cause = &groups[0];
     let count: u64 = groups.iter().map(|group| group.count).sum();
     let errors = if count == 1 { "error" } else { "errors" };
+    let more = if is_full { "More than " } else { "" };
     let (service, message) = (&cause.service, &cause.message);
-    let mut told = format!("{count} {errors} of {of}. It begins with {service}: {message}.");
+    let mut told = format!("{more}{count} {errors} of {of}. It begins with {service}: {message}.");
     // A deployment of its own is the first suspect; the end of anybody's instance the next.
     let deploy = changes
         .iter()
@@ -294,7 +364,7 @@ async fn time_spent(node: &Node, name: &ServiceName) -> Result<String, Problem> 
     let slowest = |edge: &&atoll_telemetry::Edge| edge.p95_us;
     let to_it = calls.iter().filter(|edge| edge.to == name.as_str());
     let Some(to_it) = to_it.max_by_key(slowest) else {
-        return Ok("Nobody has asked it for anything in the last hour.".to_owned());
+        return Ok("No call to it is kept of the last hour.".to_owned());
     };
     let caller = if to_it.from == "edge" {
         "clients"
@@ -302,7 +372,7 @@ async fn time_spent(node: &Node, name: &ServiceName) -> Result<String, Problem> 
         &to_it.from
     };
     let mut told = format!(
-        "95 in 100 answers to {caller} took no longer than {} in the last hour.",
+        "Of the calls that are kept of the last hour, 95 in 100 answers to {caller} took no longer than {}.",
         p95(to_it.p95_us)
     );
     let by_it = calls.iter().filter(|edge| edge.from == name.as_str());

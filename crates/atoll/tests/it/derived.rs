@@ -118,7 +118,7 @@ fn a_few_errors_before_do_not_hide_what_changed_before_the_many() {
     let socket = app.path(".atoll/run/admin.sock");
     app.done_in("a", &errors_at("range(60, 3000, 60)"));
     app.cli(&["deploy", "a"]).succeeded();
-    let why = |count: u64, wanted: &str| {
+    let why = |count: &str, wanted: &str| {
         eventually(wanted, || {
             let answer = Connection::local(&socket)
                 .unwrap()
@@ -130,13 +130,23 @@ fn a_few_errors_before_do_not_hide_what_changed_before_the_many() {
             ready.then(|| why.clone()).ok_or(why.to_string())
         })
     };
-    let before = why(49, "a: no room in the vault");
+    let before = why("49", "a: no room in the vault");
     assert_eq!(before["changes"].as_array().unwrap().len(), 0, "{before}");
     app.done_in("a", &errors_at("[at * 0.001 for at in range(50)]"));
-    why(99, "Before that, a: deployment 2: done");
-    // Too many to look at each: they are counted.
-    app.done_in("a", &errors_at("[at * 0.0001 for at in range(6000)]"));
-    why(5000, "Before that, a: deployment 2: done");
+    why("99", "Before that, a: deployment 2: done");
+    // More than are looked at.
+    app.done_in("a", &errors_at("[at * 0.00001 for at in range(6000)]"));
+    why("More than 5000", "Before that, a: deployment 2: done");
+}
+
+/// A span that failed, of this trace, with an exception.
+fn failed_span(trace: &str) -> String {
+    let make = format!(
+        "event = {{'name': 'exception', 'attributes': [{{'key': 'exception.message', 'value': {{'stringValue': 'the vault is closed'}}}}]}}\n\
+         span = {{'traceId': '{trace}', 'spanId': '6' * 16, 'name': 'open', 'startTimeUnixNano': str(now), 'endTimeUnixNano': str(now), 'status': {{'code': 2}}, 'events': [event]}}\n\
+         sent = {{'resourceSpans': [{{'resource': resource, 'scopeSpans': [{{'spans': [span]}}]}}]}}"
+    );
+    sends("traces", &make)
 }
 
 #[test]
@@ -161,10 +171,7 @@ fn what_only_a_span_tells_is_told_and_without_errors_where_the_time_went() {
         told["summary"].as_str().unwrap(),
         "95 in 100 answers to clients took no longer than",
     );
-    app.done_in("a", &sends("traces",
-        "event = {'name': 'exception', 'attributes': [{'key': 'exception.message', 'value': {'stringValue': 'the vault is closed'}}]}\n\
-         span = {'traceId': '5' * 32, 'spanId': '6' * 16, 'name': 'open', 'startTimeUnixNano': str(now), 'endTimeUnixNano': str(now), 'status': {'code': 2}, 'events': [event]}\n\
-         sent = {'resourceSpans': [{'resource': resource, 'scopeSpans': [{'spans': [span]}]}]}"));
+    app.done_in("a", &failed_span(&"5".repeat(32)));
     for subject in ["a", &"5".repeat(32)] {
         eventually("what the span says", || {
             let answer = ask(subject).json();
@@ -174,6 +181,24 @@ fn what_only_a_span_tells_is_told_and_without_errors_where_the_time_went() {
             fine.then_some(()).ok_or(answer.to_string())
         });
     }
+}
+
+/// The log tells that requests fail, and of something else; why they do stands in a span alone.
+#[test]
+fn an_error_that_no_request_met_is_not_their_cause() {
+    let app = App::with_a();
+    let socket = app.path(".atoll/run/admin.sock");
+    app.done_in("a", &errors_at("[30]"));
+    let failed = app.get("/a/status/503").has(503);
+    app.done_in("a", &failed_span(failed.trace()));
+    eventually("the cause", || {
+        let mut local = Connection::local(&socket).unwrap();
+        let why = local.get("/v1/why/a").unwrap().has(200).json();
+        let errors = why["errors"].as_array().unwrap();
+        let first = errors.first().map(|own| own["message"].as_str().unwrap());
+        let fine = first == Some("open: the vault is closed") && errors.len() == 3;
+        fine.then_some(()).ok_or(why.to_string())
+    });
 }
 
 #[test]
