@@ -17,7 +17,8 @@ HERE = Path(__file__).parent
 
 
 class Node:
-    def __init__(self, atoll, tls=False):
+    def __init__(self, atoll, tls=False, telemetry=""):
+        """`telemetry`: more keys of `[telemetry]`."""
         self.atoll = atoll
         self.folder = Path(tempfile.mkdtemp(prefix="atoll-compat-"))
         # The services run as somebody else, and must come through.
@@ -25,7 +26,9 @@ class Node:
         shutil.copytree(HERE / "application", self.folder, dirs_exist_ok=True)
         self.address = f"127.0.0.1:{free_port()}"
         self.otlp = {}
-        with open(self.folder / "atoll.toml", "a") as manifest:
+        manifest = self.folder / "atoll.toml"
+        manifest.write_text(manifest.read_text().replace("[telemetry]\n", f"[telemetry]\n{telemetry}"))
+        with open(manifest, "a") as manifest:
             manifest.write(f'[events]\nlisten = "{self.address}"\n')
             if tls:
                 manifest.write(self.certificate())

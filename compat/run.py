@@ -24,6 +24,7 @@ SUITES = {
     "rdkafka": [os.environ.get("RDKAFKA", "")],
     "tls": [sys.executable, HERE / "tls.py"],
     "parquet": [sys.executable, HERE / "parquet.py"],
+    "export": [sys.executable, HERE / "export.py"],
     "openapi": [sys.executable, HERE / "openapi.py"],
     "crash": [sys.executable, HERE / "crash.py"],
 }
@@ -48,7 +49,7 @@ def main():
         finally:
             node.down()
             node.remove()
-    for name in ["tls", "parquet", "openapi", "crash"]:
+    for name in ["tls", "parquet", "export", "openapi", "crash"]:
         if name in wanted and not ended_well(name, start(SUITES[name], os.environ)):
             failed.append(name)
     print(f"{len(wanted)} suites in {time.monotonic() - begun:.0f}s; failed: {', '.join(failed) or 'none'}")

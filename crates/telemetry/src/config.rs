@@ -31,9 +31,11 @@ pub struct TelemetryConfig {
     pub otlp_grpc: PortConfig,
     /// Where OTLP over HTTP is taken, or "off". Default "127.0.0.1:4318".
     pub otlp_http: PortConfig,
-    /// Where telemetry is sent on to, by OTLP over HTTP: "http://collector:4318". Default: nowhere.
+    /// Where telemetry is sent on to, by OTLP: "http://collector:4318". Default: nowhere.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub export: Option<ExportUrl>,
+    /// How it is carried there. Default `http`.
+    pub export_protocol: ExportProtocol,
     /// A file with headers for it, a line for each: `authorization: Bearer …`; relative to this file.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub export_headers: Option<PathBuf>,
@@ -43,6 +45,17 @@ pub struct TelemetryConfig {
     pub export_ca: Option<PathBuf>,
     /// What waits to be sent on takes at most this much disk; the oldest goes first. Default 256MiB.
     pub export_buffer: ByteCount,
+}
+
+/// How telemetry is carried to where it is sent on to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ExportProtocol {
+    /// OTLP over HTTP, as protobuf; mostly at port 4318. `/v1/traces` and so on come after the address.
+    #[default]
+    Http,
+    /// OTLP over gRPC; mostly at port 4317.
+    Grpc,
 }
 
 /// Which passages of requests become spans.
@@ -77,6 +90,7 @@ impl Default for TelemetryConfig {
             otlp_grpc: local(GRPC_PORT),
             otlp_http: local(HTTP_PORT),
             export: None,
+            export_protocol: ExportProtocol::Http,
             export_headers: None,
             export_ca: None,
             export_buffer: ByteCount::mib(256),
@@ -93,6 +107,16 @@ impl TelemetryConfig {
             ("export_ca", self.export_ca.is_some()),
             "add `export = \"https://…\"`",
         )
+    }
+
+    /// The key of the node's own port to which telemetry would be sent on, if it would.
+    pub fn sends_to_own(&self) -> Option<&'static str> {
+        let (key, port) = match self.export_protocol {
+            ExportProtocol::Http => ("otlp_http", self.otlp_http),
+            ExportProtocol::Grpc => ("otlp_grpc", self.otlp_grpc),
+        };
+        let (address, export) = port.0.zip(self.export.as_ref())?;
+        export.leads_to(address).then_some(key)
     }
 
     /// So many bytes of rows of one kind are gathered in memory, and in its write-ahead log, before a

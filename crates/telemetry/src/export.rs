@@ -10,6 +10,7 @@
 
 pub mod encode;
 mod gather;
+pub mod grpc;
 mod spool;
 mod verdict;
 

@@ -39,7 +39,7 @@ mod wal;
 mod words;
 mod writer;
 
-pub use config::{Hops, TelemetryConfig};
+pub use config::{ExportProtocol, Hops, TelemetryConfig};
 pub use error::Error;
 pub use errors::{ErrorGroup, Fault};
 pub use follow::Follow;

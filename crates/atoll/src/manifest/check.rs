@@ -84,14 +84,13 @@ pub(super) fn application(
             help.to_owned(),
         ));
     }
-    let own = telemetry.otlp_http.0.zip(telemetry.export.as_ref());
-    if own.is_some_and(|(address, export)| export.leads_to(address)) {
+    if let Some(own) = telemetry.sends_to_own() {
         report.push(found(
             WRONG_VALUE,
             document.place(&[Step::Key("telemetry"), Step::Key("export")]),
             "telemetry would be sent on to the node itself, again and again".to_owned(),
-            "its own `otlp_http`",
-            "name another place, or give `[telemetry] otlp_http` another port".to_owned(),
+            &format!("its own `{own}`"),
+            format!("name another place, or give `[telemetry] {own}` another port"),
         ));
     }
     duplicate_names(members, report);

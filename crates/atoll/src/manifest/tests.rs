@@ -331,7 +331,16 @@ fn telemetry_is_not_sent_to_the_node_that_sends_it() {
             "{own}"
         );
     }
-    for other in ["http://127.0.0.1:4319", "https://collector:4318"] {
+    let grpc = "http://localhost:4317\"\nexport_protocol = \"grpc";
+    let said = with(grpc).unwrap_err();
+    assert!(said.contains("otlp_grpc` another port"), "{said}");
+    let others = [
+        "http://127.0.0.1:4319",
+        "https://collector:4318",
+        "http://127.0.0.1:4317",
+        "http://127.0.0.1:4318\"\nexport_protocol = \"grpc",
+    ];
+    for other in others {
         with(other).unwrap();
     }
     let said = with("http://collector:4318\"\nexport_ca = \"ca.pem").unwrap_err();

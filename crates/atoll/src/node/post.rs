@@ -3,6 +3,7 @@
 //! A connection for each request: they are seconds apart, and one that was kept would be found dead when it
 //! is needed. Files are read each time, so that a new token or certificate needs no start.
 
+use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,12 +11,16 @@ use std::time::Duration;
 use anyhow::Context as _;
 use atoll_telemetry::otlp::ExportUrl;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri};
-use http_body_util::{BodyExt as _, Full, Limited};
-use hyper_util::rt::TokioIo;
-use rustls::pki_types::CertificateDer;
+use http::header::{HOST, RETRY_AFTER, USER_AGENT};
+use http::uri::Authority;
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Uri};
+use http_body_util::{BodyExt as _, Collected, Full, Limited};
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 use super::keys::{trust, trust_of_system};
@@ -36,8 +41,12 @@ pub(super) struct Answer {
     pub(super) status: u16,
     /// It asks to come again after this time.
     pub(super) retry_after: Option<Duration>,
+    /// Its fields.
+    pub(super) head: HeaderMap,
     /// Its beginning.
     pub(super) body: Bytes,
+    /// The fields that came after the body.
+    pub(super) trailers: HeaderMap,
 }
 
 impl Place {
@@ -54,6 +63,11 @@ impl Place {
             headers: headers.map(|file| dir.join(file)),
             ca: ca.map(|file| dir.join(file)),
         }
+    }
+
+    /// The port, where the address has one.
+    pub(super) fn port(&self) -> Option<u16> {
+        self.url.parse::<Uri>().ok()?.port_u16()
     }
 
     /// The address with `path` after it.
@@ -89,7 +103,7 @@ impl Place {
         parse_headers(&text).with_context(|| format!("in {}", file.display()))
     }
 
-    /// Sends `body` to the address, with `path` after it.
+    /// Sends `body` to the address, with `path` after it, by HTTP/1.1.
     ///
     /// # Errors
     /// When nobody answers there. There is no time limit: that is the caller's.
@@ -99,30 +113,79 @@ impl Place {
         headers: HeaderMap,
         body: Bytes,
     ) -> anyhow::Result<Answer> {
+        let (uri, authority) = self.uri(path)?;
+        let target = uri.path_and_query().map_or("/", |own| own.as_str());
+        let mut request = request(target, headers, body)?;
+        let host = authority.as_str().parse()?;
+        request.headers_mut().insert(HOST, host);
+        let stream = self.connect(&uri, b"http/1.1").await?;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(stream).await?;
+        exchange(sender.send_request(request), connection).await
+    }
+
+    /// As [`post`](Self::post), by HTTP/2; without TLS it is begun at once ("prior knowledge", RFC 9113 section 3.3).
+    ///
+    /// # Errors
+    /// When nobody answers there.
+    pub(super) async fn post_h2(
+        &self,
+        path: &str,
+        headers: HeaderMap,
+        body: Bytes,
+    ) -> anyhow::Result<Answer> {
+        let (uri, _) = self.uri(path)?;
+        let stream = self.connect(&uri, b"h2").await?;
+        let request = request(&self.target(path), headers, body)?;
+        let executor = TokioExecutor::new();
+        let (mut sender, connection) =
+            hyper::client::conn::http2::handshake(executor, stream).await?;
+        exchange(sender.send_request(request), connection).await
+    }
+
+    fn uri(&self, path: &str) -> anyhow::Result<(Uri, Authority)> {
         let uri: Uri = self
             .target(path)
             .parse()
             .context("the address is malformed")?;
         let authority = uri.authority().context("the address has no host")?.clone();
-        let host = authority.host().trim_matches(['[', ']']).to_owned();
-        let target = uri.path_and_query().map_or("/", |own| own.as_str());
-        let mut request = Request::post(target)
-            .header("host", authority.as_str())
-            .header("user-agent", concat!("atoll/", env!("CARGO_PKG_VERSION")))
-            .body(Full::new(body))?;
-        request.headers_mut().extend(headers);
+        Ok((uri, authority))
+    }
+
+    /// Connects; over TLS, for what is spoken by the name `protocol` (ALPN, RFC 7301).
+    async fn connect(&self, uri: &Uri, protocol: &[u8]) -> anyhow::Result<TokioIo<Stream>> {
+        let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
         let secure = uri.scheme_str() == Some("https");
         let port = uri.port_u16().unwrap_or(if secure { 443 } else { 80 });
-        let stream = TcpStream::connect((host.as_str(), port)).await?;
+        let stream = TcpStream::connect((host, port)).await?;
         if !secure {
-            return ask(TokioIo::new(stream), request).await;
+            return Ok(TokioIo::new(Box::new(stream)));
         }
-        let name = rustls::pki_types::ServerName::try_from(host)?;
-        let trusted = self.ca.as_deref().map_or_else(trust_of_system, trust_in)?;
+        let name = ServerName::try_from(host.to_owned())?;
+        let mut trusted = self.ca.as_deref().map_or_else(trust_of_system, trust_in)?;
+        trusted.alpn_protocols.push(protocol.to_vec());
         let connector = tokio_rustls::TlsConnector::from(Arc::new(trusted));
         let stream = connector.connect(name, stream).await?;
-        ask(TokioIo::new(stream), request).await
+        Ok(TokioIo::new(Box::new(stream)))
     }
+}
+
+/// A connection, in the clear or not.
+type Stream = Box<dyn ReadWrite>;
+
+trait ReadWrite: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> ReadWrite for S {}
+
+fn request(
+    target: &str,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Request<Full<Bytes>>, http::Error> {
+    let mut request = Request::post(target)
+        .header(USER_AGENT, concat!("atoll/", env!("CARGO_PKG_VERSION")))
+        .body(Full::new(body))?;
+    request.headers_mut().extend(headers);
+    Ok(request)
 }
 
 fn parse_headers(text: &str) -> anyhow::Result<HeaderMap> {
@@ -153,21 +216,23 @@ fn trust_in(file: &Path) -> anyhow::Result<ClientConfig> {
     trust(roots)
 }
 
-async fn ask<S>(stream: S, request: Request<Full<Bytes>>) -> anyhow::Result<Answer>
-where
-    S: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
-{
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(stream).await?;
+/// Waits for the answer, while the connection does its work.
+async fn exchange(
+    answer: impl Future<Output = hyper::Result<Response<Incoming>>>,
+    connection: impl Future<Output = hyper::Result<()>>,
+) -> anyhow::Result<Answer> {
     let exchange = async {
-        let (head, body) = sender.send_request(request).await?.into_parts();
-        let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await;
-        let body = body.map(|all| all.to_bytes()).unwrap_or_default();
-        let after = head.headers.get("retry-after");
+        let (head, body) = answer.await?.into_parts();
+        let whole = Limited::new(body, ANSWER_BYTES_MAX).collect().await.ok();
+        let trailers = whole.as_ref().and_then(|whole| whole.trailers().cloned());
+        let after = head.headers.get(RETRY_AFTER);
         let seconds = after.and_then(|value| value.to_str().ok()?.trim().parse().ok());
         Ok(Answer {
             status: head.status.as_u16(),
             retry_after: seconds.map(Duration::from_secs),
-            body,
+            head: head.headers,
+            body: whole.map(Collected::to_bytes).unwrap_or_default(),
+            trailers: trailers.unwrap_or_default(),
         })
     };
     tokio::pin!(exchange);

@@ -9,6 +9,7 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::{Buf as _, BufMut as _, Bytes};
 use prost::Message as _;
@@ -26,21 +27,14 @@ use super::http::{Caller, Detail, Status as RpcStatus};
 /// Requests of one connection at a time; senders have one.
 const STREAMS_MAX: u32 = 16;
 
-/// The methods, by their paths.
-const METHODS: [(&str, Signal); 3] = [
-    (
-        "/opentelemetry.proto.collector.trace.v1.TraceService/Export",
-        Signal::Traces,
-    ),
-    (
-        "/opentelemetry.proto.collector.logs.v1.LogsService/Export",
-        Signal::Logs,
-    ),
-    (
-        "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export",
-        Signal::Metrics,
-    ),
-];
+/// The path of the method that takes `signal`.
+pub(crate) fn method(signal: Signal) -> &'static str {
+    match signal {
+        Signal::Traces => "/opentelemetry.proto.collector.trace.v1.TraceService/Export",
+        Signal::Logs => "/opentelemetry.proto.collector.logs.v1.LogsService/Export",
+        Signal::Metrics => "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export",
+    }
+}
 
 /// Serves on `listener` until `stopped` completes; then what is under way is finished.
 ///
@@ -62,14 +56,12 @@ where
 }
 
 fn router(door: &Door) -> axum::Router {
-    METHODS
-        .iter()
-        .fold(axum::Router::new(), |router, (path, signal)| {
-            let method = Method {
-                door: door.clone(),
-                signal: *signal,
-            };
-            router.route_service(path, method)
+    let signals = [Signal::Traces, Signal::Logs, Signal::Metrics];
+    signals
+        .into_iter()
+        .fold(axum::Router::new(), |router, signal| {
+            let door = door.clone();
+            router.route_service(method(signal), Method { door, signal })
         })
 }
 
@@ -199,6 +191,20 @@ struct Delay {
     nanos: i32,
 }
 
+const RETRY_INFO: &str = "type.googleapis.com/google.rpc.RetryInfo";
+
+/// When the details of a status ask to come again, if they do.
+pub(crate) fn retry_after(details: &[u8]) -> Option<Duration> {
+    let status = RpcStatus::decode(details).ok()?;
+    let mut infos = status.details.iter();
+    let info = infos.find(|detail| detail.type_url == RETRY_INFO)?;
+    let delay = RetryInfo::decode(info.value.as_slice()).ok()?.retry_delay?;
+    let seconds = u64::try_from(delay.seconds).ok()?;
+    // There are 10^9 to a second; more is a mistake of theirs.
+    let nanos = u32::try_from(delay.nanos).ok()?.min(999_999_999);
+    Some(Duration::new(seconds, nanos))
+}
+
 fn come_again(message: &str) -> Bytes {
     let info = RetryInfo {
         retry_delay: Some(Delay {
@@ -207,7 +213,7 @@ fn come_again(message: &str) -> Bytes {
         }),
     };
     let detail = Detail {
-        type_url: "type.googleapis.com/google.rpc.RetryInfo".to_owned(),
+        type_url: RETRY_INFO.to_owned(),
         value: info.encode_to_vec(),
     };
     let status = RpcStatus {
