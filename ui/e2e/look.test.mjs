@@ -1,7 +1,7 @@
 // Looking for a cause, as one does at night: logs, traces, metrics, the map. All on the mock.
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
-import { isMock, open, settled, shot, visitAt } from './browser.mjs';
+import { axe, isMock, open, settled, shot, visitAt } from './browser.mjs';
 
 let opened;
 before(async () => {
@@ -53,7 +53,13 @@ test('logs: a line opened has its context and its trace', only, async () => {
   await page.locator('.context .log-here').waitFor();
   assert.ok((await page.locator('.context li').count()) > 20);
   await shot(page, 'context-wide-light');
+  // Whoever is given the address sees the same, also where the search does not.
+  const around = new URL(page.url()).searchParams.get('around');
   await page.keyboard.press('Escape');
+  await page.waitForURL((url) => !url.searchParams.has('around'));
+  await page.goto(`/logs?q=nosuchword&around=${around}`);
+  await page.locator('.context .log-here').waitFor();
+  await page.getByRole('dialog').getByRole('button', { name: 'Close' }).click();
   await page.goto('/logs?q=order+placed');
   await settled(page);
   const rows = await lines(page).count();
@@ -221,5 +227,37 @@ test('gateway: an open breaker is red, one that the next call may close is not',
   assert.match(await tone('payments'), /tone-bad/);
   assert.match(await tone('weather'), /tone-warn/);
   await page.getByText('half open', { exact: true }).waitFor();
+  assert.deepEqual(errors, []);
+});
+
+test('the filter of services, pages of lists and partitions are in the address', only, async () => {
+  const { page, errors } = await at('/?filter=pay');
+  assert.equal(await page.getByLabel('Filter services').inputValue(), 'pay');
+  await page.getByLabel('Filter services').fill('cata');
+  await page.waitForURL(/filter=cata/);
+  await page.goto('/events/jobs');
+  await settled(page);
+  const jobs = page.getByRole('region', { name: 'Jobs' }).locator('tbody tr');
+  assert.equal(await jobs.count(), 100);
+  const last = await jobs.last().locator('button').first().textContent();
+  await page.getByRole('button', { name: 'Older' }).click();
+  await page.waitForURL(/before=/);
+  await settled(page);
+  await page.reload();
+  await settled(page);
+  assert.equal(await jobs.count(), 60);
+  assert.ok(!(await jobs.allTextContents()).some((text) => text.includes(last)), 'no job is on both pages');
+  assert.equal(await page.getByRole('button', { name: 'Older' }).count(), 0);
+  await page.getByRole('button', { name: 'Newest' }).click();
+  await page.waitForURL((url) => !url.searchParams.has('before'));
+  await page.goto('/events/topics/payments.settled?partitions=1');
+  await settled(page);
+  const rows = page.getByRole('region', { name: 'Partitions' }).locator('tbody tr');
+  assert.equal(await rows.count(), 8);
+  // The group and the subscription are behind in the second one alone.
+  assert.deepEqual(await rows.nth(1).locator('.warn').allTextContents(), ['1,482', '24.1k']);
+  assert.equal(await rows.nth(0).locator('.warn').count(), 0);
+  await shot(page, 'partitions-wide-light');
+  assert.deepEqual(await axe(page), []);
   assert.deepEqual(errors, []);
 });

@@ -25,8 +25,19 @@ function topics() {
   return [topic('orders.placed', 4, 184_202, ['orders'], ['points']), topic('orders.cancelled', 4, 6120, ['orders'], ['points']), topic('payments.settled', 8, 171_388, ['payments'], ['orders', 'reporting']), topic('mail.send', 2, 40_211, ['accounts', 'orders'], ['notices'])];
 }
 
+function partitionsOf(name) {
+  const topic = topics().find((own) => own.name === name);
+  if (!topic) throw Object.assign(new Error(`there is no topic '${name}'`), { status: 404 });
+  const each = Math.floor(topic.records / topic.partitions);
+  return Array.from({ length: topic.partitions }, (_, partition) => ({ partition, start: 1000, end: 1000 + each + (partition === 0 ? topic.records % topic.partitions : 0) }));
+}
+
+export const partitions = ({ parts }) => partitionsOf(parts[0]);
+
 function readers(now) {
-  const reader = (name, pushed, topic, lag, more = {}) => ({ name, pushed, topic, lag, in_flight: 0, failing: 0, paused_until: null, taken: 80_400 + lag, failed: 3, dead: 0, trouble: null, trouble_at: null, ...more });
+  // One partition is behind, the others are not.
+  const lags = (topic, lag) => partitionsOf(topic).map(({ partition }) => ({ partition, lag: partition === 1 ? lag : 0 }));
+  const reader = (name, pushed, topic, lag, more = {}) => ({ name, pushed, topic, lag, lags: lags(topic, lag), in_flight: 0, failing: 0, paused_until: null, taken: 80_400 + lag, failed: 3, dead: 0, trouble: null, trouble_at: null, ...more });
   return [
     reader('orders', true, 'payments.settled', 1482, { in_flight: 4, failing: 46, failed: 2210, dead: 46, trouble: 'POST /events/payment-settled answered 504 after 5 s', trouble_at: time(now - 9000) }),
     reader('points', true, 'orders.placed', 3, { in_flight: 1, dead: 6 }),
@@ -38,7 +49,7 @@ function readers(now) {
 
 function jobs(rand, now) {
   const states = ['done', 'done', 'done', 'failed', 'running', 'queued', 'cancelled'];
-  return Array.from({ length: 60 }, (_, at) => {
+  return Array.from({ length: 160 }, (_, at) => {
     const state = at < 2 ? 'running' : states[at % states.length];
     const created = now - at * 97_000;
     const isOver = ['done', 'failed', 'cancelled'].includes(state);
@@ -130,5 +141,7 @@ export function job({ world, parts }) {
 }
 
 export function jobList({ world, query }) {
-  return world.events.jobs.filter((own) => ['queue', 'state'].every((key) => !query.get(key) || own[key] === query.get(key))).slice(0, Number(query.get('limit') ?? 100));
+  const before = query.get('before') ? world.events.jobs.indexOf(job({ world, parts: [query.get('before')] })) : -1;
+  const older = world.events.jobs.slice(before + 1);
+  return older.filter((own) => ['queue', 'state'].every((key) => !query.get(key) || own[key] === query.get(key))).slice(0, Number(query.get('limit') ?? 100));
 }

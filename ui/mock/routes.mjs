@@ -101,6 +101,11 @@ function newToken({ world, body }) {
   return { ...world.tokens.at(-1), token: `atl_${id}_0123456789abcdef0123456789abcdef` };
 }
 
+function history({ world, parts, query }) {
+  const before = Number(query.get('before') ?? Infinity);
+  return service(world, parts[0]) && world.history[parts[0]].filter((own) => own.id < before).slice(0, Number(query.get('limit') ?? 50));
+}
+
 function audit({ world, query }) {
   const count = 240;
   const before = Number(query.get('before') ?? count + 1);
@@ -130,7 +135,7 @@ export const routes = [
   ['GET', /^\/v1\/resilience$/, resilience],
   ['GET', /^\/v1\/services$/, ({ world }) => world.services],
   ['GET', /^\/v1\/services\/([^/]+)$/, ({ world, parts }) => service(world, parts[0])],
-  ['GET', /^\/v1\/services\/([^/]+)\/history$/, ({ world, parts }) => service(world, parts[0]) && world.history[parts[0]]],
+  ['GET', /^\/v1\/services\/([^/]+)\/history$/, history],
   ['GET', /^\/v1\/services\/([^/]+)\/settings$/, settings],
   ['POST', /^\/v1\/services\/([^/]+)\/deployments$/, deploy, 202],
   ['GET', /^\/v1\/deployments\/(\d+)$/, deployment],
@@ -155,6 +160,7 @@ export const routes = [
   ['GET', /^\/v1\/alerts\/history$/, pastAlerts],
   ['POST', /^\/v1\/alerts\/([^/]+)\/silence$/, silence],
   ['GET', /^\/v1\/topics$/, ({ world }) => world.events.topics],
+  ['GET', /^\/v1\/topics\/([^/]+)\/partitions$/, events.partitions],
   ['GET', /^\/v1\/topics\/([^/]+)\/records$/, events.records],
   ['POST', /^\/v1\/topics\/([^/]+)\/records$/, ({ parts }) => ({ topic: parts[0], partition: 2, offset: 184_203 })],
   ['GET', /^\/v1\/readers$/, ({ world }) => world.events.readers],

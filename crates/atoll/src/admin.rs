@@ -66,6 +66,7 @@ pub use socket::{bind, connect, path};
         keys::create,
         keys::revoke,
         events::topics,
+        events::partitions,
         events::publish,
         events::records,
         events::readers,
@@ -160,6 +161,7 @@ fn telemetry_routes() -> Router<Arc<Node>> {
 fn event_routes() -> Router<Arc<Node>> {
     Router::new()
         .route("/v1/topics", get(events::topics))
+        .route("/v1/topics/{topic}/partitions", get(events::partitions))
         .route(
             "/v1/topics/{topic}/records",
             get(events::records).post(events::publish),

@@ -351,10 +351,11 @@ impl History {
         self.set(service, "scale", count).await
     }
 
-    /// The last `limit` deployments of a service, newest first.
+    /// The last `limit` deployments of a service, newest first; of those before the deployment `before`, if one is given.
     pub async fn deployments(
         &self,
         service: &ServiceName,
+        before: Option<i64>,
         limit: u32,
     ) -> Result<Vec<Deployment>, Error> {
         let service = service.clone();
@@ -362,10 +363,11 @@ impl History {
             .sql
             .call(move |t| {
                 let sql = format!(
-                    "{SELECT_DEPLOYMENTS} WHERE d.service = ?1 ORDER BY d.id DESC LIMIT ?2"
+                    "{SELECT_DEPLOYMENTS} WHERE d.service = ?1 AND (?2 IS NULL OR d.id < ?2)
+                     ORDER BY d.id DESC LIMIT ?3"
                 );
                 let mut statement = t.prepare(&sql)?;
-                let rows = statement.query_map((service.as_str(), limit), deployment)?;
+                let rows = statement.query_map((service.as_str(), before, limit), deployment)?;
                 rows.collect()
             })
             .await?;

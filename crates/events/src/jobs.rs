@@ -272,8 +272,11 @@ impl Jobs {
     /// Jobs, the newest first.
     ///
     /// # Errors
-    /// When the state cannot be read.
+    /// When the state cannot be read, or the job before which they are wanted is not there, or no more.
     pub async fn list(&self, filter: Filter) -> Result<Vec<View>, JobError> {
+        if let Some(before) = filter.before {
+            self.one(before).await?;
+        }
         let live = self.0.live.ids();
         let found = self.0.sql.call(move |t| table::list(t, &filter, &live));
         Ok(found.await?.into_iter().map(|job| self.view(job)).collect())

@@ -67,8 +67,8 @@ pub struct View {
     pub topic: String,
     /// Where they are posted to.
     pub path: String,
-    /// Records that are not done, of all partitions.
-    pub lag: i64,
+    /// Records that are not done: partitions, and how many of each.
+    pub lags: Vec<(i32, i64)>,
     /// The time of the oldest of them, in milliseconds since 1970, if it is known.
     pub oldest: Option<i64>,
     /// Requests under way.
@@ -85,6 +85,13 @@ pub struct View {
     pub buried: u64,
     /// The last failure, and when.
     pub trouble: Option<(String, Timestamp)>,
+}
+
+impl View {
+    /// Records that are not done, of all partitions.
+    pub fn lag(&self) -> i64 {
+        self.lags.iter().map(|(_, lag)| lag).sum()
+    }
 }
 
 impl Pushes {

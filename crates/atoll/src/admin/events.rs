@@ -118,6 +118,8 @@ pub struct ReaderView {
     pub topic: String,
     /// Records that it has not done.
     pub lag: i64,
+    /// The same for each partition that it reads, by their numbers.
+    pub lags: Vec<LagView>,
     /// Requests under way.
     pub in_flight: usize,
     /// Keys whose first record has failed and waits for its next attempt.
@@ -136,6 +138,26 @@ pub struct ReaderView {
     /// When that was (RFC 3339).
     #[schema(format = DateTime)]
     pub trouble_at: Option<String>,
+}
+
+/// How far behind a reader is in a partition.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LagView {
+    /// Which.
+    pub partition: i32,
+    /// Records that it has not done.
+    pub lag: i64,
+}
+
+/// A partition of a topic.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct PartitionView {
+    /// Its number.
+    pub partition: i32,
+    /// The first offset that is kept.
+    pub start: i64,
+    /// The offset that the next record gets.
+    pub end: i64,
 }
 
 /// From where on records are delivered again.
@@ -218,6 +240,30 @@ pub async fn topics(State(node): State<Arc<Node>>) -> Result<Json<Vec<TopicView>
         return Ok(Json(Vec::new()));
     };
     Ok(Json(desk.views().await?))
+}
+
+/// The partitions of a topic, by their numbers.
+#[utoipa::path(
+    get, path = "/v1/topics/{topic}/partitions", params(("topic" = String, Path)),
+    responses(
+        (status = 200, body = [PartitionView]), (status = 404, body = Problem), (status = 503, body = Problem)
+    )
+)]
+pub async fn partitions(
+    State(node): State<Arc<Node>>,
+    Path(topic): Path<String>,
+) -> Result<Json<Vec<PartitionView>>, Problem> {
+    let bus = desk(&node)?.bus();
+    let mut views = Vec::new();
+    for partition in 0..bus.partitions(&topic).await? {
+        let Ends { start, end } = bus.ends(&topic, partition).await?;
+        views.push(PartitionView {
+            partition,
+            start,
+            end,
+        });
+    }
+    Ok(Json(views))
 }
 
 /// Publishes a record.
@@ -419,13 +465,26 @@ async fn send(
     }
 }
 
+impl ReaderView {
+    /// One that is so far behind in these partitions.
+    pub(crate) fn behind(name: &str, topic: &str, mut lags: Vec<LagView>) -> Self {
+        lags.sort_by_key(|own| own.partition);
+        Self {
+            name: name.to_owned(),
+            topic: topic.to_owned(),
+            lag: lags.iter().map(|own| own.lag).sum(),
+            lags,
+            ..Self::default()
+        }
+    }
+}
+
 fn pushed(view: atoll_events::push::View) -> ReaderView {
+    let lags = view.lags.into_iter();
+    let lags = lags.map(|(partition, lag)| LagView { partition, lag });
     let (trouble, trouble_at) = view.trouble.unzip();
     ReaderView {
-        name: view.service.to_string(),
         pushed: true,
-        topic: view.topic,
-        lag: view.lag,
         in_flight: view.in_flight,
         failing: view.failing,
         paused_until: view.paused_until.map(|at| at.to_string()),
@@ -434,6 +493,7 @@ fn pushed(view: atoll_events::push::View) -> ReaderView {
         dead: view.buried,
         trouble,
         trouble_at: trouble_at.map(|at| at.to_string()),
+        ..ReaderView::behind(view.service.as_str(), &view.topic, lags.collect())
     }
 }
 

@@ -93,6 +93,8 @@ pub struct JobsQuery {
     /// Those that stand so: `queued`, `running`, `done`, `failed` or `cancelled`.
     #[param(inline)]
     pub state: Option<JobState>,
+    /// Those that were asked for before the job with this id: the next page.
+    pub before: Option<String>,
     /// So many at most, the newest; up to 10,000. Default 100.
     pub limit: Option<u32>,
 }
@@ -120,7 +122,10 @@ pub struct OutboxView {
 /// Jobs, the newest first.
 #[utoipa::path(
     get, path = "/v1/jobs", params(JobsQuery),
-    responses((status = 200, body = [JobView]), (status = 503, body = Problem))
+    responses(
+        (status = 200, body = [JobView]), (status = 404, body = Problem), (status = 422, body = Problem),
+        (status = 503, body = Problem)
+    )
 )]
 pub async fn list(
     State(node): State<Arc<Node>>,
@@ -134,6 +139,7 @@ pub async fn list(
         queues: query.queue.map(|queue| vec![queue]),
         state,
         running,
+        before: query.before.as_deref().map(name).transpose()?,
         limit: query.limit.unwrap_or(LISTED).clamp(1, LISTED_MAX),
     };
     let jobs = desk.jobs().list(filter).await?;

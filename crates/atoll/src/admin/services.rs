@@ -47,6 +47,8 @@ pub async fn one(
 /// How much of a history is wanted.
 #[derive(Debug, Deserialize, IntoParams)]
 pub struct HistoryQuery {
+    /// Those before this deployment: the next page.
+    before: Option<i64>,
     /// The newest so many. Default 50, at most 1000.
     limit: Option<u32>,
 }
@@ -65,9 +67,9 @@ pub async fn history(
     let entries = node
         .deployments()
         .history()
-        .deployments(&service, limit)
+        .deployments(&service, query.before, limit)
         .await?;
-    if entries.is_empty() {
+    if entries.is_empty() && query.before.is_none() {
         return Err(atoll_deploy::Error::NoService(service).into());
     }
     Ok(Json(

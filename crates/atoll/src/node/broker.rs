@@ -28,7 +28,7 @@ use super::courier::MeshCourier;
 use super::events::Events;
 use super::traffic::Traffic;
 use super::{http_door, kafka_tls};
-use crate::admin::events::{ReaderView, TopicView};
+use crate::admin::events::{LagView, ReaderView, TopicView};
 use crate::manifest::{self, Application, ServiceFile};
 
 /// The topics of an application, and all that is done with them.
@@ -294,17 +294,15 @@ impl Topics {
             if group.starts_with(OWN_GROUPS) {
                 continue;
             }
-            let mut lags: BTreeMap<Arc<str>, i64> = BTreeMap::new();
+            let mut lags: BTreeMap<Arc<str>, Vec<LagView>> = BTreeMap::new();
             for ((topic, partition), own) in broker.groups().offsets(&group) {
                 let ends = self.bus.ends(&topic, partition).await?;
-                *lags.entry(topic).or_default() += (ends.end - own.next.max(ends.start)).max(0);
+                let lag = (ends.end - own.next.max(ends.start)).max(0);
+                let own = LagView { partition, lag };
+                lags.entry(topic).or_default().push(own);
             }
-            views.extend(lags.into_iter().map(|(topic, lag)| ReaderView {
-                name: group.to_string(),
-                topic: topic.to_string(),
-                lag,
-                ..ReaderView::default()
-            }));
+            let lags = lags.into_iter();
+            views.extend(lags.map(|(topic, lags)| ReaderView::behind(&group, &topic, lags)));
         }
         Ok(views)
     }

@@ -25,12 +25,38 @@ fn status(answer: &(String, String)) -> u16 {
     answer.0.split(' ').nth(1).unwrap().parse().unwrap()
 }
 
+/// The deployments of `orders`, page by page, are those of one page.
+#[track_caller]
+fn by_pages(addr: &str, fields: &str) {
+    let page = |query: &str| {
+        let path = format!("/v1/services/orders/history{query}");
+        let answer = ask(addr, "GET", &path, fields, "");
+        assert_eq!(status(&answer), 200, "{}", answer.1);
+        let page: Value = serde_json::from_str(&answer.1).unwrap();
+        let ids = page.as_array().unwrap().iter();
+        ids.map(|own| own["id"].as_i64().unwrap())
+            .collect::<Vec<_>>()
+    };
+    let whole = page("");
+    assert!(whole.len() >= 2, "{whole:?}");
+    let mut pages = page("?limit=1");
+    while let Some(last) = pages.last() {
+        let next = page(&format!("?limit=1&before={last}"));
+        if next.is_empty() {
+            break;
+        }
+        pages.extend(next);
+    }
+    assert_eq!(pages, whole);
+}
+
 /// Whatever is wrong is told as a problem.
 fn wrong_in_one_form(addr: &str, fields: &str) {
     for (method, path, body, expected) in [
         ("POST", "/v1/services/orders/deployments", "{", 400),
         ("POST", "/v1/services/orders/deployments", "{}", 422),
         ("GET", "/v1/services/orders/history?limit=x", "", 400),
+        ("GET", "/v1/services/orders/history?before=x", "", 400),
         ("GET", "/v1/logs/search?limit=x", "", 400),
         ("GET", "/v1/logs?tail=x", "", 400),
         ("GET", "/v1/traces?limit=x", "", 400),
@@ -99,6 +125,7 @@ fn a_browser_logs_in_by_a_link_and_a_program_by_a_token() {
     let history = ask(addr, "GET", "/v1/services/orders/history", &bearer, "").1;
     holds(&history, r#""who":"ci""#);
     lacks(&history, "somebody else");
+    by_pages(addr, &bearer);
     let settings = ask(addr, "GET", "/v1/services/orders/settings", &bearer, "").1;
     holds(&settings, r#"{"key":"name","value":"orders","given":true}"#);
     let settings = ask(addr, "GET", "/v1/services/none/settings", &bearer, "");

@@ -281,6 +281,7 @@ fn while_a_service_is_away_its_records_wait() {
     });
     holds(&told.err, "points has no ready instance");
     assert_eq!(lag(&app), 2);
+    in_one_partition(&app, 2);
     std::fs::remove_file(app.path(".atoll/data/points/away")).unwrap();
     assert_eq!(bodies(&wait_taken(&app, "points", 3)), ["1", "2", "3"]);
     let dead = app
@@ -288,6 +289,30 @@ fn while_a_service_is_away_its_records_wait() {
         .succeeded()
         .json();
     assert_eq!(dead, Value::Array(Vec::new()));
+}
+
+/// Who takes from `placed` is behind in one partition alone, by so many records that are there.
+#[track_caller]
+fn in_one_partition(app: &App, behind: i64) {
+    let all = app.cli(&["--json", "events", "lag"]).succeeded().json();
+    let lags = all[0]["lags"].as_array().unwrap();
+    let numbers: Vec<_> = lags.iter().map(|own| own["partition"].as_u64()).collect();
+    let socket = app.path(".atoll/run/admin.sock");
+    let mut socket = Connection::local(&socket).unwrap();
+    let partitions = socket.get("/v1/topics/placed/partitions").unwrap();
+    let partitions = partitions.has(200).json();
+    let partitions = partitions.as_array().unwrap();
+    let there: Vec<_> = partitions
+        .iter()
+        .map(|own| own["partition"].as_u64())
+        .collect();
+    assert_eq!(numbers, there);
+    let late: Vec<_> = lags.iter().filter(|own| own["lag"] != 0).collect();
+    assert_eq!(late.len(), 1, "{lags:?}");
+    assert_eq!(late[0]["lag"], behind);
+    let number = usize::try_from(late[0]["partition"].as_u64().unwrap()).unwrap();
+    let ends = &partitions[number];
+    assert!(ends["end"].as_i64().unwrap() - ends["start"].as_i64().unwrap() >= behind);
 }
 
 #[test]

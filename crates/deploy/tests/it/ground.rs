@@ -219,7 +219,7 @@ impl World {
     pub(crate) async fn newest(&self) -> Deployment {
         let service = ServiceName::new("orders").unwrap();
         self.history()
-            .deployments(&service, 1)
+            .deployments(&service, None, 1)
             .await
             .unwrap()
             .remove(0)

@@ -205,6 +205,7 @@ pub(super) async fn list(
         queues: Some(queues),
         state: stands,
         running,
+        before: None,
         limit: query.limit.unwrap_or(LISTED).clamp(1, LISTED_MAX),
     };
     let found = jobs.list(filter).await?;

@@ -53,6 +53,8 @@ pub struct Filter {
     pub state: Option<State>,
     /// Those that run, or those that do not.
     pub running: Option<bool>,
+    /// Those that were asked for before this one.
+    pub before: Option<Uuid>,
     /// So many at most, the newest.
     pub limit: u32,
 }
@@ -260,6 +262,7 @@ pub(super) fn list(
          WHERE (:queues IS NULL OR queue IN (SELECT value FROM json_each(:queues)))
            AND (:state IS NULL OR state = :state)
            AND (:running IS NULL OR :running = (id IN (SELECT value FROM json_each(:live))))
+           AND (:before IS NULL OR seq < (SELECT seq FROM events_jobs WHERE id = :before))
          ORDER BY seq DESC LIMIT :limit"
     );
     let mut rows = t.prepare_cached(&sql)?;
@@ -269,6 +272,7 @@ pub(super) fn list(
             ":state": filter.state.map(State::as_str),
             ":running": filter.running,
             ":live": json(live),
+            ":before": filter.before.map(|id| id.to_string()),
             ":limit": filter.limit,
         },
         job,

@@ -171,7 +171,7 @@ impl Scene {
         let settled = async {
             loop {
                 let view = self.pushes.views().await.remove(0);
-                if view.lag == 0 && view.in_flight == 0 {
+                if view.lag() == 0 && view.in_flight == 0 {
                     return;
                 }
             }
@@ -480,22 +480,38 @@ async fn jobs_are_listed_by_state_the_newest_first() {
     let other = scene.call().await;
     other.answer.send(answer(200, "")).unwrap();
     scene.until_state(second, State::Done).await;
-    let list = async |state, running| {
-        let filter = Filter {
-            queues: Some(vec!["resize".to_owned()]),
-            state,
-            running,
-            limit: 10,
-        };
+    let all = Filter {
+        queues: Some(vec!["resize".to_owned()]),
+        limit: 10,
+        ..Filter::default()
+    };
+    let list = async |filter| {
         let found = scene.jobs.list(filter).await.unwrap();
         found
             .into_iter()
             .map(|view| view.job.id)
             .collect::<Vec<_>>()
     };
-    assert_eq!(list(None, None).await, [second, first]);
-    assert_eq!(list(Some(State::Queued), Some(true)).await, [first]);
-    assert!(list(Some(State::Queued), Some(false)).await.is_empty());
-    assert_eq!(list(Some(State::Done), None).await, [second]);
+    let queued = |is_running| Filter {
+        state: Some(State::Queued),
+        running: Some(is_running),
+        ..all.clone()
+    };
+    let done = Filter {
+        state: Some(State::Done),
+        ..all.clone()
+    };
+    let before = |id| Filter {
+        before: Some(id),
+        ..all.clone()
+    };
+    assert_eq!(list(all.clone()).await, [second, first]);
+    assert_eq!(list(queued(true)).await, [first]);
+    assert!(list(queued(false)).await.is_empty());
+    assert_eq!(list(done).await, [second]);
+    assert_eq!(list(before(second)).await, [first]);
+    assert!(list(before(first)).await.is_empty());
+    let gone = scene.jobs.list(before(Uuid::nil())).await;
+    assert!(matches!(gone, Err(JobError::NotFound(_))), "{gone:?}");
     drop(call);
 }

@@ -296,10 +296,11 @@ impl Subscription {
                 let told = async move {
                     let mut view = view;
                     for (partition, standing) in standings {
-                        view.lag += i64::try_from(standing.outstanding).unwrap_or(i64::MAX);
+                        let mut lag = i64::try_from(standing.outstanding).unwrap_or(i64::MAX);
                         if let Ok(ends) = bus.ends(&topic, partition).await {
-                            view.lag += (ends.end - standing.next.max(ends.start)).max(0);
+                            lag += (ends.end - standing.next.max(ends.start)).max(0);
                         }
+                        view.lags.push((partition, lag));
                     }
                     let _ = answer.send(view);
                     Done::Told
@@ -566,7 +567,7 @@ impl Subscription {
             service: self.service.clone(),
             topic: self.topic.to_string(),
             path: self.config.path.clone().unwrap_or_default(),
-            lag: 0,
+            lags: Vec::new(),
             oldest: self.cache.first().map(|record| record.time),
             in_flight: self.machine.in_flight(),
             failing: self.machine.failing(),

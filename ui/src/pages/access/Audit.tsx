@@ -1,17 +1,16 @@
 // Every change that was asked for, by whom, and how it was answered; newest first.
-import { useState } from 'react';
 import { at } from '../../api/paths';
 import { useApi } from '../../api/use';
 import { oneLine } from '../../lib/text';
 import { Empty, Given } from '../../ui/Notes';
+import { Pager, useBefore } from '../../ui/Pager';
 import { Moment } from '../../ui/Time';
 
 const PAGE = 100;
 
 export function Audit() {
-  /** The cursors of the pages before this one. */
-  const [cursors, setCursors] = useState<number[]>([]);
-  const found = useApi(at('/v1/audit', { before: cursors.at(-1), limit: PAGE }));
+  const before = useBefore();
+  const found = useApi(at('/v1/audit', { before: before === undefined ? undefined : Number(before), limit: PAGE }));
   return (
     <section className="panel scroll-x" aria-label="Audit" tabIndex={0}>
       <Given of={found} rows={10}>
@@ -51,18 +50,7 @@ export function Audit() {
                   ))}
                 </tbody>
               </table>
-              <div className="bar pad">
-                {cursors.length > 0 && (
-                  <button type="button" className="btn" onClick={() => setCursors((old) => old.slice(0, -1))}>
-                    Newer
-                  </button>
-                )}
-                {next !== null && (
-                  <button type="button" className="btn" onClick={() => setCursors((old) => [...old, next])}>
-                    Older
-                  </button>
-                )}
-              </div>
+              <Pager next={next} />
             </>
           )
         }

@@ -12,8 +12,11 @@ import { Long } from '../../ui/Attributes';
 import { State } from '../../ui/Badges';
 import { ListTable } from '../../ui/ListTable';
 import { Empty } from '../../ui/Notes';
+import { Pager, pageOf, useBefore } from '../../ui/Pager';
 import { Ago, Moment } from '../../ui/Time';
 import { toast } from '../../ui/Toast';
+
+const PAGE = 100;
 
 const STATES: JobState[] = ['queued', 'running', 'failed', 'done', 'cancelled'];
 
@@ -26,7 +29,9 @@ export function Jobs() {
   const queue = query.get('queue') ?? '';
   const open = query.get('job');
   const mayAct = useMay('operator');
-  const found = useApi(at('/v1/jobs', { state, queue, limit: 300 }), 5000);
+  const before = useBefore();
+  const all = useApi(at('/v1/jobs', { state, queue, before, limit: PAGE + 1 }), 5000);
+  const [found, next] = pageOf(all, PAGE);
   const retry = (job: JobView) => {
     send('POST', '/v1/jobs/{id}/retry', { id: job.id }).then(
       () => {
@@ -40,12 +45,12 @@ export function Jobs() {
     <>
       <div className="bar" role="group" aria-label="State">
         {['', ...STATES].map((own) => (
-          <button key={own} type="button" className="btn btn-small" aria-pressed={(state ?? '') === own} onClick={() => set({ state: own })}>
+          <button key={own} type="button" className="btn btn-small" aria-pressed={(state ?? '') === own} onClick={() => set({ state: own, before: null })}>
             {own === '' ? 'all' : own}
           </button>
         ))}
         {queue !== '' && (
-          <button type="button" className="btn btn-small" aria-pressed="true" onClick={() => set({ queue: null })}>
+          <button type="button" className="btn btn-small" aria-pressed="true" onClick={() => set({ queue: null, before: null })}>
             {queue} ×
           </button>
         )}
@@ -75,7 +80,7 @@ export function Jobs() {
                 <State state={job.state} />
               </td>
               <td>
-                <button type="button" className="linkish" onClick={() => set({ queue: job.queue })}>
+                <button type="button" className="linkish" onClick={() => set({ queue: job.queue, before: null })}>
                   {job.queue}
                 </button>
               </td>
@@ -113,6 +118,7 @@ export function Jobs() {
             </tr>
           )}
         </ListTable>
+        <Pager next={next} />
       </section>
     </>
   );

@@ -17,6 +17,7 @@ import { Empty, Failure, Loading } from '../../ui/Notes';
 import { Rows } from '../../ui/Rows';
 import { Moment } from '../../ui/Time';
 import { toast } from '../../ui/Toast';
+import { Partitions } from './Partitions';
 import { Readers } from './Readers';
 import { useRecords } from './useRecords';
 
@@ -56,6 +57,7 @@ export function Topic({ name }: { name: string }) {
         </p>
       )}
       <Readers topic={name} />
+      <Partitions topic={name} />
       {error ? (
         <Failure error={error} />
       ) : loading && records.length === 0 ? (

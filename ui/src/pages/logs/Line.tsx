@@ -8,7 +8,7 @@ import { Attributes, Long } from '../../ui/Attributes';
 import { LevelMark } from '../../ui/Badges';
 import { Copy } from '../../ui/Copy';
 import { Moment } from '../../ui/Time';
-import { Context } from './Context';
+import { ContextButton } from './Context';
 
 interface Props {
   line: LogView;
@@ -42,7 +42,7 @@ export const Line = memo(function Line({ line, words, open, onOpen, onFilter, on
                 All lines of the trace
               </button>
             )}
-            <Context line={line} />
+            <ContextButton number={line.number} />
             <button type="button" className="btn btn-small" onClick={() => onExclude('service', line.service)}>
               Hide {line.service}
             </button>

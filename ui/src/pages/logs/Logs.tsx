@@ -12,6 +12,7 @@ import { Icon } from '../../ui/Icon';
 import { Empty, Failure, Loading } from '../../ui/Notes';
 import { RangePicker } from '../../ui/RangePicker';
 import { Rows } from '../../ui/Rows';
+import { Context } from './Context';
 import { Facets } from './Facets';
 import { Histogram } from './Histogram';
 import { Line } from './Line';
@@ -44,6 +45,7 @@ export default function Logs() {
   return (
     <>
       <h1 className="unseen">Logs</h1>
+      <Context />
       <div className="bar">
         <Search
           label="Search the logs"

@@ -4,7 +4,7 @@ import { useMemo, useState } from 'react';
 import { at } from '../../api/paths';
 import { useApi } from '../../api/use';
 import { useLive } from '../../app/live';
-import { Link } from '../../app/router';
+import { Link, useQuery } from '../../app/router';
 import { isAsking, whatIsNotKnown, whatIsWrong, type Wrong } from '../../lib/wrong';
 import { Dot } from '../../ui/Badges';
 import { Icon } from '../../ui/Icon';
@@ -26,7 +26,8 @@ export function Overview() {
   const letters = useApi(at('/v1/dead', { limit: 1000 }), SLOW);
   const outboxes = useApi(at('/v1/outboxes'), SLOW);
   const errors = useApi(at('/v1/errors'), SLOW);
-  const [filter, setFilter] = useState('');
+  const [query, set] = useQuery();
+  const filter = query.get('filter') ?? '';
 
   const services = live.services;
   const wrong = useMemo(
@@ -59,7 +60,7 @@ export function Overview() {
             aria-label="Filter services"
             placeholder="Name, owner, state"
             value={filter}
-            onChange={(event) => setFilter(event.target.value)}
+            onChange={(event) => set({ filter: event.target.value || null }, true)}
           />
         </header>
         {services.length === 0 ? (

@@ -9,11 +9,16 @@ import { Ask } from '../../ui/Ask';
 import { State, Tag } from '../../ui/Badges';
 import { ListTable } from '../../ui/ListTable';
 import { Empty } from '../../ui/Notes';
+import { Pager, pageOf, useBefore } from '../../ui/Pager';
 import { Moment } from '../../ui/Time';
 import { order } from './order';
 
+const PAGE = 50;
+
 export function Deploys({ service }: { service: ServiceView }) {
-  const found = useApi(at('/v1/services/{service}/history', { service: service.name, limit: 100 }), 10_000);
+  const before = useBefore();
+  const all = useApi(at('/v1/services/{service}/history', { service: service.name, before: before === undefined ? undefined : Number(before), limit: PAGE + 1 }), 10_000);
+  const [found, next] = pageOf(all, PAGE);
   const mayAct = useMay('operator');
   return (
     <section className="panel">
@@ -74,6 +79,7 @@ export function Deploys({ service }: { service: ServiceView }) {
           </tr>
         )}
       </ListTable>
+      <Pager next={next} />
     </section>
   );
 }
