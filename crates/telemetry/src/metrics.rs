@@ -6,8 +6,8 @@
 //!
 //! The life of a point: [`Handle::take`] finds its series ([`set::Set`]; their number is bounded), makes a
 //! [`Cell`] of it and adds it to the open slot of each resolution; slots that are past are packed
-//! into bits (`ring`). Every minute, what has come is appended to the file of the day; files of past
-//! days are rewritten coarser, with an index ([`history`]).
+//! into bits (`ring`). What has come is written to a journal each second, and twice a minute to the file of the day;
+//! files of past days are rewritten coarser, with an index ([`history`]).
 
 mod cell;
 mod coding;

@@ -232,25 +232,68 @@ fn a_collector_behind_a_certificate_of_ones_own_is_believed_by_who_signed_it() {
     holds(&app.try_up().ended(1).err, "empty.pem holds no certificate");
 }
 
-#[test]
-fn metrics_are_there_after_a_new_start() {
+fn with_metrics() -> (App, SocketAddr) {
     let app = App::new();
     app.service("a").route("/a/**").write();
     let address = free_port();
-    with_telemetry(
-        &app,
-        &format!("otlp_grpc = \"off\"\notlp_http = \"{address}\"\n"),
-    );
+    let ports = format!("otlp_grpc = \"off\"\notlp_http = \"{address}\"\n");
+    with_telemetry(&app, &ports);
     app.up();
-    let metrics = r#"{"resourceMetrics":[{"scopeMetrics":[{"metrics":[{"name":"things","sum":{"aggregationTemporality":1,
-        "isMonotonic":true,"dataPoints":[{"asInt":"42"}]}}]}]}]}"#;
-    post(address, "/v1/metrics", metrics).has(200);
+    (app, address)
+}
+
+/// Counts 42 more of it.
+#[track_caller]
+fn count(address: SocketAddr, name: &str) {
+    let metrics = format!(
+        r#"{{"resourceMetrics":[{{"scopeMetrics":[{{"metrics":[{{"name":"{name}","sum":{{"aggregationTemporality":1,
+        "isMonotonic":true,"dataPoints":[{{"asInt":"42"}}]}}}}]}}]}}]}}"#
+    );
+    post(address, "/v1/metrics", &metrics).has(200);
+}
+
+#[track_caller]
+fn was_counted_once(app: &App, name: &str) {
+    let series = admin(app, &format!("/v1/metrics/series?name={name}"));
+    let points = series["series"][0]["points"].as_array();
+    let points = points.unwrap_or_else(|| panic!("{name}: {series}"));
+    let sum: f64 = points.iter().filter_map(|point| point[1].as_f64()).sum();
+    assert_eq!(sum, 42.0, "{series}");
+}
+
+#[test]
+fn metrics_are_there_after_a_new_start() {
+    let (app, address) = with_metrics();
+    count(address, "things");
     app.down();
     app.up();
     let named = admin(&app, "/v1/metrics/names");
     assert_eq!(named[0]["name"], "things");
-    let series = admin(&app, "/v1/metrics/series?name=things");
-    let points = series["series"][0]["points"].as_array().unwrap();
-    let sum: f64 = points.iter().filter_map(|point| point[1].as_f64()).sum();
-    assert_eq!(sum, 42.0, "{series}");
+    was_counted_once(&app, "things");
+}
+
+#[test]
+fn metrics_outlive_a_node_that_is_killed() {
+    let (app, address) = with_metrics();
+    let written = || -> u64 {
+        let files = std::fs::read_dir(app.path(".atoll/telemetry/metrics")).unwrap();
+        // One may go meanwhile.
+        files
+            .filter_map(|own| Some(own.ok()?.metadata().ok()?.len()))
+            .sum()
+    };
+    // What is written after the second was taken has the first, whatever was under way before.
+    for name in ["things", "others"] {
+        let before = written();
+        count(address, name);
+        eventually("a second of metrics on disk", || match written() {
+            now if now == before => Err(now.to_string()),
+            _ => Ok(()),
+        });
+    }
+    for _ in 0..2 {
+        app.kill_node();
+        app.up();
+        was_counted_once(&app, "things");
+    }
 }

@@ -1,7 +1,10 @@
-//! Metrics on disk: a file for each day.
+//! Metrics on disk: a file for each day, and a journal of what has come since it was last appended to.
 //!
-//! Today's and yesterday's are appended to, once a minute, with what has come since: cells of minutes
-//! add up, so a minute may come in parts, and nothing is ever changed. A day that lies two days back
+//! Today's and yesterday's are appended to, twice a minute, with what has come since: cells of minutes
+//! add up, so a minute may come in parts, and nothing is ever changed. What comes meanwhile goes to the day's
+//! journal, each second: appended to the file that often, a minute would come in sixty parts. The name of a journal
+//! says how long its day's file was when it was begun. Once the file is longer, it has what the journal has, and the
+//! journal counts no more; so a kill between the two counts nothing twice. A day that lies two days back
 //! is rewritten by ten minutes; the new file takes the place of the old in one step. What was written
 //! survives a kill; a frame that is torn or broken ends its file, with one warning, and what is before
 //! it is kept. Where both files of a day exist, the rewriting was cut short: the finer one counts.
@@ -10,7 +13,8 @@
 
 mod file;
 
-use std::collections::BTreeMap;
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -26,8 +30,17 @@ use file::{Appender, Reader};
 
 const DAY_MICROS: i64 = 24 * 3600 * 1_000_000;
 
+/// What the name of a journal ends with.
+const JOURNAL: &str = "journal";
+
 /// Days, today among them, that stay in minutes.
 const MINUTE_DAYS: i64 = 2;
+
+/// Cells that wait for their day's file. At that number the disk has been away for long.
+const WAITING_MAX: usize = 1_000_000;
+
+/// Cells of a day that are not in its file yet, by series and minute.
+type Waiting = HashMap<(Key, i64), (Cell, Meaning)>;
 
 /// The cells of one series, by the time at which they begin.
 type Cells = BTreeMap<i64, Cell>;
@@ -38,6 +51,10 @@ pub struct History {
     dir: PathBuf,
     /// The files that are appended to, by their day.
     open: BTreeMap<i64, Appender>,
+    /// The journals, by their day.
+    journals: BTreeMap<i64, (PathBuf, Appender)>,
+    waiting: BTreeMap<i64, Waiting>,
+    lost: u64,
 }
 
 /// How fine the cells of a file are.
@@ -73,37 +90,176 @@ impl History {
         Ok(Self {
             dir,
             open: BTreeMap::new(),
+            journals: BTreeMap::new(),
+            waiting: BTreeMap::new(),
+            lost: 0,
         })
     }
 
-    /// Appends what has come.
+    /// Takes what has come since the last time into the journal. It waits for [`flush`](Self::flush).
     ///
     /// # Errors
-    /// When the disk refuses; then some of it may be written, and be there twice when it is written
-    /// again: rather a figure that is too large for a minute than none.
-    pub fn append(&mut self, pending: &[(Pending, Meaning)]) -> Result<(), Error> {
-        let mut days: BTreeMap<i64, Vec<&(Pending, Meaning)>> = BTreeMap::new();
-        for item in pending {
+    /// When the disk refuses; then it waits in memory alone.
+    pub fn note(&mut self, fresh: Vec<(Pending, Meaning)>) -> Result<(), Error> {
+        let mut days: BTreeMap<i64, Vec<(Pending, Meaning)>> = BTreeMap::new();
+        for item in fresh {
             let day = day_of(MINUTES.begin(item.0.minute));
             days.entry(day).or_default().push(item);
         }
+        let mut noted = Ok(());
         for (day, items) in days {
-            let path = self.path(day, Grain::Minutes);
-            let unusable = |error| Error::unusable(&path, error);
-            let mut appender = match self.open.remove(&day) {
-                Some(appender) => appender,
-                None => Appender::open(&path).map_err(unusable)?,
-            };
-            // After a failure it is opened anew, and what is torn is cut.
-            appender.append(&items).map_err(unusable)?;
-            self.open.insert(day, appender);
+            noted = noted.and(self.journal(day, &items));
+            for item in items {
+                self.wait(day, item);
+            }
+        }
+        noted
+    }
+
+    /// Appends what waits to the files of its days.
+    ///
+    /// # Errors
+    /// When the disk refuses; it waits on then. Some of it may be written, and be there twice when it is
+    /// written again: rather a figure that is too large for a minute than none.
+    pub fn flush(&mut self) -> Result<(), Error> {
+        while let Some((day, cells)) = self.waiting.pop_first() {
+            let items = cells.into_iter().map(|((key, minute), (cell, meaning))| {
+                let pending = Pending { key, minute, cell };
+                (pending, meaning)
+            });
+            let items: Vec<_> = items.collect();
+            if let Err(error) = self.append(day, &items) {
+                for item in items {
+                    self.wait(day, item);
+                }
+                return Err(error);
+            }
+            if let Some((path, _)) = self.journals.remove(&day) {
+                // One that stays does not count any more.
+                let _ = fs::remove_file(path);
+            }
         }
         Ok(())
     }
 
-    /// All that is kept in minutes, of each series in the order of time.
-    pub fn restore<F: FnMut(&Pending, &Meaning)>(&self, mut found: F) {
-        let mut all: BTreeMap<Key, (Meaning, Cells)> = BTreeMap::new();
+    /// Cells that never came to the disk, since the start.
+    pub const fn lost(&self) -> u64 {
+        self.lost
+    }
+
+    fn append(&mut self, day: i64, items: &[(Pending, Meaning)]) -> Result<(), Error> {
+        // After a failure it is opened anew, and what is torn is cut.
+        let (path, mut appender) = self.take_file(day)?;
+        let written = appender.append(items).and_then(|()| appender.sync());
+        written.map_err(|error| Error::unusable(&path, error))?;
+        self.open.insert(day, appender);
+        Ok(())
+    }
+
+    fn journal(&mut self, day: i64, items: &[(Pending, Meaning)]) -> Result<(), Error> {
+        let (path, mut journal) = match self.journals.remove(&day) {
+            Some(known) => known,
+            None => {
+                let (_, file) = self.take_file(day)?;
+                let path = self
+                    .dir
+                    .join(format!("{}.{}.{JOURNAL}", date(day), file.end()));
+                self.open.insert(day, file);
+                let journal = Appender::open(&path);
+                let journal = journal.map_err(|error| Error::unusable(&path, error))?;
+                (path, journal)
+            }
+        };
+        let written = journal.append(items);
+        written.map_err(|error| Error::unusable(&path, error))?;
+        self.journals.insert(day, (path, journal));
+        Ok(())
+    }
+
+    fn take_file(&mut self, day: i64) -> Result<(PathBuf, Appender), Error> {
+        let path = self.path(day, Grain::Minutes);
+        let appender = match self.open.remove(&day) {
+            Some(appender) => appender,
+            None => Appender::open(&path).map_err(|error| Error::unusable(&path, error))?,
+        };
+        Ok((path, appender))
+    }
+
+    fn wait(&mut self, day: i64, (pending, meaning): (Pending, Meaning)) {
+        let count: usize = self.waiting.values().map(HashMap::len).sum();
+        let waiting = self.waiting.entry(day).or_default();
+        match waiting.entry((pending.key, pending.minute)) {
+            Entry::Occupied(mut known) => {
+                known.get_mut().0.add(&pending.cell);
+            }
+            Entry::Vacant(_) if count >= WAITING_MAX => self.lost += 1,
+            Entry::Vacant(free) => {
+                free.insert((pending.cell, meaning));
+            }
+        }
+    }
+
+    /// What the journals of an earlier run have, where it counts. The others are removed.
+    fn recover(&mut self) -> BTreeMap<Key, (Meaning, Cells)> {
+        let mut all = BTreeMap::new();
+        for (path, day, length) in self.left() {
+            match self.reopen(&path, day, length) {
+                Ok(Some(journal)) => {
+                    gather(&path, Grain::Minutes, |_| true, &mut all);
+                    self.journals.insert(day, (path, journal));
+                }
+                Ok(None) => {
+                    let _ = fs::remove_file(&path);
+                }
+                Err(error) => tracing::warn!(%error, "the last metrics cannot be read"),
+            }
+        }
+        for (key, (meaning, cells)) in &all {
+            for (micros, cell) in cells {
+                let pending = Pending {
+                    key: key.clone(),
+                    minute: MINUTES.slot(*micros),
+                    cell: cell.clone(),
+                };
+                self.wait(day_of(*micros), (pending, meaning.clone()));
+            }
+        }
+        all
+    }
+
+    /// The journal, if its day's file is as it was when the journal was begun.
+    fn reopen(&mut self, path: &Path, day: i64, length: u64) -> Result<Option<Appender>, Error> {
+        if !self.path(day, Grain::Minutes).exists() {
+            return Ok(None);
+        }
+        let (_, file) = self.take_file(day)?;
+        let is_same = file.end() == length;
+        self.open.insert(day, file);
+        let journal = is_same.then(|| Appender::open(path)).transpose();
+        journal.map_err(|error| Error::unusable(path, error))
+    }
+
+    /// The journals that are there: their days, and how long the files of these were.
+    fn left(&self) -> Vec<(PathBuf, i64, u64)> {
+        let mut found = Vec::new();
+        for entry in fs::read_dir(&self.dir).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            let parts = name
+                .to_str()
+                .map(|name| name.splitn(3, '.').collect::<Vec<_>>());
+            let Some([date, length, JOURNAL]) = parts.as_deref() else {
+                continue;
+            };
+            if let Some((day, length)) = day_named(date).zip(length.parse().ok()) {
+                found.push((entry.path(), day, length));
+            }
+        }
+        found
+    }
+
+    /// All that is kept in minutes, of each series in the order of time. To be called once, before anything is noted.
+    pub fn restore<F: FnMut(&Pending, &Meaning)>(&mut self, mut found: F) {
+        let mut all = self.recover();
         for (day, grain) in self.files() {
             if grain == Grain::Minutes {
                 gather(&self.path(day, grain), grain, |_| true, &mut all);
@@ -186,9 +342,7 @@ impl History {
     }
 
     fn path(&self, day: i64, grain: Grain) -> PathBuf {
-        let date = Timestamp::from_micros(day * DAY_MICROS).to_string();
-        let date = date.split('T').next().unwrap_or("0").to_owned();
-        self.dir.join(format!("{date}.{}", grain.ending()))
+        self.dir.join(format!("{}.{}", date(day), grain.ending()))
     }
 
     /// The files that count, oldest first.
@@ -199,10 +353,9 @@ impl History {
             let Some((date, ending)) = name.to_str().and_then(|name| name.split_once('.')) else {
                 continue;
             };
-            let Ok(moment) = format!("{date}T00:00:00Z").parse::<Timestamp>() else {
+            let Some(day) = day_named(date) else {
                 continue;
             };
-            let day = day_of(moment.as_micros());
             match ending {
                 "minutes" => {
                     found.insert(day, Grain::Minutes);
@@ -215,6 +368,17 @@ impl History {
         }
         found.into_iter().collect()
     }
+}
+
+/// As `2026-01-31`.
+fn date(day: i64) -> String {
+    let moment = Timestamp::from_micros(day * DAY_MICROS).to_string();
+    moment.split('T').next().unwrap_or("0").to_owned()
+}
+
+fn day_named(date: &str) -> Option<i64> {
+    let moment: Timestamp = format!("{date}T00:00:00Z").parse().ok()?;
+    Some(day_of(moment.as_micros()))
 }
 
 const fn day_of(micros: i64) -> i64 {

@@ -1,4 +1,4 @@
-//! Metrics at work: a lock around what is pure, and a thread that writes once a minute.
+//! Metrics at work: a lock around what is pure, and a thread that writes.
 
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
@@ -18,11 +18,14 @@ use super::set::{Key, Refused, Set};
 use crate::Error;
 use crate::otlp::Taken;
 
-/// What has come is on disk after this long at most.
-const FLUSH_INTERVAL: Duration = Duration::from_secs(30);
+/// What has come is written after this long at most; a kill loses no more.
+const NOTE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The disk keeps it after so many times more.
+const NOTES_PER_FLUSH: u32 = 30;
 
 /// Past days are looked at this often, in flushes.
-const TIDY_FLUSHES: u32 = 60;
+const FLUSHES_PER_TIDY: u32 = 60;
 
 /// How metrics do.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -77,7 +80,7 @@ impl Service {
     /// When the folder cannot be used.
     pub fn start(dir: PathBuf, config: MetricsConfig) -> Result<Handle, Error> {
         let max_age = config.max_age;
-        let history = History::open(dir.clone())?;
+        let mut history = History::open(dir.clone())?;
         let mut set = Set::new(config);
         history.restore(|pending, meaning| set.restore(pending, meaning));
         set.retire(Timestamp::now());
@@ -98,9 +101,15 @@ impl Service {
 }
 
 fn run(shared: &Shared, woken: &Receiver<oneshot::Sender<()>>) {
-    let mut flushes = 0;
+    let (mut notes, mut flushes) = (0_u32, 0_u32);
     loop {
-        let asked = woken.recv_timeout(FLUSH_INTERVAL);
+        let asked = woken.recv_timeout(NOTE_INTERVAL);
+        notes = notes.wrapping_add(1);
+        let is_due = notes.is_multiple_of(NOTES_PER_FLUSH);
+        if !is_due && matches!(asked, Err(RecvTimeoutError::Timeout)) {
+            shared.note();
+            continue;
+        }
         shared.flush(Timestamp::now());
         match asked {
             // Whoever asked may have gone.
@@ -108,7 +117,7 @@ fn run(shared: &Shared, woken: &Receiver<oneshot::Sender<()>>) {
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return,
         }
-        if flushes % TIDY_FLUSHES == 0 {
+        if flushes.is_multiple_of(FLUSHES_PER_TIDY) {
             shared.tidy(Timestamp::now());
         }
         flushes = flushes.wrapping_add(1);
@@ -116,8 +125,15 @@ fn run(shared: &Shared, woken: &Receiver<oneshot::Sender<()>>) {
 }
 
 impl Shared {
+    fn note(&self) {
+        let fresh = lock(&self.set).drain();
+        if !fresh.is_empty() {
+            self.wrote(lock(&self.history).note(fresh));
+        }
+    }
+
     fn flush(&self, now: Timestamp) {
-        let (drained, overflowing) = {
+        let (fresh, overflowing) = {
             let mut set = lock(&self.set);
             set.retire(now);
             (set.drain(), set.take_overflowing())
@@ -125,22 +141,24 @@ impl Shared {
         if let Some(name) = overflowing {
             tracing::warn!(metric = %name, "there are too many series; new ones are refused");
         }
-        if drained.is_empty() {
-            return;
-        }
-        let written = lock(&self.history).append(&drained);
+        let mut history = lock(&self.history);
+        let noted = history.note(fresh);
+        let flushed = history.flush();
+        drop(history);
+        self.wrote(noted.and(flushed));
+    }
+
+    /// Tells of trouble when it begins.
+    fn wrote(&self, written: Result<(), Error>) {
         let mut trouble = lock(&self.trouble);
-        match written {
-            Ok(()) => *trouble = None,
-            Err(error) => {
-                if trouble.is_none() {
-                    tracing::warn!(%error, "metrics cannot be written; they wait in memory");
-                }
-                *trouble = Some(error.to_string());
-                drop(trouble);
-                lock(&self.set).give_back(drained);
-            }
+        let Err(error) = written else {
+            *trouble = None;
+            return;
+        };
+        if trouble.is_none() {
+            tracing::warn!(%error, "metrics cannot be written; they wait in memory");
         }
+        *trouble = Some(error.to_string());
     }
 
     fn tidy(&self, now: Timestamp) {
@@ -226,12 +244,13 @@ impl Handle {
     /// How metrics do.
     pub fn stats(&self) -> Stats {
         let set = lock(&self.shared.set);
-        let (refused, lost) = set.losses();
+        let (series, packed_bytes, refused) = (set.len(), set.packed_bytes(), set.refused());
+        drop(set);
         Stats {
-            series: set.len(),
-            packed_bytes: set.packed_bytes(),
+            series,
+            packed_bytes,
             refused,
-            lost,
+            lost: lock(&self.shared.history).lost(),
             trouble: lock(&self.shared.trouble).clone(),
         }
     }

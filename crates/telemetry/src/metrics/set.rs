@@ -33,9 +33,6 @@ pub(super) const MINUTES: Resolution = Resolution {
 /// Exemplars that are kept of a series, the newest.
 const EXEMPLARS_MAX: usize = 16;
 
-/// Cells that wait for the disk. At that number the disk has been away for long.
-const PENDING_MAX: usize = 1_000_000;
-
 /// What a series is known by.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key {
@@ -95,7 +92,6 @@ pub struct Set {
     meanings: BTreeMap<(Arc<str>, Kind), Meaning>,
     pending: HashMap<(Key, i64), Cell>,
     refused: u64,
-    lost: u64,
     /// Up to here only minutes are known: they came from the disk.
     restored_until: i64,
     /// A name that brought more series than there may be, not yet told.
@@ -161,7 +157,6 @@ impl Set {
             meanings: BTreeMap::new(),
             pending: HashMap::new(),
             refused: 0,
-            lost: 0,
             restored_until: i64::MIN,
             overflowing: None,
         }
@@ -227,12 +222,10 @@ impl Set {
     }
 
     fn wait(&mut self, key: Key, minute: i64, cell: Cell) {
-        let is_full = self.pending.len() >= PENDING_MAX;
         match self.pending.entry((key, minute)) {
             std::collections::hash_map::Entry::Occupied(mut known) => {
                 known.get_mut().add(&cell);
             }
-            std::collections::hash_map::Entry::Vacant(_) if is_full => self.lost += 1,
             std::collections::hash_map::Entry::Vacant(free) => {
                 free.insert(cell);
             }
@@ -268,13 +261,6 @@ impl Set {
         drained.collect()
     }
 
-    /// What was drained and could not be written waits again.
-    pub fn give_back(&mut self, drained: Vec<(Pending, Meaning)>) {
-        for (Pending { key, minute, cell }, _) in drained {
-            self.wait(key, minute, cell);
-        }
-    }
-
     /// Forgets series of which nothing has come for a day.
     pub fn retire(&mut self, now: Timestamp) {
         let micros = now.as_micros();
@@ -303,9 +289,9 @@ impl Set {
         self.series.is_empty()
     }
 
-    /// Points that were refused, and cells that never came to the disk.
-    pub const fn losses(&self) -> (u64, u64) {
-        (self.refused, self.lost)
+    /// Points that were refused.
+    pub const fn refused(&self) -> u64 {
+        self.refused
     }
 
     /// Bytes that packed cells use.

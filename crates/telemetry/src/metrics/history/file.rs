@@ -70,8 +70,18 @@ impl Appender {
         Ok(Self { file, end, numbers })
     }
 
-    /// Appends cells, and has the disk keep them.
-    pub(super) fn append(&mut self, items: &[&(Pending, Meaning)]) -> io::Result<()> {
+    /// The length of what is whole.
+    pub(super) const fn end(&self) -> u64 {
+        self.end
+    }
+
+    /// Has the disk keep what was appended.
+    pub(super) fn sync(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+
+    /// Appends cells.
+    pub(super) fn append(&mut self, items: &[(Pending, Meaning)]) -> io::Result<()> {
         let mut body = Vec::new();
         for (pending, meaning) in items {
             let number = self.number(&pending.key, meaning, &mut body);
@@ -85,7 +95,7 @@ impl Appender {
         if !body.is_empty() {
             self.frame(&body)?;
         }
-        self.file.sync_data()
+        Ok(())
     }
 
     fn number(&mut self, key: &Key, meaning: &Meaning, body: &mut Vec<u8>) -> u32 {

@@ -177,7 +177,7 @@ fn series_are_bounded_told_and_forgotten_after_a_day() {
     let third = point("a", &[("l", "3")], 10, Value::Gauge(1.0));
     assert_eq!(set.take(third.clone(), at(10)), Err(Refused::TooMany));
     assert_eq!(set.take_overflowing().as_deref(), Some("a"));
-    assert_eq!((set.take_overflowing(), set.losses()), (None, (1, 0)));
+    assert_eq!((set.take_overflowing(), set.refused()), (None, 1));
     let names = set.names();
     assert_eq!(
         (names[0].labels.as_slice(), names[0].series),
