@@ -3,8 +3,13 @@
 //! A pid alone names nothing, since the kernel uses it again; a pid with its start time does. All
 //! of these answer `None` or nothing for a process that is gone: that is not an error here.
 
+use std::collections::HashMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use atoll_base::clock;
 
 use crate::spec::{Io, Usage};
 
@@ -17,6 +22,8 @@ pub(crate) struct Stat {
     pub(crate) session: u32,
     /// In clock ticks, user and system together.
     pub(crate) cpu_ticks: u64,
+    /// The same of the processes that it has waited for, and those that these had.
+    pub(crate) waited_cpu_ticks: u64,
     pub(crate) threads: u32,
     /// In clock ticks after boot.
     pub(crate) start_time: u64,
@@ -38,6 +45,7 @@ fn parse_stat(text: &[u8]) -> Option<Stat> {
         pgrp: u32::try_from(number(2)?).ok()?,
         session: u32::try_from(number(3)?).ok()?,
         cpu_ticks: number(11)? + number(12)?,
+        waited_cpu_ticks: number(13)? + number(14)?,
         threads: u32::try_from(number(17)?).ok()?,
         start_time: number(19)?,
     })
@@ -84,25 +92,73 @@ pub(crate) fn command_line(pid: u32) -> String {
     text
 }
 
-/// What one process uses.
-pub(crate) fn usage(pid: u32) -> Option<Usage> {
-    let stat = stat(pid)?;
-    let statm = fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
-    let resident: u64 = statm.split(' ').nth(1)?.parse().ok()?;
-    Some(Usage {
-        cpu_ns: stat.cpu_ticks * (1_000_000_000 / rustix::param::clock_ticks_per_second()),
-        memory: resident * rustix::param::page_size() as u64,
-        pids: stat.threads,
-        oom_kills: 0,
-        throttled: None,
-        io: io(pid),
-    })
+/// Which processes are in which session. To look through all is not cheap, so it is done once a second at most.
+#[derive(Debug, Default)]
+pub(crate) struct Sessions(Mutex<Option<Seen>>);
+
+/// When it was looked, and the processes of each session.
+type Seen = (Instant, HashMap<u32, Vec<u32>>);
+
+impl Sessions {
+    /// The processes of the session that `leader` has begun; itself at least.
+    pub(crate) fn of(&self, leader: u32) -> Vec<u32> {
+        let now = clock::monotonic();
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_old = |at: Instant| now.saturating_duration_since(at) >= Duration::from_secs(1);
+        if known.as_ref().is_none_or(|(at, _)| is_old(*at)) {
+            *known = Some((now, sessions()));
+        }
+        let found = known.as_ref().and_then(|(_, all)| all.get(&leader));
+        let found = found.filter(|pids| pids.contains(&leader));
+        found.cloned().unwrap_or_else(|| vec![leader])
+    }
 }
 
-/// What one process, and those that it has waited for, read from disks and wrote to them; None where it
-/// may not be asked.
-pub(crate) fn io(pid: u32) -> Option<Io> {
-    parse_io(&fs::read_to_string(format!("/proc/{pid}/io")).ok()?)
+fn sessions() -> HashMap<u32, Vec<u32>> {
+    let mut all: HashMap<u32, Vec<u32>> = HashMap::new();
+    for pid in pids() {
+        if let Some(stat) = stat(pid) {
+            all.entry(stat.session).or_default().push(pid);
+        }
+    }
+    all
+}
+
+/// What processes use together, with those that they have waited for; None if none of them is there.
+pub(crate) fn usage(pids: &[u32]) -> Option<Usage> {
+    let tick_ns = 1_000_000_000 / rustix::param::clock_ticks_per_second();
+    let mut all = None;
+    for pid in pids {
+        let Some((stat, memory)) = stat(*pid).zip(resident(*pid)) else {
+            continue;
+        };
+        let usage = all.get_or_insert_with(Usage::default);
+        usage.cpu_ns += (stat.cpu_ticks + stat.waited_cpu_ticks) * tick_ns;
+        usage.memory += memory;
+        usage.pids += stat.threads;
+    }
+    let io = io(pids);
+    all.map(|usage| Usage { io, ..usage })
+}
+
+/// Bytes of a process that are in memory.
+fn resident(pid: u32) -> Option<u64> {
+    let statm = fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
+    let pages: u64 = statm.split(' ').nth(1)?.parse().ok()?;
+    Some(pages * rustix::param::page_size() as u64)
+}
+
+/// What processes, and those that they have waited for, read from disks and wrote to them; None where
+/// none of them may be asked.
+pub(crate) fn io(pids: &[u32]) -> Option<Io> {
+    let each = pids.iter().filter_map(|pid| {
+        let text = fs::read_to_string(format!("/proc/{pid}/io")).ok()?;
+        parse_io(&text)
+    });
+    each.reduce(|all, own| Io {
+        read: all.read + own.read,
+        written: all.written + own.written,
+    })
 }
 
 fn parse_io(text: &str) -> Option<Io> {
@@ -137,14 +193,18 @@ pub(crate) fn inode(path: &std::path::Path) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read as _;
+    use std::process::{Command, Stdio};
+
     use super::*;
 
     #[test]
     fn a_name_with_parentheses_and_spaces_does_not_confuse() {
-        let line = b"42 (a) b (c) S 1 40 39 0 -1 4194560 1 2 3 4 70 30 0 0 20 0 5 0 12345 1 2 3";
+        let line = b"42 (a) b (c) S 1 40 39 0 -1 4194560 1 2 3 4 70 30 2 3 20 0 5 0 12345 1 2 3";
         let stat = parse_stat(line).unwrap();
         assert_eq!((stat.state, stat.pgrp, stat.session), (b'S', 40, 39));
         assert_eq!((stat.cpu_ticks, stat.threads), (100, 5));
+        assert_eq!(stat.waited_cpu_ticks, 5);
         assert_eq!(stat.start_time, 12_345);
         assert_eq!(parse_stat(b"42 (torn"), None);
         assert_eq!(parse_stat(b""), None);
@@ -166,7 +226,40 @@ mod tests {
         let me = std::process::id();
         assert!(pids().contains(&me));
         assert!(stat(me).is_some());
-        assert!(usage(me).unwrap().memory > 100_000);
+        assert!(usage(&[me]).unwrap().memory > 100_000);
+        assert_eq!(usage(&[]), None);
         assert!(!boot_id().is_empty());
+    }
+
+    #[test]
+    fn a_session_counts_all_its_processes_the_dead_ones_too() {
+        // A child that works and ends, one that stays; then it says so.
+        let script = "(i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done); sleep 600 & echo; wait";
+        let mut child = Command::new("setsid")
+            .args(["sh", "-c", script])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let leader = child.id();
+        let mut told = [0];
+        child.stdout.take().unwrap().read_exact(&mut told).unwrap();
+        let sessions = Sessions::default();
+        let pids = sessions.of(leader);
+        let (own, all) = (usage(&[leader]).unwrap(), usage(&pids).unwrap());
+        let main = stat(leader).unwrap();
+        for pid in &pids {
+            crate::kill::kill_if(*pid, |pid| {
+                stat(pid).is_some_and(|own| own.session == leader)
+            });
+        }
+        child.wait().unwrap();
+        assert_eq!(pids.len(), 2, "{pids:?}");
+        assert!(all.memory > own.memory && all.pids == 2, "{all:?} {own:?}");
+        // It took a good part of a second; a tick is a hundredth.
+        assert!(main.waited_cpu_ticks > main.cpu_ticks, "{main:?}");
+        assert!(all.cpu_ns >= main.waited_cpu_ticks * 10_000_000, "{all:?}");
+        // What was seen a moment ago is not looked for again.
+        assert_eq!(sessions.of(leader), pids);
+        assert_eq!(sessions.of(std::process::id()), [std::process::id()]);
     }
 }

@@ -18,6 +18,7 @@ use crate::error::{Error, NO_CGROUPS};
 use crate::event::{Event, Observer, OutputSink};
 use crate::instance::Instance;
 use crate::port::Ports;
+use crate::proc::{self, Sessions};
 use crate::record::Records;
 use crate::spawn::Spawner;
 use crate::spec::{InstanceSpec, State, Status, Usage};
@@ -51,6 +52,7 @@ pub(crate) struct Shared {
     pub(crate) records: Records,
     pub(crate) spawner: Spawner,
     told: Mutex<Told>,
+    sessions: Sessions,
     runtime: tokio::runtime::Handle,
     entries: Mutex<BTreeMap<InstanceId, Entry>>,
     /// Nothing is started any more. Changed only while `entries` is locked.
@@ -109,6 +111,7 @@ impl Handle {
                 source,
             })?,
             told: Mutex::default(),
+            sessions: Sessions::default(),
             runtime: tokio::runtime::Handle::current(),
             entries: Mutex::default(),
             closed: AtomicBool::new(false),
@@ -206,11 +209,13 @@ impl Handle {
         let slot = lock(&self.0.entries).get(id)?.slot.clone();
         let pid = lock(&slot.status).pid?;
         let group = lock(&slot.group).clone();
-        let of_group = group.and_then(|group| group.usage()).map(|usage| Usage {
-            io: usage.io.or_else(|| crate::proc::io(pid)),
-            ..usage
+        let of_group = group.as_ref().and_then(|group| {
+            let usage = group.usage()?;
+            let io = usage.io.or_else(|| proc::io(&group.pids()));
+            Some(Usage { io, ..usage })
         });
-        of_group.or_else(|| crate::proc::usage(pid))
+        // The main process has begun a session, and all that it starts is in it.
+        of_group.or_else(|| proc::usage(&self.0.sessions.of(pid)))
     }
 
     /// The number of the instance's cgroup in the unified tree, as the kernel's socket diagnostics

@@ -106,13 +106,14 @@ pub struct Status {
     pub ready_after: Option<Duration>,
 }
 
-/// What an instance uses, all its processes together where there are cgroups, else the main one.
+/// What an instance uses, all its processes together; without cgroups, those of its session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub struct Usage {
     /// Processor time used since the instance was first started, in nanoseconds; without cgroups
-    /// since the process was.
+    /// since its main process was, and without that of processes that nobody has waited for.
     pub cpu_ns: u64,
-    /// Memory in use, in bytes, without file cache that can be dropped.
+    /// Memory in use, in bytes, without file cache that can be dropped. Without cgroups, what
+    /// processes share counts with each of them.
     pub memory: u64,
     /// How many processes and threads there are.
     pub pids: u32,
@@ -121,8 +122,8 @@ pub struct Usage {
     /// How its limit of processor time has held it back; None where that is not counted.
     pub throttled: Option<Throttled>,
     /// What it read from disks and wrote to them; None where that is not counted. With cgroups of
-    /// v2 all its processes together; else the main one with those that it has waited for, since it
-    /// was started.
+    /// v2 since it was first started; else of the processes that there are, and those that they have waited
+    /// for.
     pub io: Option<Io>,
 }
 
