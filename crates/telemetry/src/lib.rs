@@ -48,9 +48,9 @@ pub use queue::FLUSH_INTERVAL;
 pub use record::{Level, LogRecord, NewRecord, RecordRow, Records, Stream};
 pub use schema::Kind;
 pub use search::{
-    Bucket, Chatty, Cursor, Edge, Facet, Facets, Histogram, Page, PageQuery, RouteCalls, TopicEdge,
-    TraceCursor, TraceOrder, TracePage, TraceQuery, TraceSummary, TraceView, Use, critical_path,
-    own_times,
+    Bucket, Calls, Chatty, Cursor, Edge, Facet, Facets, Histogram, Page, PageQuery, RouteCalls,
+    TopicEdge, TraceCursor, TraceOrder, TracePage, TraceQuery, TraceSummary, TraceView, Use,
+    critical_path, own_times,
 };
 pub use service::{Handle, Health, Query, Service};
 pub use span::{Span, SpanKind, SpanRow, SpanStatus, Spans};

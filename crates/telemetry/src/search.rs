@@ -14,6 +14,7 @@ mod stream;
 mod traces;
 mod uses;
 
+pub use calls::Calls;
 pub use chatty::Chatty;
 pub use count::{Bucket, Facet, Facets, Histogram};
 pub use edges::Edge;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use atoll_base::{ServiceName, Timestamp};
 use atoll_telemetry::{
-    ErrorGroup, Fault, Filter, Kind, Level, LogRecord, PageQuery, Stream, errors,
+    Calls, ErrorGroup, Fault, Filter, Kind, Level, LogRecord, PageQuery, Stream, errors,
 };
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -274,22 +274,14 @@ pub(super) fn service(name: Option<&str>) -> Result<Option<ServiceName>, Problem
 }
 
 impl CallsView {
-    /// Of several together the slowest percentiles count: what a caller may meet.
-    pub(super) fn sum<'a>(
-        edges: impl Iterator<Item = &'a atoll_telemetry::Edge>,
-        seconds: f64,
-    ) -> Self {
-        let (mut own, mut calls, mut errors) = (Self::default(), 0, 0);
-        for edge in edges {
-            calls += edge.calls;
-            errors += edge.errors;
-            own.p50_us = own.p50_us.max(edge.p50_us);
-            own.p95_us = own.p95_us.max(edge.p95_us);
-            own.p99_us = own.p99_us.max(edge.p99_us);
+    pub(super) fn of(calls: &Calls, seconds: f64) -> Self {
+        Self {
+            rate: calls.count() as f64 / seconds,
+            error_rate: calls.errors() as f64 / seconds,
+            p50_us: calls.percentile(50),
+            p95_us: calls.percentile(95),
+            p99_us: calls.percentile(99),
         }
-        own.rate = calls as f64 / seconds;
-        own.error_rate = errors as f64 / seconds;
-        own
     }
 }
 

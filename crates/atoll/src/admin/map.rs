@@ -8,7 +8,7 @@ use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use atoll_base::{ServiceName, Timestamp};
-use atoll_telemetry::{Edge, TopicEdge};
+use atoll_telemetry::{Calls, Edge, TopicEdge};
 
 use super::derived::{CallsView, MapEdge, MapNode, MapView};
 use super::types::Problem;
@@ -46,11 +46,7 @@ pub(super) async fn by_kafka(
         let edge = Edge {
             from,
             to,
-            calls: count,
-            errors: 0,
-            p50_us: 0,
-            p95_us: 0,
-            p99_us: 0,
+            calls: Calls::counted(count),
         };
         (count > 0).then_some(TopicEdge { is_published, edge })
     });
@@ -68,7 +64,7 @@ impl Parts {
         let mut known: HashMap<_, _> = known.map(|(at, own)| (ends(own), at)).collect();
         for own in more {
             match known.entry(ends(&own)) {
-                Entry::Occupied(at) => self.records[*at.get()].edge.calls += own.edge.calls,
+                Entry::Occupied(at) => self.records[*at.get()].edge.calls.add(&own.edge.calls),
                 Entry::Vacant(free) => {
                     free.insert(self.records.len());
                     self.records.push(own);
@@ -116,14 +112,17 @@ impl Parts {
             }
             .to_owned(),
             state: states.get(name).cloned(),
-            calls: CallsView::sum(all().filter(|own| own.to == name), seconds),
+            calls: CallsView::of(
+                &Calls::sum(all().filter(|own| own.to == name).map(|own| &own.calls)),
+                seconds,
+            ),
         });
         let drawn = |kind: &'static str| {
             move |own: &Edge| MapEdge {
                 from: own.from.clone(),
                 to: own.to.clone(),
                 kind: kind.to_owned(),
-                calls: CallsView::sum(std::iter::once(own), seconds),
+                calls: CallsView::of(&own.calls, seconds),
             }
         };
         let nodes = nodes.collect();
@@ -167,11 +166,7 @@ mod tests {
         Edge {
             from: from.to_owned(),
             to: to.to_owned(),
-            calls,
-            errors: 0,
-            p50_us: 1,
-            p95_us: 2,
-            p99_us: 3,
+            calls: Calls::counted(calls),
         }
     }
 

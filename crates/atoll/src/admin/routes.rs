@@ -43,13 +43,7 @@ pub async fn routes(
     let found = node.telemetry().routes(filter).await?;
     let seconds = (until.as_micros() - since.as_micros()).max(1) as f64 / 1e6;
     let views = found.into_iter().map(|own| RouteView {
-        calls: CallsView {
-            rate: own.calls as f64 / seconds,
-            error_rate: own.errors as f64 / seconds,
-            p50_us: own.p50_us,
-            p95_us: own.p95_us,
-            p99_us: own.p99_us,
-        },
+        calls: CallsView::of(&own.calls, seconds),
         service: own.service,
         route: own.route,
     });

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use atoll_base::{ServiceName, Timestamp, TraceId};
 use atoll_telemetry::{
-    ErrorGroup, Fault, Filter, Kind, LogRecord, PageQuery, Span, SpanStatus, TraceOrder,
+    Calls, ErrorGroup, Fault, Filter, Kind, LogRecord, PageQuery, Span, SpanStatus, TraceOrder,
     TraceQuery, TraceView, errors, own_times, spike,
 };
 use axum::extract::State;
@@ -360,24 +360,19 @@ fn time_of(spans: &[Span]) -> String {
 async fn time_spent(node: &Node, name: &ServiceName) -> Result<String, Problem> {
     let calls = in_the_last_hour(filter(Kind::Spans, "kind:server")?)?;
     let calls = node.telemetry().edges(calls).await?;
-    let p95 = |micros: u64| short(Duration::from_micros(micros));
-    let slowest = |edge: &&atoll_telemetry::Edge| edge.p95_us;
+    let p95 = |calls: &Calls| short(Duration::from_micros(calls.percentile(95)));
     let to_it = calls.iter().filter(|edge| edge.to == name.as_str());
-    let Some(to_it) = to_it.max_by_key(slowest) else {
+    let to_it = Calls::sum(to_it.map(|edge| &edge.calls));
+    if to_it.count() == 0 {
         return Ok("No call to it is kept of the last hour.".to_owned());
-    };
-    let caller = if to_it.from == "edge" {
-        "clients"
-    } else {
-        &to_it.from
-    };
+    }
     let mut told = format!(
-        "Of the calls that are kept of the last hour, 95 in 100 answers to {caller} took no longer than {}.",
-        p95(to_it.p95_us)
+        "Of the calls that are kept of the last hour, 95 in 100 took no longer than {}.",
+        p95(&to_it)
     );
     let by_it = calls.iter().filter(|edge| edge.from == name.as_str());
-    if let Some(slow) = by_it.max_by_key(slowest) {
-        let (service, took) = (&slow.to, p95(slow.p95_us));
+    if let Some(slow) = by_it.max_by_key(|edge| edge.calls.percentile(95)) {
+        let (service, took) = (&slow.to, p95(&slow.calls));
         told.push_str(&format!(" The slowest that it calls is {service}: {took}."));
     }
     Ok(told)

@@ -169,7 +169,7 @@ fn what_only_a_span_tells_is_told_and_without_errors_where_the_time_went() {
     let told = ask("a").has(200).json();
     holds(
         told["summary"].as_str().unwrap(),
-        "95 in 100 answers to clients took no longer than",
+        "95 in 100 took no longer than",
     );
     app.done_in("a", &failed_span(&"5".repeat(32)));
     for subject in ["a", &"5".repeat(32)] {

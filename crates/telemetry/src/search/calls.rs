@@ -20,11 +20,12 @@ const BUCKETS: usize = 40 * STEPS as usize;
 /// Columns that calls are counted from.
 pub(super) const COLUMNS: [usize; 2] = [span::DURATION, span::STATUS];
 
-/// Calls that have something in common.
-pub(super) struct Calls {
-    pub(super) count: u64,
-    pub(super) errors: u64,
-    buckets: [u32; BUCKETS],
+/// Calls that have something in common: what is counted apart adds up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Calls {
+    count: u64,
+    errors: u64,
+    buckets: Box<[u32; BUCKETS]>,
 }
 
 /// Takes the calls of a piece.
@@ -44,15 +45,46 @@ pub(super) fn take(columns: &Columns) -> Take<'_, Calls> {
 
 impl Gathered for Calls {
     fn add(&mut self, other: &Self) {
-        self.count += other.count;
-        self.errors += other.errors;
-        for (own, other) in self.buckets.iter_mut().zip(&other.buckets) {
-            *own = own.saturating_add(*other);
-        }
+        Self::add(self, other);
     }
 }
 
 impl Calls {
+    /// So many of which nothing else is known.
+    pub fn counted(count: u64) -> Self {
+        Self {
+            count,
+            ..Self::default()
+        }
+    }
+
+    /// All of these together.
+    pub fn sum<'a>(each: impl IntoIterator<Item = &'a Self>) -> Self {
+        each.into_iter().fold(Self::default(), |mut all, own| {
+            all.add(own);
+            all
+        })
+    }
+
+    /// How many there were.
+    pub const fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// Those of them that ended with an error.
+    pub const fn errors(&self) -> u64 {
+        self.errors
+    }
+
+    /// Adds others.
+    pub fn add(&mut self, other: &Self) {
+        self.count += other.count;
+        self.errors += other.errors;
+        for (own, other) in self.buckets.iter_mut().zip(other.buckets.iter()) {
+            *own = own.saturating_add(*other);
+        }
+    }
+
     pub(super) fn take(&mut self, micros: i64, failed: bool) {
         self.count += 1;
         self.errors += u64::from(failed);
@@ -60,9 +92,13 @@ impl Calls {
         self.buckets[bucket] = self.buckets[bucket].saturating_add(1);
     }
 
-    /// The upper end of the bucket that the call at so many hundredths is in.
-    pub(super) fn percentile(&self, hundredths: u64) -> u64 {
+    /// So many hundredths of them took no longer than this, in microseconds; right to within 13 %. 0 where it is not
+    /// known of any how long it took.
+    pub fn percentile(&self, hundredths: u64) -> u64 {
         let all: u64 = self.buckets.iter().map(|count| u64::from(*count)).sum();
+        if all == 0 {
+            return 0;
+        }
         let wanted = (all * hundredths).div_ceil(100);
         let mut seen = 0;
         let place = self.buckets.iter().position(|count| {
@@ -78,7 +114,7 @@ impl Default for Calls {
         Self {
             count: 0,
             errors: 0,
-            buckets: [0; BUCKETS],
+            buckets: Box::new([0; BUCKETS]),
         }
     }
 }
@@ -139,10 +175,8 @@ mod tests {
             half.take(micros, micros % 5 == 0);
             both.take(micros, micros % 5 == 0);
         }
-        one.add(&other);
-        assert_eq!(
-            (one.count, one.errors, one.buckets),
-            (both.count, both.errors, both.buckets)
-        );
+        assert_eq!(Calls::sum([&one, &other]), both);
+        // Of what is only counted, nobody knows how long it took.
+        assert_eq!(Calls::counted(3).percentile(99), 0);
     }
 }

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use super::calls::{self, Calls};
 use super::edges::Edge;
-use super::group::{Gathered as _, group};
+use super::group::group;
 use crate::query::Filter;
 use crate::schema::{self, span};
 use crate::service::Handle;
@@ -69,7 +69,7 @@ fn topic_edges(snapshot: &Snapshot, filter: &Filter) -> Vec<TopicEdge> {
         .into_iter()
         .map(|((from, to, is_published), calls)| TopicEdge {
             is_published,
-            edge: calls.edge(from, to),
+            edge: Edge { from, to, calls },
         });
     edges.collect()
 }

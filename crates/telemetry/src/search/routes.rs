@@ -5,7 +5,7 @@
 //! twice.
 
 use super::calls::{self, Calls};
-use super::group::{Gathered as _, group};
+use super::group::group;
 use crate::Error;
 use crate::query::Filter;
 use crate::schema::{self, span};
@@ -19,16 +19,8 @@ pub struct RouteCalls {
     pub service: String,
     /// `GET /orders/{id}`; the method alone where no route is known.
     pub route: String,
-    /// How often it was asked for.
-    pub calls: u64,
-    /// Requests that ended with an error.
-    pub errors: u64,
-    /// Half of them took no longer than this, in microseconds.
-    pub p50_us: u64,
-    /// The same of 95 in 100.
-    pub p95_us: u64,
-    /// The same of 99 in 100.
-    pub p99_us: u64,
+    /// How often it was asked for, and how that went.
+    pub calls: Calls,
 }
 
 impl Handle {
@@ -59,11 +51,7 @@ fn routes(snapshot: &Snapshot, filter: &Filter) -> Vec<RouteCalls> {
         .map(|([service, route], calls)| RouteCalls {
             service,
             route,
-            calls: calls.count,
-            errors: calls.errors,
-            p50_us: calls.percentile(50),
-            p95_us: calls.percentile(95),
-            p99_us: calls.percentile(99),
+            calls,
         });
     routes.collect()
 }

@@ -262,7 +262,7 @@ async fn batches_that_were_put_together_in_memory_count_as_they_are() {
         store.flush().await.unwrap();
     }
     let edges = store.edges(Filter::all(Kind::Spans)).await.unwrap();
-    assert_eq!((edges[0].calls, edges[0].errors), (16, 8));
+    assert_eq!((edges[0].calls.count(), edges[0].calls.errors()), (16, 8));
     let uses = store.uses(Filter::all(Kind::Spans)).await.unwrap();
     let busy: Vec<_> = uses
         .iter()
@@ -276,7 +276,7 @@ async fn batches_that_were_put_together_in_memory_count_as_they_are() {
         ]
     );
     let found = Filter::parse(Kind::Spans, "service:orders \"GET /a\" url.path:/x").unwrap();
-    assert_eq!(store.routes(found).await.unwrap()[0].calls, 8);
+    assert_eq!(store.routes(found).await.unwrap()[0].calls.count(), 8);
 }
 
 #[tokio::test]
@@ -311,8 +311,8 @@ async fn requests_are_counted_by_route_also_across_files() {
             (
                 own.service.as_str(),
                 own.route.as_str(),
-                own.calls,
-                own.errors,
+                own.calls.count(),
+                own.calls.errors(),
             )
         })
         .collect();
@@ -322,7 +322,10 @@ async fn requests_are_counted_by_route_also_across_files() {
         ("orders", "GET /orders/{id}", 3, 1),
     ];
     assert_eq!(told, expected, "what a service sends itself is not counted");
-    assert!((500..570).contains(&routes[2].p50_us), "{routes:?}");
+    assert!(
+        (500..570).contains(&routes[2].calls.percentile(50)),
+        "{routes:?}"
+    );
 }
 
 #[tokio::test]
@@ -405,7 +408,7 @@ async fn records_are_counted_by_the_platform_and_not_again_by_sdks() {
     let edges = store.topic_edges(Filter::all(Kind::Spans)).await.unwrap();
     let told = edges.iter().map(|own| {
         let edge = &own.edge;
-        format!("{} {} {}", edge.from, edge.to, edge.calls)
+        format!("{} {} {}", edge.from, edge.to, edge.calls.count())
     });
     let told: Vec<String> = told.collect();
     assert_eq!(told, ["payments placed 1", "placed orders 1"]);
