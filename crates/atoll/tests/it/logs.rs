@@ -1,6 +1,7 @@
 //! `atoll logs`
 
-use std::process::Stdio;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
 
 use rustix::process::Signal;
 
@@ -197,4 +198,51 @@ fn lines_and_spans_are_kept_when_the_node_was_killed() {
         "a-r1-1",
     );
     span_is_there();
+}
+
+#[test]
+fn a_file_that_is_damaged_or_torn_is_left_out_and_told_once() {
+    let app = App::new();
+    let many = |word: &str| format!("{word} and a good deal more\n").repeat(4000);
+    app.service("a")
+        .env("SAY", &many("early"))
+        .env("SAY_ERR", &many("too"))
+        .write();
+    let text = app.read("atoll.toml");
+    // So little makes a file early.
+    let text = text.replace("[telemetry]\n", "[telemetry]\nmax_size = \"1MiB\"\n");
+    app.write("atoll.toml", &text);
+    app.up();
+    let file = eventually("a file of lines", || {
+        let mut command = Command::new("find");
+        command.arg(app.path(".atoll/telemetry/logs"));
+        let found = command.args(["-name", "*.parquet"]).output().unwrap();
+        let found = String::from_utf8(found.stdout).unwrap();
+        let first = found.lines().next().map(PathBuf::from);
+        first.ok_or_else(|| "none".to_owned())
+    });
+    app.down();
+    app.service("a").env("SAY", "later").write();
+    let sound = std::fs::read(&file).unwrap();
+    // Its first page is found damaged when it is read; a torn file when it is opened.
+    let mut damaged = sound.clone();
+    damaged[8..60].fill(0xff);
+    for bytes in [&damaged[..], &sound[..sound.len() / 2]] {
+        std::fs::write(&file, bytes).unwrap();
+        let mut up = app.up_in_foreground(&[]);
+        for text in ["later", "early", "good", "later"] {
+            let found = app.cli(&["logs", "--grep", text]);
+            assert_eq!(found.out.contains("later"), text == "later", "{found}");
+        }
+        up.signal(Signal::INT);
+        assert_eq!(up.ended(), 0, "{}", up.err());
+        let told = up.err();
+        assert_eq!(
+            told.matches("a file of telemetry is skipped").count(),
+            1,
+            "{told}"
+        );
+        let name = file.file_name().unwrap().to_str().unwrap();
+        holds(&told, name);
+    }
 }
