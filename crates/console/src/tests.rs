@@ -52,6 +52,7 @@ async fn scene(config: ConsoleConfig) -> Scene {
         Router::new()
             .route("/v1/services/slow/restarts", post(slow))
             .route("/v1/live", get(live))
+            .route("/v1/dead/redrive", post(live))
             .route("/v1/services", get(|| async { Json("all") }))
             .route(
                 "/v1/services/{name}/deployments",
@@ -255,24 +256,25 @@ async fn a_token_that_was_taken_back_is_refused_with_its_sessions() {
 #[tokio::test]
 async fn a_stream_ends_with_the_token_or_the_session_that_it_was_asked_with() {
     let scene = scene(ConsoleConfig::default()).await;
-    let (token, id) = scene.token("viewer").await;
+    let (token, id) = scene.token("operator").await;
     let (other, _) = scene.token("viewer").await;
     let cookie = scene.login(&other).await.unwrap();
-    let open = async |field: &str, value: &str| {
-        let answer = scene
-            .remote(ask("GET", "/v1/live", &[(field, value)], ""))
-            .await;
+    let open = async |method: &str, path: &str, field: &str, value: &str| {
+        let answer = scene.remote(ask(method, path, &[(field, value)], "")).await;
         assert_eq!(answer.status(), 200);
         let mut body = answer.into_body().into_data_stream();
         assert_eq!(body.next().await.unwrap().unwrap(), "event: one\n\n");
         body
     };
-    let mut by_token = open("authorization", &format!("Bearer {token}")).await;
-    let mut by_session = open("cookie", &cookie).await;
-    let mut by_other = open("authorization", &format!("Bearer {other}")).await;
+    let (bearer, another) = (format!("Bearer {token}"), format!("Bearer {other}"));
+    let mut by_token = open("GET", "/v1/live", "authorization", &bearer).await;
+    let mut of_a_change = open("POST", "/v1/dead/redrive", "authorization", &bearer).await;
+    let mut by_session = open("GET", "/v1/live", "cookie", &cookie).await;
+    let mut by_other = open("GET", "/v1/live", "authorization", &another).await;
     let revoke = format!("/v1/tokens/{id}/revoke");
     scene.local(ask("POST", &revoke, &[], "")).await;
     assert!(by_token.next().await.is_none());
+    assert!(of_a_change.next().await.is_none());
     scene
         .remote(ask("DELETE", "/session", &[("cookie", &cookie)], ""))
         .await;
