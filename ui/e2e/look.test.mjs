@@ -250,6 +250,12 @@ test('the filter of services, pages of lists and partitions are in the address',
   assert.equal(await page.getByRole('button', { name: 'Older' }).count(), 0);
   await page.getByRole('button', { name: 'Newest' }).click();
   await page.waitForURL((url) => !url.searchParams.has('before'));
+  // Where nothing is left there is a way back.
+  for (const path of ['/access/audit?before=1', '/services/payments/deploys?before=1']) {
+    await page.goto(path);
+    await page.getByText('There are no older ones').waitFor();
+    await page.getByRole('button', { name: 'Newest' }).waitFor();
+  }
   await page.goto('/events/topics/payments.settled?partitions=1');
   await settled(page);
   const rows = page.getByRole('region', { name: 'Partitions' }).locator('tbody tr');

@@ -87,13 +87,6 @@ pub struct View {
     pub trouble: Option<(String, Timestamp)>,
 }
 
-impl View {
-    /// Records that are not done, of all partitions.
-    pub fn lag(&self) -> i64 {
-        self.lags.iter().map(|(_, lag)| lag).sum()
-    }
-}
-
 impl Pushes {
     /// Delivers what is on `bus` by `courier`.
     pub fn new(bus: Arc<dyn Bus>, courier: Arc<dyn Courier>, tasks: Tasks) -> Self {

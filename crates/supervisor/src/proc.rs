@@ -9,8 +9,6 @@ use std::os::unix::fs::MetadataExt;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use atoll_base::clock;
-
 use crate::spec::{Io, Usage};
 
 /// The interesting part of `/proc/PID/stat`.
@@ -101,8 +99,7 @@ type Seen = (Instant, HashMap<u32, Vec<u32>>);
 
 impl Sessions {
     /// The processes of the session that `leader` has begun; itself at least.
-    pub(crate) fn of(&self, leader: u32) -> Vec<u32> {
-        let now = clock::monotonic();
+    pub(crate) fn of(&self, leader: u32, now: Instant) -> Vec<u32> {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let is_old = |at: Instant| now.saturating_duration_since(at) >= Duration::from_secs(1);
         if known.as_ref().is_none_or(|(at, _)| is_old(*at)) {
@@ -124,20 +121,23 @@ fn sessions() -> HashMap<u32, Vec<u32>> {
     all
 }
 
-/// What processes use together, with those that they have waited for; None if none of them is there.
-pub(crate) fn usage(pids: &[u32]) -> Option<Usage> {
+/// What processes of the session that `leader` has begun use together, with those that they have waited for; None if
+/// none of them is there. A pid that is another's by now does not count.
+pub(crate) fn usage(leader: u32, pids: &[u32]) -> Option<Usage> {
     let tick_ns = 1_000_000_000 / rustix::param::clock_ticks_per_second();
-    let mut all = None;
+    let (mut all, mut own) = (None, Vec::new());
     for pid in pids {
-        let Some((stat, memory)) = stat(*pid).zip(resident(*pid)) else {
+        let stat = stat(*pid).filter(|stat| stat.session == leader);
+        let Some((stat, memory)) = stat.zip(resident(*pid)) else {
             continue;
         };
+        own.push(*pid);
         let usage = all.get_or_insert_with(Usage::default);
         usage.cpu_ns += (stat.cpu_ticks + stat.waited_cpu_ticks) * tick_ns;
         usage.memory += memory;
         usage.pids += stat.threads;
     }
-    let io = io(pids);
+    let io = io(&own);
     all.map(|usage| Usage { io, ..usage })
 }
 
@@ -226,8 +226,10 @@ mod tests {
         let me = std::process::id();
         assert!(pids().contains(&me));
         assert!(stat(me).is_some());
-        assert!(usage(&[me]).unwrap().memory > 100_000);
-        assert_eq!(usage(&[]), None);
+        let session = stat(me).unwrap().session;
+        assert!(usage(session, &[me]).unwrap().memory > 100_000);
+        assert_eq!(usage(session, &[]), None);
+        assert_eq!(usage(session + 1, &[me]), None, "it is of another session");
         assert!(!boot_id().is_empty());
     }
 
@@ -243,9 +245,10 @@ mod tests {
         let leader = child.id();
         let mut told = [0];
         child.stdout.take().unwrap().read_exact(&mut told).unwrap();
-        let sessions = Sessions::default();
-        let pids = sessions.of(leader);
-        let (own, all) = (usage(&[leader]).unwrap(), usage(&pids).unwrap());
+        let (sessions, now) = (Sessions::default(), atoll_base::clock::monotonic());
+        let pids = sessions.of(leader, now);
+        let own = usage(leader, &[leader]).unwrap();
+        let all = usage(leader, &pids).unwrap();
         let main = stat(leader).unwrap();
         for pid in &pids {
             crate::kill::kill_if(*pid, |pid| {
@@ -259,7 +262,8 @@ mod tests {
         assert!(main.waited_cpu_ticks > main.cpu_ticks, "{main:?}");
         assert!(all.cpu_ns >= main.waited_cpu_ticks * 10_000_000, "{all:?}");
         // What was seen a moment ago is not looked for again.
-        assert_eq!(sessions.of(leader), pids);
-        assert_eq!(sessions.of(std::process::id()), [std::process::id()]);
+        let moment = now + Duration::from_millis(999);
+        assert_eq!(sessions.of(leader, moment), pids);
+        assert_eq!(sessions.of(leader, now + Duration::from_secs(1)), [leader]);
     }
 }

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use atoll_base::{Code, InstanceId, Tasks, Timestamp};
+use atoll_base::{Code, InstanceId, Tasks, Timestamp, clock};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -21,7 +21,7 @@ use crate::port::Ports;
 use crate::proc::{self, Sessions};
 use crate::record::Records;
 use crate::spawn::Spawner;
-use crate::spec::{InstanceSpec, State, Status, Usage};
+use crate::spec::{InstanceSpec, Io, State, Status, Usage};
 
 /// How many different warnings are remembered as told.
 const TOLD_MAX: usize = 256;
@@ -73,6 +73,41 @@ struct Entry {
 pub(crate) struct Slot {
     status: Mutex<Status>,
     group: Mutex<Option<Arc<Group>>>,
+    most: Mutex<Most>,
+}
+
+/// The most that was counted of a main process and its session. The sum over processes falls when one ends that nobody
+/// has waited for, and a counter must not: who sees it fall takes it for a new one.
+#[derive(Debug, Default)]
+struct Most {
+    pid: u32,
+    cpu_ns: u64,
+    io: Option<Io>,
+}
+
+impl Most {
+    /// The usage, with nothing below what it was.
+    fn grown(&mut self, pid: u32, usage: Usage) -> Usage {
+        if self.pid != pid {
+            *self = Self {
+                pid,
+                ..Self::default()
+            };
+        }
+        self.cpu_ns = self.cpu_ns.max(usage.cpu_ns);
+        self.io = match (self.io, usage.io) {
+            (Some(most), Some(now)) => Some(Io {
+                read: most.read.max(now.read),
+                written: most.written.max(now.written),
+            }),
+            (most, now) => now.or(most),
+        };
+        Usage {
+            cpu_ns: self.cpu_ns,
+            io: self.io,
+            ..usage
+        }
+    }
 }
 
 impl Handle {
@@ -203,8 +238,8 @@ impl Handle {
             .collect()
     }
 
-    /// What an instance uses now; None when it has no process. Reads a few small files of the
-    /// kernel's, well below a millisecond.
+    /// What an instance uses now; None when it has no process. Reads a few small files of the kernel's; without
+    /// cgroups also those of all processes of the machine, once a second at most.
     pub fn usage(&self, id: &InstanceId) -> Option<Usage> {
         let slot = lock(&self.0.entries).get(id)?.slot.clone();
         let pid = lock(&slot.status).pid?;
@@ -214,8 +249,19 @@ impl Handle {
             let io = usage.io.or_else(|| proc::io(&group.pids()));
             Some(Usage { io, ..usage })
         });
-        // The main process has begun a session, and all that it starts is in it.
-        of_group.or_else(|| proc::usage(&self.0.sessions.of(pid)))
+        let usage = of_group.or_else(|| {
+            // The main process has begun a session, and all that it starts is in it.
+            let pids = self.0.sessions.of(pid, clock::monotonic());
+            proc::usage(pid, &pids)
+        })?;
+        Some(lock(&slot.most).grown(pid, usage))
+    }
+
+    /// What an instance uses by the count of its cgroup; None without one. Reads a few small files of the kernel's.
+    pub fn usage_of_cgroup(&self, id: &InstanceId) -> Option<Usage> {
+        let slot = lock(&self.0.entries).get(id)?.slot.clone();
+        let group = lock(&slot.group).clone();
+        group?.usage()
     }
 
     /// The number of the instance's cgroup in the unified tree, as the kernel's socket diagnostics
@@ -280,6 +326,7 @@ impl Slot {
                 ready_after: None,
             }),
             group: Mutex::new(None),
+            most: Mutex::default(),
         }
     }
 

@@ -64,12 +64,10 @@ pub async fn history(
     Query(query): Query<HistoryQuery>,
 ) -> Result<Json<Vec<DeploymentView>>, Problem> {
     let limit = query.limit.unwrap_or(50).min(1000);
-    let entries = node
-        .deployments()
-        .history()
-        .deployments(&service, query.before, limit)
-        .await?;
-    if entries.is_empty() && query.before.is_none() {
+    let history = node.deployments().history();
+    let entries = history.deployments(&service, query.before, limit).await?;
+    // Who has been deployed has a first page.
+    if entries.is_empty() && history.deployments(&service, None, 1).await?.is_empty() {
         return Err(atoll_deploy::Error::NoService(service).into());
     }
     Ok(Json(

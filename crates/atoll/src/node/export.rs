@@ -131,5 +131,6 @@ async fn call(place: &Place, method: &str, message: &[u8]) -> anyhow::Result<Out
     }
     let answer = place.post_h2(method, headers, grpc::body(message)).await?;
     let (head, trailers) = (&answer.head, &answer.trailers);
-    Ok(grpc::outcome(answer.status, head, &answer.body, trailers))
+    let status = (answer.status, answer.retry_after);
+    Ok(grpc::outcome(status, head, &answer.body, trailers))
 }

@@ -105,7 +105,7 @@ pub(super) async fn watch(
         let all = supervisor.list();
         let instances = all.iter().map(|status| status.id.clone()).collect();
         let used = all.into_iter().filter_map(|status| {
-            let usage = supervisor.usage(&status.id)?;
+            let usage = supervisor.usage_of_cgroup(&status.id)?;
             Some((status.id, (status.pid, usage)))
         });
         let seen = Seen {

@@ -10,11 +10,11 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use atoll_telemetry::otlp::ExportUrl;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::header::{HOST, RETRY_AFTER, USER_AGENT};
 use http::uri::Authority;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Uri};
-use http_body_util::{BodyExt as _, Collected, Full, Limited};
+use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::pki_types::pem::PemObject as _;
@@ -25,8 +25,10 @@ use tokio::net::TcpStream;
 
 use super::keys::{trust, trust_of_system};
 
-/// Of an answer, so much is read.
+/// Of an answer, so much is kept.
 const ANSWER_BYTES_MAX: usize = 64 << 10;
+/// So much is read, for what comes after it.
+const ANSWER_BYTES_READ: usize = 1 << 20;
 
 /// An address outside, and the files that say how it is spoken to.
 #[derive(Debug, Clone)]
@@ -117,7 +119,7 @@ impl Place {
         let target = uri.path_and_query().map_or("/", |own| own.as_str());
         let mut request = request(target, headers, body)?;
         let host = authority.as_str().parse()?;
-        request.headers_mut().insert(HOST, host);
+        request.headers_mut().entry(HOST).or_insert(host);
         let stream = self.connect(&uri, b"http/1.1").await?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(stream).await?;
         exchange(sender.send_request(request), connection).await
@@ -135,7 +137,9 @@ impl Place {
     ) -> anyhow::Result<Answer> {
         let (uri, _) = self.uri(path)?;
         let stream = self.connect(&uri, b"h2").await?;
-        let request = request(&self.target(path), headers, body)?;
+        let mut request = request(&self.target(path), headers, body)?;
+        // The address says it (RFC 9113 section 8.3.1).
+        request.headers_mut().remove(HOST);
         let executor = TokioExecutor::new();
         let (mut sender, connection) =
             hyper::client::conn::http2::handshake(executor, stream).await?;
@@ -216,6 +220,26 @@ fn trust_in(file: &Path) -> anyhow::Result<ClientConfig> {
     trust(roots)
 }
 
+/// The beginning of a body, and the fields after its end, if that is not far.
+async fn beginning(mut body: Incoming) -> (Bytes, HeaderMap) {
+    let (mut kept, mut trailers) = (BytesMut::new(), HeaderMap::new());
+    let mut read = 0;
+    while let Some(Ok(frame)) = body.frame().await {
+        match frame.into_data() {
+            Ok(data) => {
+                read += data.len();
+                if read > ANSWER_BYTES_READ {
+                    break;
+                }
+                let room = ANSWER_BYTES_MAX - kept.len();
+                kept.extend_from_slice(&data[..data.len().min(room)]);
+            }
+            Err(frame) => trailers.extend(frame.into_trailers().into_iter().flatten()),
+        }
+    }
+    (kept.freeze(), trailers)
+}
+
 /// Waits for the answer, while the connection does its work.
 async fn exchange(
     answer: impl Future<Output = hyper::Result<Response<Incoming>>>,
@@ -223,16 +247,15 @@ async fn exchange(
 ) -> anyhow::Result<Answer> {
     let exchange = async {
         let (head, body) = answer.await?.into_parts();
-        let whole = Limited::new(body, ANSWER_BYTES_MAX).collect().await.ok();
-        let trailers = whole.as_ref().and_then(|whole| whole.trailers().cloned());
+        let (body, trailers) = beginning(body).await;
         let after = head.headers.get(RETRY_AFTER);
         let seconds = after.and_then(|value| value.to_str().ok()?.trim().parse().ok());
         Ok(Answer {
             status: head.status.as_u16(),
             retry_after: seconds.map(Duration::from_secs),
             head: head.headers,
-            body: whole.map(Collected::to_bytes).unwrap_or_default(),
-            trailers: trailers.unwrap_or_default(),
+            body,
+            trailers,
         })
     };
     tokio::pin!(exchange);

@@ -53,6 +53,7 @@ fn by_pages(addr: &str, fields: &str) {
 /// Whatever is wrong is told as a problem.
 fn wrong_in_one_form(addr: &str, fields: &str) {
     for (method, path, body, expected) in [
+        ("GET", "/v1/services/none/history?before=9", "", 404),
         ("POST", "/v1/services/orders/deployments", "{", 400),
         ("POST", "/v1/services/orders/deployments", "{}", 422),
         ("GET", "/v1/services/orders/history?limit=x", "", 400),

@@ -171,7 +171,7 @@ impl Scene {
         let settled = async {
             loop {
                 let view = self.pushes.views().await.remove(0);
-                if view.lag() == 0 && view.in_flight == 0 {
+                if view.lags.iter().all(|(_, lag)| *lag == 0) && view.in_flight == 0 {
                     return;
                 }
             }

@@ -4,9 +4,13 @@
 //! before the message, and the status in what comes after the answer.
 //! <https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>
 
+use std::time::Duration;
+
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use base64::{Engine as _, alphabet};
 use bytes::{BufMut as _, Bytes, BytesMut};
 use http::HeaderMap;
-use tonic::Status;
+use tonic::Code;
 
 use super::verdict::{Outcome, rejected};
 use crate::otlp::Signal;
@@ -37,27 +41,49 @@ pub fn body(message: &[u8]) -> Bytes {
     body.freeze()
 }
 
-/// What an answer means: its status of HTTP, its fields, its body, and the fields after it.
-pub fn outcome(status: u16, head: &HeaderMap, answer: &[u8], trailers: &HeaderMap) -> Outcome {
+/// What an answer means: its status of HTTP and when that asks to come again, its fields, its body, and the
+/// fields after it.
+pub fn outcome(
+    (status, retry_after): (u16, Option<Duration>),
+    head: &HeaderMap,
+    answer: &[u8],
+    trailers: &HeaderMap,
+) -> Outcome {
     // An answer without a message has the status of the call among its first fields.
-    let called = Status::from_header_map(trailers).or_else(|| Status::from_header_map(head));
-    match called {
-        Some(called) => Outcome::Called {
-            code: called.code(),
-            retry_after: grpc::retry_after(called.details()),
+    if let Some((code, retry_after)) = called(trailers).or_else(|| called(head)) {
+        return Outcome::Called {
+            code,
+            retry_after,
             rejected: rejected(answer.get(PREFIX..).unwrap_or_default()),
-        },
-        None if status == 200 => {
-            Outcome::Unreached("the answer ended without a status of gRPC".to_owned())
-        }
-        // Someone on the way has answered, who does not speak gRPC.
-        None => Outcome::Answered {
+        };
+    }
+    // Someone on the way has answered, who does not speak gRPC.
+    match status {
+        200..=299 => Outcome::Unreached("the answer ended without a status of gRPC".to_owned()),
+        _ => Outcome::Answered {
             status,
-            retry_after: None,
+            retry_after,
             rejected: 0,
         },
     }
 }
+
+/// The status of a call, and when it asks to come again. Details that cannot be read say nothing.
+fn called(fields: &HeaderMap) -> Option<(Code, Option<Duration>)> {
+    let code = Code::from_bytes(fields.get("grpc-status")?.as_bytes());
+    let details = fields.get("grpc-status-details-bin");
+    let details = details.and_then(|value| BASE64.decode(value.as_bytes()).ok());
+    Some((
+        code,
+        details.and_then(|details| grpc::retry_after(&details)),
+    ))
+}
+
+/// Binary fields come with padding or without.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
 
 #[cfg(test)]
 mod tests {
@@ -81,18 +107,20 @@ mod tests {
     fn the_status_comes_after_the_answer_or_instead_of_it() {
         let none = HeaderMap::new();
         let ways = [
-            outcome(200, &none, b"", &fields("14")),
-            outcome(200, &fields("14"), b"", &none),
+            outcome((200, None), &none, b"", &fields("14")),
+            outcome((200, None), &fields("14"), b"", &none),
         ];
         for way in ways {
             let Outcome::Called { code, .. } = way else {
                 panic!("{way:?}")
             };
-            assert_eq!(code, tonic::Code::Unavailable);
+            assert_eq!(code, Code::Unavailable);
         }
-        let cut = outcome(200, &none, b"", &none);
-        assert!(matches!(cut, Outcome::Unreached(_)), "{cut:?}");
-        let by_another = outcome(503, &none, b"not gRPC", &none);
+        for status in [200, 202, 204] {
+            let cut = outcome((status, None), &none, b"", &none);
+            assert!(matches!(cut, Outcome::Unreached(_)), "{cut:?}");
+        }
+        let by_another = outcome((503, None), &none, b"not gRPC", &none);
         assert!(
             matches!(by_another, Outcome::Answered { status: 503, .. }),
             "{by_another:?}"
@@ -103,10 +131,37 @@ mod tests {
     fn what_was_refused_of_a_batch_is_counted() {
         // partial_success (1) with rejected_spans (1) = 7
         let answer = b"\0\0\0\0\x04\x0a\x02\x08\x07";
-        let taken = outcome(200, &HeaderMap::new(), answer, &fields("0"));
+        let taken = outcome((200, None), &HeaderMap::new(), answer, &fields("0"));
         let Outcome::Called { rejected, .. } = taken else {
             panic!("{taken:?}")
         };
         assert_eq!(rejected, 7);
+    }
+
+    #[test]
+    fn details_tell_when_to_come_again_and_nonsense_tells_nothing() {
+        // RetryInfo with a delay of seven seconds.
+        let status = {
+            let delay: &[u8] = b"\x0a\x02\x08\x07";
+            let kind: &[u8] = b"type.googleapis.com/google.rpc.RetryInfo";
+            let lengths = |bytes: &[u8]| u8::try_from(bytes.len()).unwrap();
+            let any = [&[0x0a, lengths(kind)], kind, &[0x12, lengths(delay)], delay].concat();
+            [&[0x08, 8, 0x1a, lengths(&any)][..], &any].concat()
+        };
+        let asked = |details: &str| {
+            let mut fields = fields("8");
+            fields.insert("grpc-status-details-bin", details.parse().unwrap());
+            match outcome((200, None), &HeaderMap::new(), b"", &fields) {
+                Outcome::Called { retry_after, .. } => retry_after,
+                other => panic!("{other:?}"),
+            }
+        };
+        let padded = BASE64.encode(&status);
+        for details in [padded.as_str(), padded.trim_end_matches('=')] {
+            assert_eq!(asked(details), Some(Duration::from_secs(7)), "{details}");
+        }
+        for details in ["", "!!", "a,b", "AAAA"] {
+            assert_eq!(asked(details), None, "{details}");
+        }
     }
 }

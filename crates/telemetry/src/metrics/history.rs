@@ -4,7 +4,8 @@
 //! add up, so a minute may come in parts, and nothing is ever changed. What comes meanwhile goes to the day's
 //! journal, each second: appended to the file that often, a minute would come in sixty parts. The name of a journal
 //! says how long its day's file was when it was begun. Once the file is longer, it has what the journal has, and the
-//! journal counts no more; so a kill between the two counts nothing twice. A day that lies two days back
+//! journal counts no more; so a kill between the two counts nothing twice. (What is appended at once is one frame, whole or
+//! torn, up to 32 MiB of it.) A day that lies two days back
 //! is rewritten by ten minutes; the new file takes the place of the old in one step. What was written
 //! survives a kill; a frame that is torn or broken ends its file, with one warning, and what is before
 //! it is kept. Where both files of a day exist, the rewriting was cut short: the finer one counts.
@@ -119,8 +120,7 @@ impl History {
     /// Appends what waits to the files of its days.
     ///
     /// # Errors
-    /// When the disk refuses; it waits on then. Some of it may be written, and be there twice when it is
-    /// written again: rather a figure that is too large for a minute than none.
+    /// When the disk refuses; it waits on then, and what was written of it is cut off.
     pub fn flush(&mut self) -> Result<(), Error> {
         while let Some((day, cells)) = self.waiting.pop_first() {
             let items = cells.into_iter().map(|((key, minute), (cell, meaning))| {
@@ -148,10 +148,13 @@ impl History {
     }
 
     fn append(&mut self, day: i64, items: &[(Pending, Meaning)]) -> Result<(), Error> {
-        // After a failure it is opened anew, and what is torn is cut.
         let (path, mut appender) = self.take_file(day)?;
+        let begin = appender.end();
         let written = appender.append(items).and_then(|()| appender.sync());
-        written.map_err(|error| Error::unusable(&path, error))?;
+        if let Err(error) = written {
+            appender.cut(begin);
+            return Err(Error::unusable(&path, error));
+        }
         self.open.insert(day, appender);
         Ok(())
     }
@@ -170,8 +173,11 @@ impl History {
                 (path, journal)
             }
         };
-        let written = journal.append(items);
-        written.map_err(|error| Error::unusable(&path, error))?;
+        let begin = journal.end();
+        if let Err(error) = journal.append(items) {
+            journal.cut(begin);
+            return Err(Error::unusable(&path, error));
+        }
         self.journals.insert(day, (path, journal));
         Ok(())
     }
@@ -309,7 +315,10 @@ impl History {
             let path = self.path(day, grain);
             let done = if day < oldest {
                 fs::remove_file(&path)
-            } else if grain == Grain::Minutes && day <= today - MINUTE_DAYS {
+            } else if grain == Grain::Minutes
+                && day <= today - MINUTE_DAYS
+                && !self.waiting.contains_key(&day)
+            {
                 self.coarsen(day)
             } else {
                 Ok(())

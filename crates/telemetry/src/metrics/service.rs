@@ -1,6 +1,7 @@
 //! Metrics at work: a lock around what is pure, and a thread that writes.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -58,6 +59,7 @@ struct Shared {
     set: Mutex<Set>,
     history: Mutex<History>,
     trouble: Mutex<Option<String>>,
+    lost: AtomicU64,
     max_age: Duration,
 }
 
@@ -88,6 +90,7 @@ impl Service {
             set: Mutex::new(set),
             history: Mutex::new(history),
             trouble: Mutex::new(None),
+            lost: AtomicU64::new(0),
             max_age,
         });
         let (wake, woken) = sync_channel(16);
@@ -127,8 +130,13 @@ fn run(shared: &Shared, woken: &Receiver<oneshot::Sender<()>>) {
 impl Shared {
     fn note(&self) {
         let fresh = lock(&self.set).drain();
-        if !fresh.is_empty() {
-            self.wrote(lock(&self.history).note(fresh));
+        if fresh.is_empty() {
+            return;
+        }
+        let noted = lock(&self.history).note(fresh);
+        // Only a file of a day that was written shows that all is well again.
+        if let Err(error) = noted {
+            self.failed(&error);
         }
     }
 
@@ -142,19 +150,20 @@ impl Shared {
             tracing::warn!(metric = %name, "there are too many series; new ones are refused");
         }
         let mut history = lock(&self.history);
-        let noted = history.note(fresh);
+        // What the journal refuses comes to the file all the same.
+        let _ = history.note(fresh);
         let flushed = history.flush();
+        self.lost.store(history.lost(), Ordering::Relaxed);
         drop(history);
-        self.wrote(noted.and(flushed));
+        match flushed {
+            Ok(()) => *lock(&self.trouble) = None,
+            Err(error) => self.failed(&error),
+        }
     }
 
     /// Tells of trouble when it begins.
-    fn wrote(&self, written: Result<(), Error>) {
+    fn failed(&self, error: &Error) {
         let mut trouble = lock(&self.trouble);
-        let Err(error) = written else {
-            *trouble = None;
-            return;
-        };
         if trouble.is_none() {
             tracing::warn!(%error, "metrics cannot be written; they wait in memory");
         }
@@ -250,7 +259,7 @@ impl Handle {
             series,
             packed_bytes,
             refused,
-            lost: lock(&self.shared.history).lost(),
+            lost: self.shared.lost.load(Ordering::Relaxed),
             trouble: lock(&self.shared.trouble).clone(),
         }
     }

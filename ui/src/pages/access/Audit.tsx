@@ -14,9 +14,9 @@ export function Audit() {
   return (
     <section className="panel scroll-x" aria-label="Audit" tabIndex={0}>
       <Given of={found} rows={10}>
-        {({ entries, next }) =>
+        {({ entries }) =>
           entries.length === 0 ? (
-            <Empty title="Nobody has changed anything yet" />
+            <Empty title={before === undefined ? 'Nobody has changed anything yet' : 'There are no older ones'} />
           ) : (
             <>
               <table className="cards">
@@ -50,11 +50,11 @@ export function Audit() {
                   ))}
                 </tbody>
               </table>
-              <Pager next={next} />
             </>
           )
         }
       </Given>
+      <Pager next={found.data?.next ?? null} />
     </section>
   );
 }

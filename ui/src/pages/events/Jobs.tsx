@@ -63,9 +63,13 @@ export function Jobs() {
           acts={mayAct}
           cards
           none={
-            <Empty title="No jobs">
-              A service asks for one with <code>POST $EVENTS_URL/jobs/QUEUE</code>.
-            </Empty>
+            before === undefined ? (
+              <Empty title="No jobs">
+                A service asks for one with <code>POST $EVENTS_URL/jobs/QUEUE</code>.
+              </Empty>
+            ) : (
+              <Empty title="There are no older ones" />
+            )
           }
         >
           {(job) => (

@@ -27,7 +27,7 @@ function Table({ topic }: { topic: string }) {
     <ListTable
       of={found}
       label="Partitions"
-      head={['Partition', ['Records', 'right'], ['From', 'right wide'], ['Next', 'right wide'], ...readers.map((own): [string, string] => [`${oneLine(own.name, 40)} is behind`, 'right'])]}
+      head={['Partition', ['Records', 'right'], ['From', 'right wide'], ['Next', 'right wide'], ...readers.map((own): [string, string] => [`${called(own)} is behind`, 'right'])]}
       acts={false}
       cards
       none={<Empty title="It has no partitions" />}
@@ -49,10 +49,16 @@ function Table({ topic }: { topic: string }) {
   );
 }
 
+/** A group may be called as a service is. */
+function called(reader: ReaderView): string {
+  const name = oneLine(reader.name, 120);
+  return reader.pushed ? name : `group ${name}`;
+}
+
 function Lag({ of, partition }: { of: ReaderView; partition: number }) {
   const lag = of.lags.find((own) => own.partition === partition)?.lag;
   return (
-    <td data-label={`${oneLine(of.name, 40)} behind`} className={lag !== undefined && lag > 1000 ? 'right num warn' : 'right num'}>
+    <td data-label={`${called(of)} behind`} className={lag !== undefined && lag > 1000 ? 'right num warn' : 'right num'}>
       {lag === undefined ? <span className="dim">never read</span> : count(lag)}
     </td>
   );

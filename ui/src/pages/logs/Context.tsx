@@ -20,11 +20,22 @@ export function ContextButton({ number }: { number: number }) {
 export function Context() {
   const [query, set] = useQuery();
   const around = query.get('around');
-  const number = Number(around);
-  const found = useApi(around === null ? null : at('/v1/logs/context', { number, before: AROUND, after: AROUND }));
+  return (
+    <Dialog open={around !== null} onClose={() => set({ around: null }, true)} className="dialog dialog-wide" backdrop={<div className="backdrop" />} unmountOnHide>
+      {/* Of another line nothing is shown, not even for a moment. */}
+      <Around key={around} number={Number(around)} />
+      <div className="dialog-foot">
+        <DialogDismiss className="btn">Close</DialogDismiss>
+      </div>
+    </Dialog>
+  );
+}
+
+function Around({ number }: { number: number }) {
+  const found = useApi(at('/v1/logs/context', { number, before: AROUND, after: AROUND }));
   const here = found.data?.records.find((own) => own.number === number);
   return (
-    <Dialog open={around !== null} onClose={() => set({ around: null })} className="dialog dialog-wide" backdrop={<div className="backdrop" />} unmountOnHide>
+    <>
       <DialogHeading className="dialog-title">Around this line{here && ` of ${here.instance}`}</DialogHeading>
       <Given of={found} rows={12}>
         {({ records }) => (
@@ -37,9 +48,6 @@ export function Context() {
           </ol>
         )}
       </Given>
-      <div className="dialog-foot">
-        <DialogDismiss className="btn">Close</DialogDismiss>
-      </div>
-    </Dialog>
+    </>
   );
 }

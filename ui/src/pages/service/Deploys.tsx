@@ -29,15 +29,19 @@ export function Deploys({ service }: { service: ServiceView }) {
         acts={mayAct}
         cards
         none={
-          <Empty title="It was never deployed">
-            <code>atoll deploy {service.name}</code> makes its first revision.
-          </Empty>
+          before === undefined ? (
+            <Empty title="It was never deployed">
+              <code>atoll deploy {service.name}</code> makes its first revision.
+            </Empty>
+          ) : (
+            <Empty title="There are no older ones" />
+          )
         }
       >
         {(own, at, entries) => (
           <tr key={own.id}>
             <td className="num">
-              {own.revision === null ? '–' : `r${own.revision}`} {own.revision === service.revision && entries.findIndex((one) => one.revision === own.revision) === at && <Tag tone="ok">serves</Tag>}
+              {own.revision === null ? '–' : `r${own.revision}`} {before === undefined && own.revision === service.revision && entries.findIndex((one) => one.revision === own.revision) === at && <Tag tone="ok">serves</Tag>}
             </td>
             <td>{own.kind}</td>
             <td>

@@ -25,6 +25,9 @@ const HEAD: usize = 12;
 /// A frame is closed when its body has so many bytes, before it is packed.
 const BODY_BYTES: usize = 1 << 20;
 
+/// The same of what is appended: mostly one frame, so that all of it is there or nothing.
+const APPENDED_BYTES: usize = 32 << 20;
+
 /// No body is larger, unpacked.
 const BODY_BYTES_MAX: usize = 64 << 20;
 
@@ -80,14 +83,20 @@ impl Appender {
         self.file.sync_data()
     }
 
-    /// Appends cells.
+    /// Cuts off what came after this length. It is to be opened anew then: it may have named series there.
+    pub(super) fn cut(self, length: u64) {
+        // What cannot be cut is torn, or is there twice when it is written again.
+        let _ = self.file.set_len(length);
+    }
+
+    /// Appends cells. After a failure it is to be cut.
     pub(super) fn append(&mut self, items: &[(Pending, Meaning)]) -> io::Result<()> {
         let mut body = Vec::new();
         for (pending, meaning) in items {
             let number = self.number(&pending.key, meaning, &mut body);
             let cells = [(pending.minute, &pending.cell)];
             write_cells(number, cells.into_iter(), &mut body);
-            if body.len() >= BODY_BYTES {
+            if body.len() >= APPENDED_BYTES {
                 self.frame(&body)?;
                 body.clear();
             }

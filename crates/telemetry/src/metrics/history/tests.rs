@@ -242,6 +242,29 @@ fn a_journal_that_came_to_its_file_does_not_count_again() {
 }
 
 #[test]
+fn a_kill_while_much_is_written_leaves_it_to_the_journal() {
+    const SERIES: usize = 20_000;
+    let dir = tempfile::tempdir().unwrap();
+    let mut history = History::open(dir.path().to_owned()).unwrap();
+    append(&mut history, &[item("a", 0, 1)]);
+    let path = file_in(dir.path(), "minutes");
+    let before = fs::read(&path).unwrap().len();
+    let names = (0..SERIES).map(|number| format!("a_metric_with_a_long_name_{number}"));
+    let items: Vec<_> = names.map(|name| item(&name, 1, 2)).collect();
+    history.note(items).unwrap();
+    let journal = journals(dir.path()).pop().unwrap();
+    let bytes = fs::read(&journal).unwrap();
+    history.flush().unwrap();
+    drop(history);
+    let whole = fs::read(&path).unwrap();
+    for cut in (before..whole.len()).step_by((whole.len() - before) / 7) {
+        fs::write(&path, &whole[..cut]).unwrap();
+        fs::write(&journal, &bytes).unwrap();
+        assert_eq!(counters(dir.path()).len(), SERIES + 1, "cut at {cut}");
+    }
+}
+
+#[test]
 fn a_journal_that_is_cut_keeps_what_is_before() {
     let dir = tempfile::tempdir().unwrap();
     let mut history = History::open(dir.path().to_owned()).unwrap();
