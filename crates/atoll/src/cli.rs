@@ -269,9 +269,13 @@ struct RollbackArgs {
 struct HistoryArgs {
     /// The service.
     service: ServiceName,
-    /// The newest so many.
-    #[arg(short = 'n', long, default_value_t = 20, value_name = "COUNT")]
+    /// So many at most, up to 1000.
+    #[arg(short = 'n', long, default_value_t = 20, value_name = "COUNT",
+          value_parser = clap::value_parser!(u32).range(1..=1_000))]
     limit: u32,
+    /// Those before this one.
+    #[arg(long, value_name = "ID")]
+    before: Option<i64>,
 }
 
 #[derive(Debug, Args)]
@@ -511,7 +515,7 @@ fn talk_to_node(dir: &Path, command: Command, out: &Output) -> Result<(), Failur
             Command::Alerts(AlertsArgs { what }) => alerts::run(&client, what, out).await,
             Command::Objectives => alerts::objectives(&client, out).await,
             Command::History(args) => {
-                deploy::history(&client, &args.service, args.limit, out).await
+                deploy::history(&client, &args.service, args.limit, args.before, out).await
             }
             Command::Explain(_) => explain::breaker(&client, out).await,
             Command::Events(events::EventsArgs { what }) => events::run(&client, what, out).await,

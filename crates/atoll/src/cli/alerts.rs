@@ -27,8 +27,12 @@ pub(super) enum Alerts {
     /// Show when alerts fired and were resolved, the newest first.
     History {
         /// So many at most, up to 1000.
-        #[arg(short = 'n', long, default_value_t = 50, value_name = "COUNT")]
-        limit: usize,
+        #[arg(short = 'n', long, default_value_t = 50, value_name = "COUNT",
+              value_parser = clap::value_parser!(u32).range(1..=1_000))]
+        limit: u32,
+        /// Those before this mark, which the page before has told.
+        #[arg(long, value_name = "MARK")]
+        before: Option<String>,
     },
 }
 
@@ -39,7 +43,9 @@ pub(super) async fn run(
 ) -> Result<(), Failure> {
     match what {
         None => list(client, out).await,
-        Some(Alerts::History { limit }) => history(client, limit, out).await,
+        Some(Alerts::History { limit, before }) => {
+            history(client, limit, before.as_deref(), out).await
+        }
         Some(Alerts::Silence { id, span, .. }) => {
             let until = span.as_deref().map(moment).transpose()?;
             silence(client, &id, until, out).await
@@ -77,10 +83,17 @@ async fn list(client: &Client, out: &Output) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn history(client: &Client, limit: usize, out: &Output) -> Result<(), Failure> {
-    let page: HistoryPage = client
-        .get(&format!("/v1/alerts/history?limit={limit}"))
-        .await?;
+async fn history(
+    client: &Client,
+    limit: u32,
+    before: Option<&str>,
+    out: &Output,
+) -> Result<(), Failure> {
+    let mut url = format!("/v1/alerts/history?limit={limit}");
+    if let Some(before) = before {
+        url.push_str(&format!("&before={}", escape(before)));
+    }
+    let page: HistoryPage = client.get(&url).await?;
     if out.json {
         out.json(&page.alerts);
         return Ok(());
@@ -104,10 +117,8 @@ async fn history(client: &Client, limit: usize, out: &Output) -> Result<(), Fail
         vec![minute(*since), colored(*state), id.clone(), message]
     }));
     out.data(table(&rows));
-    if page.next.is_some() {
-        out.say(format!(
-            "{FAINT}the newest {limit}; `-n COUNT` shows more{FAINT:#}"
-        ));
+    if let Some(next) = &page.next {
+        out.more(next);
     }
     Ok(())
 }

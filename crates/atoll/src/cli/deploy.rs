@@ -164,9 +164,13 @@ pub(super) async fn history(
     client: &Client,
     service: &ServiceName,
     limit: u32,
+    before: Option<i64>,
     out: &Output,
 ) -> Result<(), Failure> {
-    let path = format!("/v1/services/{service}/history?limit={limit}");
+    let mut path = format!("/v1/services/{service}/history?limit={limit}");
+    if let Some(before) = before {
+        path.push_str(&format!("&before={before}"));
+    }
     let entries: Vec<DeploymentView> = client.get(&path).await?;
     if out.json {
         out.json(&entries);
@@ -207,5 +211,8 @@ pub(super) async fn history(
         ]
     }));
     out.data(table(&rows));
+    if let Some(last) = entries.last().filter(|_| entries.len() == limit as usize) {
+        out.more(last.id);
+    }
     Ok(())
 }

@@ -19,8 +19,12 @@ pub(super) enum Jobs {
         #[arg(long)]
         state: Option<JobState>,
         /// So many at most, up to 10000.
-        #[arg(short = 'n', long, default_value_t = 100, value_name = "COUNT")]
+        #[arg(short = 'n', long, default_value_t = 100, value_name = "COUNT",
+              value_parser = clap::value_parser!(u32).range(1..=10_000))]
         limit: u32,
+        /// Those that were asked for before this one.
+        #[arg(long, value_name = "ID")]
+        before: Option<String>,
     },
     /// Show one job: attempts, the last failure, the answer.
     Show {
@@ -45,7 +49,19 @@ pub(super) async fn run(client: &Client, what: Jobs, out: &Output) -> Result<(),
             queue,
             state,
             limit,
-        } => list(client, queue.as_deref(), state, limit, out).await,
+            before,
+        } => {
+            let mut url = format!("/v1/jobs?limit={limit}");
+            let state = state.map(|state| state.as_str().to_owned());
+            for (name, value) in [("queue", queue), ("state", state), ("before", before)] {
+                if let Some(value) = value {
+                    url.push_str(&format!("&{name}={}", escape(&value)));
+                }
+            }
+            let jobs: Vec<JobView> = client.get(&url).await?;
+            list(&jobs, limit, out);
+            Ok(())
+        }
         Jobs::Show { id } => {
             let job: JobView = client.get(&path(&id)).await?;
             show(&job, out);
@@ -56,28 +72,14 @@ pub(super) async fn run(client: &Client, what: Jobs, out: &Output) -> Result<(),
     }
 }
 
-async fn list(
-    client: &Client,
-    queue: Option<&str>,
-    state: Option<JobState>,
-    limit: u32,
-    out: &Output,
-) -> Result<(), Failure> {
-    let mut url = format!("/v1/jobs?limit={limit}");
-    if let Some(queue) = queue {
-        url.push_str(&format!("&queue={}", escape(queue)));
-    }
-    if let Some(state) = state {
-        url.push_str(&format!("&state={}", state.as_str()));
-    }
-    let jobs: Vec<JobView> = client.get(&url).await?;
+fn list(jobs: &[JobView], limit: u32, out: &Output) {
     if out.json {
         out.json(&jobs);
-        return Ok(());
+        return;
     }
     if jobs.is_empty() {
         out.say("No jobs.");
-        return Ok(());
+        return;
     }
     let head = [
         "ID", "QUEUE", "SERVICE", "STATE", "ATTEMPTS", "CREATED", "REASON",
@@ -95,12 +97,9 @@ async fn list(
         ]
     }));
     out.data(table(&rows));
-    if jobs.len() >= limit as usize {
-        out.say(format!(
-            "{FAINT}the newest {limit}; `-n COUNT` shows more{FAINT:#}"
-        ));
+    if let Some(last) = jobs.last().filter(|_| jobs.len() == limit as usize) {
+        out.more(&last.id);
     }
-    Ok(())
 }
 
 fn show(job: &JobView, out: &Output) {

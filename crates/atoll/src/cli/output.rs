@@ -101,6 +101,13 @@ impl Output {
         let _ = writeln!(anstream::stderr().lock(), "{line}");
     }
 
+    /// Says how the list goes on.
+    pub(super) fn more(&self, before: impl Display) {
+        self.say(format!(
+            "{FAINT}`--before {before}` shows older ones{FAINT:#}"
+        ));
+    }
+
     /// Whether stderr shows colors.
     pub(super) fn colors(&self) -> bool {
         match self.color {

@@ -1,7 +1,7 @@
 //! Objectives at the node: what the proxy counts goes into the machine, and what follows is kept and told.
 //!
-//! Once a second the counters of the proxy are read. Counts are written every 15 s, and with every state
-//! change; a node that is killed loses no more than that. How budgets and alerts work is in the crate
+//! Once a second the counters of the proxy are read, and what came is written with what follows from it; a node
+//! that is killed loses no more than that. How budgets and alerts work is in the crate
 //! `telemetry`; here are the clock, the counters, the disk and the ways out.
 
 mod delivery;
@@ -36,9 +36,7 @@ pub(super) use journal::MIGRATION;
 
 /// How often the counters are read.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// How many looks are between two times that counts are written, if nothing else is.
-const LOOKS_PER_WRITE: u32 = 15;
-/// How many are between two times that old buckets go.
+/// How many looks are between two times that old buckets go.
 const LOOKS_PER_SWEEP: u32 = 3600;
 /// So much may wait for a disk that refuses it.
 const UNWRITTEN_MAX: usize = 1000;
@@ -165,7 +163,7 @@ impl Alerts {
         let tasks = self.tasks.get().ok_or(atoll_store::Error::Closed)?;
         tasks.spawn("silence", async move {
             // Nobody may be left to hear it.
-            let _ = kept.send(own.apply(vec![command], true).await);
+            let _ = kept.send(own.apply(vec![command]).await);
         });
         Ok(heard.await.map_err(|_| atoll_store::Error::Closed)??)
     }
@@ -198,8 +196,7 @@ impl Alerts {
             }
             commands.push(Command::Observe(before.added(node.parts.proxy.tallies())));
             let over = tasks.is_stopping();
-            let write = over || look.is_multiple_of(LOOKS_PER_WRITE);
-            let kept = self.apply(commands, write).await;
+            let kept = self.apply(commands).await;
             self.is_kept(kept.err());
             if look % LOOKS_PER_SWEEP == 1 {
                 self.sweep().await;
@@ -210,13 +207,8 @@ impl Alerts {
         }
     }
 
-    /// Applies commands, and writes what follows; counts only if `with_counts`, or if there is something
-    /// else. Only for tasks that run to their end.
-    async fn apply(
-        &self,
-        commands: Vec<Command>,
-        with_counts: bool,
-    ) -> Result<(), atoll_store::Error> {
+    /// Applies commands, and writes what follows, and the counts. Only for tasks that run to their end.
+    async fn apply(&self, commands: Vec<Command>) -> Result<(), atoll_store::Error> {
         let mut unwritten = self.writing.lock().await;
         let now = Timestamp::now();
         let (actions, rows) = {
@@ -225,13 +217,7 @@ impl Alerts {
                 .into_iter()
                 .map(|command| machine.apply(command, now));
             let actions: Vec<Action> = each.flatten().collect();
-            let write = with_counts || !actions.is_empty();
-            let rows = if write {
-                machine.take_unsaved()
-            } else {
-                Vec::new()
-            };
-            (actions, rows)
+            (actions, machine.take_unsaved())
         };
         for action in &actions {
             if let Action::Record(change) = action {

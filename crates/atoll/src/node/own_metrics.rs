@@ -1,8 +1,9 @@
 //! What the node itself measures, among the metrics that services send: routes, dependencies, topics and
 //! instances, under the names of `/v1/metrics`.
 //!
-//! The counters of the proxy are read every ten seconds, and what was added since is handed on. So a
-//! route that is first asked for, or a first error, is seen with its first request.
+//! Once a second the counters are read, and what was added since is handed on: a node that is killed loses no
+//! more than that. So a route that is first asked for, or a first error, is seen with its first request. What
+//! did not grow is told every ten seconds, so that nobody takes a rate of nothing for one that is not known.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, LazyLock};
@@ -21,7 +22,10 @@ use atoll_telemetry::otlp::Intake;
 use super::broker::Topics;
 
 /// How often it is looked.
-const LOOK_EVERY: Duration = Duration::from_secs(10);
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// How many looks are between two that tell also what did not grow.
+const LOOKS_PER_WHOLE: u32 = 10;
 
 /// The names of what is measured of instances.
 pub mod metric {
@@ -55,15 +59,15 @@ pub(super) async fn watch(
     tasks: Tasks,
 ) {
     let mut before = Before::default();
-    loop {
+    for look in 1_u32.. {
         tokio::select! {
             () = tokio::time::sleep(LOOK_EVERY) => {}
             () = tasks.stopping() => return,
         }
-        let now = Timestamp::now();
-        let mut points = before.traffic(proxy.series(), now);
+        let (now, whole) = (Timestamp::now(), look.is_multiple_of(LOOKS_PER_WHOLE));
+        let mut points = before.traffic(proxy.series(), whole, now);
         let passed = topics.as_ref().map(|topics| topics.passed());
-        points.extend(before.records(passed.unwrap_or_default(), now));
+        points.extend(before.records(passed.unwrap_or_default(), whole, now));
         let listed = supervisor.list();
         let living: HashSet<&InstanceId> = listed.iter().map(|status| &status.id).collect();
         before.used.retain(|id, _| living.contains(id));
@@ -88,10 +92,14 @@ struct Before {
 }
 
 impl Before {
-    fn traffic(&mut self, series: Vec<Series>, now: Timestamp) -> Vec<MetricPoint> {
+    /// What was added; of what did not grow only if `whole`.
+    fn traffic(&mut self, series: Vec<Series>, whole: bool, now: Timestamp) -> Vec<MetricPoint> {
         let mut points = Vec::new();
         for Series { of, counts } in series {
             let then = self.traffic.get(&of).cloned().unwrap_or_default();
+            if counts == then && !whole {
+                continue;
+            }
             let (prefix, labels) = named(&of);
             let add = |more: Option<(&str, &str)>, name: &str, unit: &str, value: Value| {
                 let own = labels.iter().map(|(key, value)| (*key, value.as_str()));
@@ -130,7 +138,8 @@ impl Before {
         points
     }
 
-    fn records(&mut self, passed: Vec<Passed>, now: Timestamp) -> Vec<MetricPoint> {
+    /// What was added; of what did not grow only if `whole`.
+    fn records(&mut self, passed: Vec<Passed>, whole: bool, now: Timestamp) -> Vec<MetricPoint> {
         let mut points = Vec::new();
         for own in passed {
             let now_both = (own.published, own.read);
@@ -140,14 +149,14 @@ impl Before {
                 (metric::PUBLISHED, own.published, then.0),
                 ("read", own.read, then.1),
             ] {
-                if now_of_it > 0 {
+                let added = added(now_of_it, then);
+                if added > 0 || (now_of_it > 0 && whole) {
                     let labels = [
                         ("service", own.account.as_str()),
                         ("topic", &own.topic),
                         ("direction", direction),
                     ];
-                    let added = added(now_of_it, then) as f64;
-                    let value = Value::Sum(added, Temporality::Delta);
+                    let value = Value::Sum(added as f64, Temporality::Delta);
                     let name = (metric::RECORDS, "{record}");
                     points.push(point(name, labels.into_iter().collect(), now, value));
                 }
@@ -315,6 +324,31 @@ mod tests {
     }
 
     #[test]
+    fn records_are_told_when_they_come_and_with_the_whole() {
+        let mut before = Before::default();
+        let mut look = |published, read, whole| {
+            let passed = Passed {
+                account: "orders".to_owned(),
+                topic: "placed".to_owned(),
+                published,
+                read,
+            };
+            let points = before.records(vec![passed], whole, Timestamp::from_micros(1));
+            let told = points.into_iter().map(|own| {
+                let direction = own.labels.get("direction").unwrap_or_default().to_owned();
+                (direction, own.value)
+            });
+            told.collect::<Vec<_>>()
+        };
+        let told =
+            |direction: &str, added| (direction.to_owned(), Value::Sum(added, Temporality::Delta));
+        assert_eq!(look(3, 0, false), [told("publish", 3.0)]);
+        assert_eq!(look(3, 2, false), [told("read", 2.0)]);
+        assert!(look(3, 2, false).is_empty(), "nothing came");
+        assert_eq!(look(3, 2, true), [told("publish", 0.0), told("read", 0.0)]);
+    }
+
+    #[test]
     fn what_was_added_is_told_from_the_first_request_on() {
         let of = Metered::Call {
             caller: ServiceName::new("orders").unwrap(),
@@ -322,12 +356,12 @@ mod tests {
         };
         let mut counts = Counts::default();
         let mut before = Before::default();
-        let mut look = |counts: &Counts| {
+        let mut look = |counts: &Counts, whole: bool| {
             let series = Series {
                 of: of.clone(),
                 counts: counts.clone(),
             };
-            let points = before.traffic(vec![series], Timestamp::from_micros(1));
+            let points = before.traffic(vec![series], whole, Timestamp::from_micros(1));
             let told = points
                 .into_iter()
                 .map(|own| (own.name.to_string(), own.value));
@@ -336,12 +370,13 @@ mod tests {
         counts.by_class[5] = 2;
         counts.buckets[0] = 2;
         counts.micros = 500;
-        let told = look(&counts);
+        let told = look(&counts, false);
         let sum = |value| Value::Sum(value, Temporality::Delta);
         assert_eq!(told[0], ("atoll_call_requests_total".to_owned(), sum(2.0)));
         assert!(matches!(&told[1].1, Value::Histogram(own, _) if own.count() == 2));
         counts.by_class[5] = 3;
-        assert_eq!(look(&counts)[0].1, sum(1.0));
-        assert_eq!(look(&counts)[0].1, sum(0.0));
+        assert_eq!(look(&counts, false)[0].1, sum(1.0));
+        assert!(look(&counts, false).is_empty(), "nothing came");
+        assert_eq!(look(&counts, true)[0].1, sum(0.0));
     }
 }

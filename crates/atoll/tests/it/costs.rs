@@ -70,7 +70,6 @@ fn costs_are_shared_out_over_routes_and_callers_and_who_asks_often_is_told() {
         found.cloned().ok_or_else(|| costs.to_string())
     });
     assert_eq!(chatty["trace"], asked.trace());
-    // The processor time of instances is looked at every ten seconds.
     let costs = eventually("what instances used", || {
         let costs = ask(&app, "/v1/costs");
         let back = find(&costs["services"], &[("name", "back")]);

@@ -278,9 +278,18 @@ fn the_history_tells_who_did_what_why_and_how_it_ended() {
     assert_ne!(digest(4), digest(5));
     holds(entries[3]["detail"].as_str().unwrap(), "exited with code 3");
     assert_eq!(entries[1]["detail"], "1 to 2 instances");
-    let table = app.cli(&["history", "a", "-n", "2"]).succeeded().out;
-    holds(&table, "restart");
-    lacks(&table, "rollback");
+    let page = app.cli(&["history", "a", "-n", "2"]).succeeded();
+    holds(&page.out, "restart");
+    lacks(&page.out, "rollback");
+    let id = entries[1]["id"].to_string();
+    holds(&page.err, &format!("`--before {id}` shows older ones"));
+    let older = ["history", "a", "-n", "50", "--before", &id];
+    let older = app.cli(&older).succeeded();
+    holds(&older.out, "rollback");
+    lacks(&older.out, "restart");
+    assert_eq!(older.err, "");
+    let said = app.cli(&["history", "a", "-n", "0"]).ended(2);
+    holds(&said.err, "0 is not in 1..=1000");
     // It is kept when the node is not.
     app.down();
     app.up();

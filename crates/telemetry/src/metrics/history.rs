@@ -16,7 +16,8 @@ mod file;
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
-use std::fs;
+use std::fs::{self, File};
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -283,24 +284,15 @@ impl History {
         }
     }
 
-    /// Calls `found` with the cells of the series that are wanted, as they are on disk.
-    pub fn read<W, F>(&self, since: i64, until: i64, wants: W, mut found: F)
-    where
-        W: Fn(&Key) -> bool,
-        F: FnMut(&Key, i64, &Cell),
-    {
-        for (day, grain) in self.files() {
-            if day < day_of(since) || day > day_of(until) {
-                continue;
-            }
-            let mut all = BTreeMap::new();
-            gather(&self.path(day, grain), grain, &wants, &mut all);
-            for (key, (_, cells)) in &all {
-                for (micros, cell) in cells.range(since..until) {
-                    found(key, *micros, cell);
-                }
-            }
-        }
+    /// The files that have something between the two times, as they are now. What is written or removed later
+    /// does not change what they read, so nothing waits for it.
+    pub fn parts(&self, since: i64, until: i64) -> Vec<Part> {
+        let asked = day_of(since)..=day_of(until);
+        let files = self.files().into_iter();
+        let asked = files.filter(|(day, _)| asked.contains(day));
+        asked
+            .filter_map(|(day, grain)| Part::open(self.path(day, grain), grain))
+            .collect()
     }
 
     /// Rewrites days that are past, and removes those that are too old.
@@ -346,7 +338,7 @@ impl History {
         let temporary = coarse.with_extension("tmp");
         file::write_whole(&temporary, &all, COARSE)?;
         fs::rename(&temporary, &coarse)?;
-        fs::File::open(&self.dir)?.sync_all()?;
+        File::open(&self.dir)?.sync_all()?;
         fs::remove_file(&fine)
     }
 
@@ -410,26 +402,88 @@ fn gather<W>(path: &Path, grain: Grain, wants: W, out: &mut BTreeMap<Key, (Meani
 where
     W: Fn(&Key) -> bool,
 {
-    let bytes = match fs::read(path) {
-        Ok(bytes) => bytes,
-        Err(error) => {
-            tracing::warn!(%error, path = %path.display(), "metrics cannot be read");
-            return;
-        }
-    };
-    let mut reader = Reader::new(&bytes);
-    reader.each(wants, |key, meaning, slot, cell| {
-        let micros = grain.resolution().begin(slot);
-        if !out.contains_key(key) {
-            out.insert(key.clone(), (meaning.clone(), Cells::new()));
-        }
-        if let Some((_, cells)) = out.get_mut(key) {
-            add(cells, micros, cell);
-        }
-    });
-    if reader.is_torn() {
-        tracing::warn!(path = %path.display(), "the end of a file of metrics is torn, and is left out");
+    if let Some(part) = Part::open(path.to_owned(), grain) {
+        part.gather(wants, out);
     }
+}
+
+/// A file as it was when it was opened.
+#[derive(Debug)]
+pub struct Part {
+    path: PathBuf,
+    grain: Grain,
+    file: File,
+    length: u64,
+}
+
+impl Part {
+    /// None, with a warning, if it cannot be read.
+    fn open(path: PathBuf, grain: Grain) -> Option<Self> {
+        let opened = File::open(&path).and_then(|file| {
+            let length = file.metadata()?.len();
+            Ok((file, length))
+        });
+        match opened {
+            Ok((file, length)) => Some(Self {
+                path,
+                grain,
+                file,
+                length,
+            }),
+            Err(error) => {
+                unreadable(&path, &error);
+                None
+            }
+        }
+    }
+
+    /// Calls `found` with the cells of the series that are wanted, between the two times.
+    pub fn read<W, F>(self, since: i64, until: i64, wants: W, mut found: F)
+    where
+        W: Fn(&Key) -> bool,
+        F: FnMut(&Key, i64, &Cell),
+    {
+        let mut all = BTreeMap::new();
+        self.gather(wants, &mut all);
+        for (key, (_, cells)) in &all {
+            for (micros, cell) in cells.range(since..until) {
+                found(key, *micros, cell);
+            }
+        }
+    }
+
+    fn gather<W>(self, wants: W, out: &mut BTreeMap<Key, (Meaning, Cells)>)
+    where
+        W: Fn(&Key) -> bool,
+    {
+        let Self {
+            path,
+            grain,
+            file,
+            length,
+        } = self;
+        let mut bytes = Vec::new();
+        if let Err(error) = file.take(length).read_to_end(&mut bytes) {
+            return unreadable(&path, &error);
+        }
+        let mut reader = Reader::new(&bytes);
+        reader.each(wants, |key, meaning, slot, cell| {
+            let micros = grain.resolution().begin(slot);
+            if !out.contains_key(key) {
+                out.insert(key.clone(), (meaning.clone(), Cells::new()));
+            }
+            if let Some((_, cells)) = out.get_mut(key) {
+                add(cells, micros, cell);
+            }
+        });
+        if reader.is_torn() {
+            tracing::warn!(path = %path.display(), "the end of a file of metrics is torn, and is left out");
+        }
+    }
+}
+
+fn unreadable(path: &Path, error: &std::io::Error) {
+    tracing::warn!(%error, path = %path.display(), "metrics cannot be read");
 }
 
 #[cfg(test)]

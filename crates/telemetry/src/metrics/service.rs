@@ -299,15 +299,18 @@ impl Shared {
             plan
         };
         if plan.resolution == COARSE {
-            // What is not yet on disk is written first, so the disk has all.
+            // What is not yet on disk is written first, so the disk has all. What is read stays as it is: the next
+            // second of metrics is written meanwhile.
             self.flush(now);
-            let (since, until) = (plan.since, plan.until);
-            lock(&self.history).read(
-                since,
-                until,
-                |key| query.wants(key),
-                |key, micros, cell| out(&plan, key, micros, cell),
-            );
+            let parts = lock(&self.history).parts(plan.since, plan.until);
+            for part in parts {
+                part.read(
+                    plan.since,
+                    plan.until,
+                    |key| query.wants(key),
+                    |key, micros, cell| out(&plan, key, micros, cell),
+                );
+            }
         }
         plan
     }

@@ -201,7 +201,7 @@ async fn who_asks_for_silence_may_go_away_and_nothing_is_told_twice() {
         // The task has its way to the disk now, and waits for it.
         tokio::task::yield_now().await;
     }
-    alerts.apply(Vec::new(), true).await.unwrap();
+    alerts.apply(Vec::new()).await.unwrap();
     let waiting = journal.oldest("webhook").await.unwrap().unwrap();
     assert!(waiting.body.contains(id), "{}", waiting.body);
     journal.told(waiting.number).await.unwrap();

@@ -141,6 +141,19 @@ fn jobs_are_seen_called_off_and_tried_anew() {
     holds(&none.err, "`atoll events jobs list` shows them");
     let told = app.cli(&["events", "jobs", "list"]).succeeded();
     holds(&told.out, &later);
+    assert_eq!(told.err, "", "all of them");
+    let newer = app.exchange(
+        "POST /orders/events/jobs/placed?delay=1h HTTP/1.1\r\nHost: t\r\nContent-Length: 1\r\n\r\ny",
+    );
+    let newer = newer.has(202).json()["id"].as_str().unwrap().to_owned();
+    let page = app.cli(&["events", "jobs", "list", "-n", "1"]).succeeded();
+    holds(&page.out, &newer);
+    holds(&page.err, &format!("`--before {newer}` shows older ones"));
+    let older = jobs(&["list", "--before", &newer]);
+    assert_eq!(
+        (older.as_array().unwrap().len(), &older[0]["id"]),
+        (1, &later.as_str().into())
+    );
 }
 
 #[test]

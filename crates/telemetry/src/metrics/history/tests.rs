@@ -148,14 +148,17 @@ fn past_days_are_rewritten_coarser_with_the_same_sums_and_removed_when_old() {
     assert!(counters(dir.path()).is_empty());
     let read = |history: &History, name: &str| {
         let (wanted, mut found) = (key(name), Vec::new());
-        history.read(
-            noon.as_micros(),
-            days(1).as_micros(),
-            |key| *key == wanted,
-            |_, micros, cell| {
-                found.push((micros - noon.as_micros(), cell.clone()));
-            },
-        );
+        let (since, until) = (noon.as_micros(), days(1).as_micros());
+        for part in history.parts(since, until) {
+            part.read(
+                since,
+                until,
+                |key| *key == wanted,
+                |_, micros, cell| {
+                    found.push((micros - noon.as_micros(), cell.clone()));
+                },
+            );
+        }
         found
     };
     let found = read(&history, "a");
@@ -170,6 +173,40 @@ fn past_days_are_rewritten_coarser_with_the_same_sums_and_removed_when_old() {
     assert_eq!((own.count(), own.sum()), (20, 10.0));
     history.tidy(days(31), month).unwrap();
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn what_is_being_read_does_not_change_by_what_is_written_or_removed() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut history = History::open(dir.path().to_owned()).unwrap();
+    let noon = Timestamp::from_micros(MINUTES.begin(NOON_MINUTE));
+    let (month, after) = (Duration::from_secs(30 * 24 * 3600), |days: u64| {
+        noon.after(Duration::from_secs(days * 24 * 3600))
+    });
+    append(&mut history, &[item("a", 0, 2)]);
+    let (since, until) = (noon.as_micros(), after(1).as_micros());
+    let read = |parts: Vec<Part>| {
+        let mut found = Vec::new();
+        for part in parts {
+            part.read(
+                since,
+                until,
+                |_| true,
+                |_, _, cell| found.push(cell.clone()),
+            );
+        }
+        found
+    };
+    let before = history.parts(since, until);
+    append(&mut history, &[item("a", 0, 3)]);
+    let both = history.parts(since, until);
+    history.tidy(after(2), month).unwrap();
+    let coarse = history.parts(since, until);
+    history.tidy(after(31), month).unwrap();
+    assert_eq!(read(before), [Cell::Counter(2.0)]);
+    assert_eq!(read(both), [Cell::Counter(5.0)]);
+    assert_eq!(read(coarse), [Cell::Counter(5.0)]);
+    assert!(history.parts(since, until).is_empty());
 }
 
 #[test]
