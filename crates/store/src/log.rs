@@ -44,7 +44,7 @@ use std::thread::JoinHandle;
 
 pub use self::batch::{BatchError, Header};
 pub use self::compact::{Rewrite, Segment};
-pub use self::disk::{Disk, DiskFile, RealDisk};
+pub use self::disk::{Disk, DiskFile, RealDisk, read_whole, replace};
 pub use self::partition::{Partition, Pending};
 pub use self::read::Read;
 

@@ -3,13 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use atoll_store::log::Disk;
+use atoll_base::Timestamp;
+use atoll_store::log::{Disk, read_whole, replace};
 
-use crate::Error;
 use crate::cold::{ColdFile, Name};
+use crate::sample::{self, Rules};
 use crate::schema::Kind;
 use crate::shelf::{HotBatch, Sealed, Snapshot};
-use crate::wal;
+use crate::{Error, TelemetryConfig, wal};
 
 /// What is kept of one kind.
 #[derive(Debug)]
@@ -31,6 +32,38 @@ pub(crate) fn make_folders(disk: &dyn Disk, dir: &Path) -> Result<(), Error> {
     }
     disk.sync_dir(dir)
         .map_err(|error| Error::unusable(dir, error))
+}
+
+/// What was kept of ordinary traces at which times, and is from `now` on. What cannot be read or written makes
+/// counts that are reckoned from spans less true, and is no reason not to start.
+pub(crate) fn sampling(
+    disk: &dyn Disk,
+    dir: &Path,
+    config: &TelemetryConfig,
+    now: Timestamp,
+) -> Rules {
+    let path = dir.join(sample::FILE);
+    let told = |error: &dyn std::fmt::Display| {
+        tracing::warn!(path = %path.display(), %error, "how spans were sampled before is not known, or will not be");
+    };
+    let mut rules = match read_whole(disk, &path) {
+        Ok(text) => text.map_or_else(Rules::default, |text| {
+            let rules = serde_json::from_slice(&text);
+            rules.inspect_err(|error| told(error)).unwrap_or_default()
+        }),
+        Err(error) => {
+            told(&error);
+            Rules::default()
+        }
+    };
+    let rule = (config.sample, config.sample_slow);
+    if rules.hold(rule, now, now.before(config.max_age.0)) {
+        let text = serde_json::to_vec(&rules).unwrap_or_default();
+        if let Err(error) = replace(disk, &path, &text) {
+            told(&error);
+        }
+    }
+    rules
 }
 
 /// Looks through what is kept of `kind`, and removes what a crash has left over.

@@ -5,6 +5,8 @@
 //! Context, level 2, section 3.2.2.3 has random, so that others who sample the same way keep the same traces.
 //! Refused: to let each process choose at the head of a trace. It costs less, and loses the errors.
 
+mod rules;
+
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
@@ -12,6 +14,8 @@ use atoll_base::{Percent, TraceId};
 
 use crate::queue::ROW_BYTES;
 use crate::{Span, SpanStatus};
+
+pub(crate) use rules::{FILE, Rules, Weighed, Weights};
 
 /// Spans of a trace wait so long for one that shows it to be worth keeping.
 const WAIT: Duration = Duration::from_secs(10);
@@ -28,13 +32,40 @@ const WAITING_BYTES_MAX: usize = 16 << 20;
 /// The random bits of a trace id.
 const RANDOM_BITS: u32 = 56;
 
-/// Chooses.
-#[derive(Debug)]
-pub(crate) struct Sampler {
+/// What is kept, whatever else comes of its trace.
+#[derive(Debug, Clone, Copy)]
+struct Choice {
     /// Traces whose random bits are below it are kept, however they went.
     threshold: u64,
     /// A span that takes this long or longer is worth keeping.
     slow: Duration,
+}
+
+impl Choice {
+    fn new(share: Percent, slow: Duration) -> Self {
+        let threshold = share.fraction() * (1_u64 << RANDOM_BITS) as f64;
+        Self {
+            threshold: threshold as u64,
+            slow,
+        }
+    }
+
+    /// Whether an ordinary trace is kept.
+    fn takes(self, trace: TraceId) -> bool {
+        let random = trace.get() & ((1 << RANDOM_BITS) - 1);
+        random < u128::from(self.threshold)
+    }
+
+    /// Whether a span is worth keeping for its own sake, and its trace with it.
+    fn is_worth(self, failed: bool, duration: Duration) -> bool {
+        failed || duration >= self.slow
+    }
+}
+
+/// Chooses.
+#[derive(Debug)]
+pub(crate) struct Sampler {
+    choice: Choice,
     waiting: HashMap<TraceId, Vec<Span>>,
     /// Traces that wait, by the time of their first span; also some that were kept meanwhile.
     order: VecDeque<(Instant, TraceId)>,
@@ -49,10 +80,8 @@ impl Sampler {
     /// Keeps `share` of the ordinary traces, and all with an error or a span of at least `slow`. None if all
     /// are to be kept.
     pub(crate) fn new(share: Percent, slow: Duration) -> Option<Self> {
-        let threshold = share.fraction() * (1_u64 << RANDOM_BITS) as f64;
         (share < Percent::ALL).then(|| Self {
-            threshold: threshold as u64,
-            slow,
+            choice: Choice::new(share, slow),
             waiting: HashMap::new(),
             order: VecDeque::new(),
             bytes: 0,
@@ -65,9 +94,10 @@ impl Sampler {
     /// Takes a span. What is kept by that, it or others of its trace, goes to `keep`.
     pub(crate) fn apply(&mut self, span: Span, now: Instant, keep: &mut Vec<Span>) {
         let trace = span.trace;
-        if self.is_chosen(trace) || self.kept.contains(&trace) {
+        let failed = span.status == SpanStatus::Error;
+        if self.choice.takes(trace) || self.kept.contains(&trace) {
             keep.push(span);
-        } else if span.status == SpanStatus::Error || span.duration >= self.slow {
+        } else if self.choice.is_worth(failed, span.duration) {
             let waited = self.waiting.remove(&trace).unwrap_or_default();
             self.bytes -= waited.iter().map(bytes).sum::<usize>();
             keep.extend(waited);
@@ -107,11 +137,6 @@ impl Sampler {
     /// Spans that were not kept, since the last call.
     pub(crate) fn take_left_out(&mut self) -> u64 {
         std::mem::take(&mut self.left_out)
-    }
-
-    fn is_chosen(&self, trace: TraceId) -> bool {
-        let random = trace.get() & ((1 << RANDOM_BITS) - 1);
-        random < u128::from(self.threshold)
     }
 
     fn remember(&mut self, trace: TraceId, now: Instant) {
@@ -163,7 +188,7 @@ pub(crate) mod tests {
         }
     }
 
-    fn failed(trace: u128) -> Span {
+    pub(super) fn failed(trace: u128) -> Span {
         Span {
             status: SpanStatus::Error,
             ..of(trace)

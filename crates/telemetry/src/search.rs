@@ -29,6 +29,7 @@ pub use uses::Use;
 
 pub(crate) use count::{facets, histogram};
 pub(crate) use edges::edges;
+pub(crate) use group::Spans;
 pub(crate) use page::page;
 pub(crate) use stream::{context, stream};
 pub(crate) use traces::{trace, traces};

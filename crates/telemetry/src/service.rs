@@ -18,10 +18,10 @@ use crate::mover::Mover;
 use crate::open::{self, Found};
 use crate::query::Filter;
 use crate::queue::Queue;
-use crate::sample::Sampler;
+use crate::sample::{Rules, Sampler};
 use crate::schema::Kind;
 use crate::search::{self, Facets, Histogram, Page, PageQuery, TracePage, TraceQuery, TraceView};
-use crate::shelf::{HotBatch, Shelf};
+use crate::shelf::{HotBatch, Shelf, Snapshot};
 use crate::wal::{self, Wal};
 use crate::writer::{Lane, Outgoing, Writer};
 use crate::{Error, LogRecord, NewRecord, Records, Span, Spans, TelemetryConfig};
@@ -78,6 +78,8 @@ pub(crate) struct Shared {
     pub(crate) trouble: Trouble,
     /// Where all that is kept is sent on, if anywhere.
     pub(crate) outlet: OnceLock<Exporter>,
+    /// Which spans were left out, and when.
+    rules: Rules,
     dropped: AtomicU64,
     dropped_spans: AtomicU64,
     left_out_spans: AtomicU64,
@@ -117,6 +119,12 @@ impl Shared {
     pub(crate) fn count_dropped(&self, records: u64, spans: u64) {
         self.dropped.fetch_add(records, Ordering::Relaxed);
         self.dropped_spans.fetch_add(spans, Ordering::Relaxed);
+    }
+
+    /// These spans, of which each may stand for some that were left out.
+    pub(crate) fn weighed<'a>(&'a self, kept: &'a Snapshot) -> search::Spans<'a> {
+        let rules = &self.rules;
+        search::Spans { kept, rules }
     }
 
     pub(crate) fn count_left_out(&self, spans: u64) {
@@ -162,6 +170,7 @@ fn threads(
     config: TelemetryConfig,
 ) -> Result<(Writer, Mover), Error> {
     open::make_folders(disk.as_ref(), dir)?;
+    let rules = open::sampling(disk.as_ref(), dir, &config, Timestamp::now());
     let logs = open::find(&disk, dir, Kind::Logs)?;
     let spans = open::find(&disk, dir, Kind::Spans)?;
     let hot = config.hot_bytes_max();
@@ -174,6 +183,7 @@ fn threads(
         live: broadcast::channel(FOLLOW_LENGTH).0,
         trouble: Trouble::default(),
         outlet: OnceLock::new(),
+        rules,
         dropped: AtomicU64::new(0),
         dropped_spans: AtomicU64::new(0),
         left_out_spans: AtomicU64::new(0),
@@ -404,8 +414,10 @@ impl Handle {
     /// # Errors
     /// If the store has stopped.
     pub async fn edges(&self, filter: Filter) -> Result<Vec<search::Edge>, Error> {
-        self.blocking(move |shared| search::edges(&shared.spans.snapshot(), &filter))
-            .await
+        self.blocking(move |shared| {
+            search::edges(shared.weighed(&shared.spans.snapshot()), &filter)
+        })
+        .await
     }
 
     /// How many log records fit, by service, level and instance.

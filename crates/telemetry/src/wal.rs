@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow_array::RecordBatch;
-use atoll_store::log::{Disk, DiskFile};
+use atoll_store::log::{Disk, DiskFile, read_whole};
 
 use crate::Error;
 use crate::frame;
@@ -119,7 +119,8 @@ pub(crate) fn recover(disk: &dyn Disk, dir: &Path, kind: Kind) -> Result<Vec<Lef
     sequences.sort_unstable();
     let left = sequences.into_iter().map(|sequence| {
         let path = path(dir, kind, sequence);
-        let bytes = read(disk, &path).map_err(|e| Error::unusable(&path, e))?;
+        let bytes = read_whole(disk, &path).map_err(|e| Error::unusable(&path, e))?;
+        let bytes = bytes.unwrap_or_default();
         let found = frame::decode(kind, &bytes);
         if let Some(reason) = found.torn {
             let cut = bytes.len() - found.sound;
@@ -137,13 +138,4 @@ pub(crate) fn recover(disk: &dyn Disk, dir: &Path, kind: Kind) -> Result<Vec<Lef
 fn parse(kind: Kind, name: &str) -> Option<u64> {
     let rest = name.strip_prefix(kind.name())?.strip_prefix('-')?;
     rest.strip_suffix(".wal")?.parse().ok()
-}
-
-fn read(disk: &dyn Disk, path: &Path) -> std::io::Result<Vec<u8>> {
-    let file = disk.open(path, false)?;
-    let length = usize::try_from(file.length()?).unwrap_or(usize::MAX);
-    let mut bytes = vec![0; length];
-    let read = file.read_at(&mut bytes, 0)?;
-    bytes.truncate(read);
-    Ok(bytes)
 }

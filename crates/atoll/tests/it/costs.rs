@@ -58,6 +58,44 @@ fn routes_are_counted_by_their_pattern_at_the_edge_and_in_the_mesh() {
 }
 
 #[test]
+fn with_sampling_a_request_that_is_kept_stands_for_those_that_are_not() {
+    let app = App::new();
+    app.service("a").route("/a/**").write();
+    let text = app.read("atoll.toml");
+    let sampled = text.replace("[telemetry]\n", "[telemetry]\nsample = \"10%\"\n");
+    assert_ne!(sampled, text);
+    app.write("atoll.toml", &sampled);
+    app.up();
+    let get = |trace: u128, path: &str| {
+        app.exchange(&format!(
+            "GET {path} HTTP/1.1\r\nHost: test\r\ntraceparent: 00-{trace:032x}-00f067aa0ba902b7-01\r\n\r\n"
+        ))
+    };
+    // By the last 56 bits of the id: twice one that is kept, and what is not.
+    for trace in [1, 2, u128::MAX - 1, u128::MAX - 2] {
+        get(trace, "/a/x").has(200);
+    }
+    get(u128::MAX - 3, "/a/status/500").has(500);
+    let hour = |own: &Value, which: &str| (own[which].as_f64().unwrap() * 3600.0).round();
+    eventually("21 requests, with one error", || {
+        let (map, routes) = (ask(&app, "/v1/map"), ask(&app, "/v1/routes"));
+        let ends = [("from", "edge"), ("to", "a"), ("kind", "http")];
+        let told: Vec<_> = [
+            find(&map["edges"], &ends),
+            find(&routes, &[("service", "a")]),
+        ]
+        .into_iter()
+        .flatten()
+        .map(|own| (hour(own, "rate"), hour(own, "error_rate")))
+        .collect();
+        match told == [(21.0, 1.0); 2] {
+            true => Ok(()),
+            false => Err(format!("{told:?}")),
+        }
+    });
+}
+
+#[test]
 fn costs_are_shared_out_over_routes_and_callers_and_who_asks_often_is_told() {
     let app = app();
     let asked = app.get("/front/often/7/back/back/items/8").has(200);

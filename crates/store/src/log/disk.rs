@@ -119,7 +119,10 @@ fn missing_is_fine(done: io::Result<()>) -> io::Result<()> {
 }
 
 /// Writes a small file so that after a crash either the old content is there or the new.
-pub(super) fn replace(disk: &dyn Disk, path: &Path, content: &[u8]) -> io::Result<()> {
+///
+/// # Errors
+/// When the disk refuses; the old content is there then.
+pub fn replace(disk: &dyn Disk, path: &Path, content: &[u8]) -> io::Result<()> {
     let new = beside(path, "new");
     write_whole(disk, &new, content)?;
     disk.rename(&new, path)?;
@@ -140,7 +143,10 @@ pub(super) fn write_whole(
 }
 
 /// The whole of a small file; none if it is not there.
-pub(super) fn read_whole(disk: &dyn Disk, path: &Path) -> io::Result<Option<Vec<u8>>> {
+///
+/// # Errors
+/// When the disk refuses.
+pub fn read_whole(disk: &dyn Disk, path: &Path) -> io::Result<Option<Vec<u8>>> {
     let file = match disk.open(path, false) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         opened => opened?,

@@ -1,8 +1,9 @@
 //! How often calls were made, how many failed, and how long they took.
 //!
 //! Durations are counted in buckets that grow by an eighth, so a percentile is right to within 13 %
-//! whatever its size, and a group of calls costs a kilobyte however many there were.
+//! whatever its size, and a group of calls costs two kilobytes however many there were.
 
+use arrow_array::DictionaryArray;
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Int32Type, Int64Type};
 
@@ -21,11 +22,11 @@ const BUCKETS: usize = 40 * STEPS as usize;
 pub(super) const COLUMNS: [usize; 2] = [span::DURATION, span::STATUS];
 
 /// Calls that have something in common: what is counted apart adds up.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Calls {
-    count: u64,
-    errors: u64,
-    buckets: Box<[u32; BUCKETS]>,
+    count: f64,
+    errors: f64,
+    buckets: Box<[f64; BUCKETS]>,
 }
 
 /// Takes the calls of a piece.
@@ -33,14 +34,19 @@ pub(super) fn take(columns: &Columns) -> Take<'_, Calls> {
     let statuses = columns.get(span::STATUS).as_dictionary::<Int32Type>();
     let durations = columns.get(span::DURATION);
     let durations = durations.as_primitive::<Int64Type>().values();
-    let is_error = names_of(statuses)
-        .iter()
-        .map(|name| name == Some(SpanStatus::Error.as_str()));
-    let is_error: Vec<bool> = is_error.collect();
-    Box::new(move |row, calls| {
+    let is_error = failures(statuses);
+    Box::new(move |row, weight, calls| {
         let failed = statuses.key(row).is_some_and(|key| is_error[key]);
-        calls.take(durations[row], failed);
+        calls.take(durations[row], failed, weight);
     })
+}
+
+/// Which of the statuses of a piece, by their numbers, are that of an error.
+pub(super) fn failures(statuses: &DictionaryArray<Int32Type>) -> Vec<bool> {
+    let names = names_of(statuses).iter();
+    names
+        .map(|name| name == Some(SpanStatus::Error.as_str()))
+        .collect()
 }
 
 impl Gathered for Calls {
@@ -53,7 +59,7 @@ impl Calls {
     /// So many of which nothing else is known.
     pub fn counted(count: u64) -> Self {
         Self {
-            count,
+            count: count as f64,
             ..Self::default()
         }
     }
@@ -67,13 +73,13 @@ impl Calls {
     }
 
     /// How many there were.
-    pub const fn count(&self) -> u64 {
-        self.count
+    pub fn count(&self) -> u64 {
+        self.count.round() as u64
     }
 
     /// Those of them that ended with an error.
-    pub const fn errors(&self) -> u64 {
-        self.errors
+    pub fn errors(&self) -> u64 {
+        self.errors.round() as u64
     }
 
     /// Adds others.
@@ -81,28 +87,29 @@ impl Calls {
         self.count += other.count;
         self.errors += other.errors;
         for (own, other) in self.buckets.iter_mut().zip(other.buckets.iter()) {
-            *own = own.saturating_add(*other);
+            *own += other;
         }
     }
 
-    pub(super) fn take(&mut self, micros: i64, failed: bool) {
-        self.count += 1;
-        self.errors += u64::from(failed);
-        let bucket = bucket(micros);
-        self.buckets[bucket] = self.buckets[bucket].saturating_add(1);
+    fn take(&mut self, micros: i64, failed: bool, weight: f64) {
+        self.count += weight;
+        if failed {
+            self.errors += weight;
+        }
+        self.buckets[bucket(micros)] += weight;
     }
 
     /// So many hundredths of them took no longer than this, in microseconds; right to within 13 %. 0 where it is not
     /// known of any how long it took.
     pub fn percentile(&self, hundredths: u64) -> u64 {
-        let all: u64 = self.buckets.iter().map(|count| u64::from(*count)).sum();
-        if all == 0 {
+        let all: f64 = self.buckets.iter().sum();
+        if all == 0.0 {
             return 0;
         }
-        let wanted = (all * hundredths).div_ceil(100);
-        let mut seen = 0;
+        let wanted = (all * hundredths as f64 / 100.0).ceil();
+        let mut seen = 0.0;
         let place = self.buckets.iter().position(|count| {
-            seen += u64::from(*count);
+            seen += count;
             seen >= wanted
         });
         upper_end(place.unwrap_or_default())
@@ -112,9 +119,9 @@ impl Calls {
 impl Default for Calls {
     fn default() -> Self {
         Self {
-            count: 0,
-            errors: 0,
-            buckets: Box::new([0; BUCKETS]),
+            count: 0.0,
+            errors: 0.0,
+            buckets: Box::new([0.0; BUCKETS]),
         }
     }
 }
@@ -150,9 +157,9 @@ mod tests {
         for scale in [1, 100, 1_000_000] {
             let mut calls = Calls::default();
             for micros in 1..=1000 {
-                calls.take(micros * scale, micros > 990);
+                calls.take(micros * scale, micros > 990, 1.0);
             }
-            assert_eq!((calls.count, calls.errors), (1000, 10));
+            assert_eq!((calls.count(), calls.errors()), (1000, 10));
             for (hundredths, exact) in [(50, 500), (95, 950), (99, 990)] {
                 let (told, exact) = (calls.percentile(hundredths), exact * scale as u64);
                 assert!(
@@ -172,8 +179,8 @@ mod tests {
             } else {
                 &mut other
             };
-            half.take(micros, micros % 5 == 0);
-            both.take(micros, micros % 5 == 0);
+            half.take(micros, micros % 5 == 0, 1.0);
+            both.take(micros, micros % 5 == 0, 1.0);
         }
         assert_eq!(Calls::sum([&one, &other]), both);
         // Of what is only counted, nobody knows how long it took.

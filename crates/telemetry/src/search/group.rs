@@ -1,4 +1,4 @@
-//! Rows that fit, gathered by what they have in common.
+//! Spans that fit, gathered by what they have in common.
 //!
 //! Within a piece rows are told apart by the numbers of their names, and text is made once for each
 //! group: a million calls of a hundred routes cost a hundred texts.
@@ -7,14 +7,18 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, PoisonError};
 
 use arrow_array::cast::AsArray;
-use arrow_array::types::Int32Type;
+use arrow_array::types::{Int32Type, Int64Type, TimestampMicrosecondType};
 use arrow_array::{Array, ArrayRef, DictionaryArray};
 use arrow_buffer::BooleanBuffer;
 use arrow_schema::DataType;
+use atoll_base::TraceId;
 
+use super::calls;
 use super::count::scan;
 use crate::columns::names_of;
 use crate::query::{Columns, Filter};
+use crate::sample::{Rules, Weighed, Weights};
+use crate::schema;
 use crate::shelf::Snapshot;
 
 /// The most groups of one question: names that somebody made up must not fill the memory. What
@@ -27,8 +31,23 @@ pub(super) trait Gathered: Default + Send {
     fn add(&mut self, other: &Self);
 }
 
-/// Takes a row into its group.
-pub(super) type Take<'a, T> = Box<dyn Fn(usize, &mut T) + 'a>;
+/// Takes a row into its group, with the number of spans that it stands for.
+pub(super) type Take<'a, T> = Box<dyn Fn(usize, f64, &mut T) + 'a>;
+
+/// What the weight of a span follows from.
+const WEIGHED: [usize; 4] = [
+    schema::TIME,
+    schema::TRACE,
+    schema::span::DURATION,
+    schema::span::STATUS,
+];
+
+/// Spans that are kept, and what is known of those that are not.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Spans<'a> {
+    pub(crate) kept: &'a Snapshot,
+    pub(crate) rules: &'a Rules,
+}
 
 /// The names in one column of a piece, by number.
 enum Names<'a> {
@@ -77,17 +96,22 @@ impl<'a> Names<'a> {
 /// Gathers the rows that fit by the names in the columns `by`; those that lack one are left out.
 /// `take` is given the columns of a piece, `more` among them.
 pub(super) fn group<const N: usize, T: Gathered>(
-    snapshot: &Snapshot,
+    spans: Spans<'_>,
     filter: &Filter,
     by: [usize; N],
     more: &[usize],
     take: impl for<'a> Fn(&'a Columns) -> Take<'a, T> + Sync,
 ) -> BTreeMap<[String; N], T> {
     let all = Mutex::new(BTreeMap::<[String; N], T>::new());
-    let wanted: Vec<usize> = by.into_iter().chain(more.iter().copied()).collect();
-    scan(snapshot, filter, &wanted, &|found| {
+    let weights = spans.rules.weights();
+    let mut wanted: Vec<usize> = by.into_iter().chain(more.iter().copied()).collect();
+    if weights.is_some() {
+        wanted.extend(WEIGHED);
+    }
+    scan(spans.kept, filter, &wanted, &|found| {
         let names = by.map(|column| Names::of(found.columns.get(column), &found.mask));
         let take = take(&found.columns);
+        let weight = weights.as_ref().map(|own| weigh(own, &found.columns));
         let mut by_number = HashMap::<[usize; N], T>::new();
         for row in found.mask.set_indices() {
             let mut numbers = [0; N];
@@ -97,7 +121,8 @@ pub(super) fn group<const N: usize, T: Gathered>(
                 found.is_some()
             });
             if known {
-                take(row, by_number.entry(numbers).or_default());
+                let weight = weight.as_ref().map_or(1.0, |of| of(row));
+                take(row, weight, by_number.entry(numbers).or_default());
             }
         }
         let mut all = all.lock().unwrap_or_else(PoisonError::into_inner);
@@ -109,4 +134,25 @@ pub(super) fn group<const N: usize, T: Gathered>(
         }
     });
     all.into_inner().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// How many spans each row of a piece stands for.
+fn weigh<'a>(weights: &'a Weights, columns: &'a Columns) -> impl Fn(usize) -> f64 + 'a {
+    let starts = columns.get(schema::TIME);
+    let starts = starts.as_primitive::<TimestampMicrosecondType>().values();
+    let durations = columns.get(schema::span::DURATION);
+    let durations = durations.as_primitive::<Int64Type>().values();
+    let traces = columns.get(schema::TRACE).as_fixed_size_binary();
+    let statuses = columns.get(schema::span::STATUS);
+    let statuses = statuses.as_dictionary::<Int32Type>();
+    let failures = calls::failures(statuses);
+    move |row| {
+        let trace: Option<[u8; 16]> = traces.value(row).try_into().ok();
+        weights.of(Weighed {
+            start: starts[row],
+            trace: trace.map(u128::from_be_bytes).and_then(TraceId::new),
+            failed: statuses.key(row).is_some_and(|key| failures[key]),
+            micros: u64::try_from(durations[row]).unwrap_or(0),
+        })
+    }
 }

@@ -8,15 +8,14 @@ use std::collections::BTreeMap;
 
 use super::calls::{self, Calls};
 use super::edges::Edge;
-use super::group::group;
+use super::group::{Spans, group};
 use crate::query::Filter;
 use crate::schema::{self, span};
 use crate::service::Handle;
-use crate::shelf::Snapshot;
 use crate::{Error, SpanKind};
 
 /// Records on their way between a service and a topic.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct TopicEdge {
     /// The topic is where they go to, not where they come from.
     pub is_published: bool,
@@ -40,14 +39,14 @@ impl Handle {
     /// # Errors
     /// If the store has stopped.
     pub async fn topic_edges(&self, filter: Filter) -> Result<Vec<TopicEdge>, Error> {
-        self.blocking(move |shared| topic_edges(&shared.spans.snapshot(), &filter))
+        self.blocking(move |shared| topic_edges(shared.weighed(&shared.spans.snapshot()), &filter))
             .await
     }
 }
 
-fn topic_edges(snapshot: &Snapshot, filter: &Filter) -> Vec<TopicEdge> {
+fn topic_edges(spans: Spans<'_>, filter: &Filter) -> Vec<TopicEdge> {
     let by = [span::KIND, span::CALLER, schema::SERVICE, span::NAME];
-    let found = group::<4, Calls>(snapshot, filter, by, &calls::COLUMNS, calls::take);
+    let found = group::<4, Calls>(spans, filter, by, &calls::COLUMNS, calls::take);
     let mut edges = BTreeMap::<(String, String, bool), Calls>::new();
     for ([kind, caller, service, name], calls) in found {
         // What an SDK tells of the same record has no caller.

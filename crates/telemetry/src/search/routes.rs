@@ -5,15 +5,14 @@
 //! twice.
 
 use super::calls::{self, Calls};
-use super::group::group;
+use super::group::{Spans, group};
 use crate::Error;
 use crate::query::Filter;
 use crate::schema::{self, span};
 use crate::service::Handle;
-use crate::shelf::Snapshot;
 
 /// Requests of one route.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct RouteCalls {
     /// Whose it is.
     pub service: String,
@@ -29,16 +28,16 @@ impl Handle {
     /// # Errors
     /// If the store has stopped.
     pub async fn routes(&self, filter: Filter) -> Result<Vec<RouteCalls>, Error> {
-        self.blocking(move |shared| routes(&shared.spans.snapshot(), &filter))
+        self.blocking(move |shared| routes(shared.weighed(&shared.spans.snapshot()), &filter))
             .await
     }
 }
 
-fn routes(snapshot: &Snapshot, filter: &Filter) -> Vec<RouteCalls> {
+fn routes(spans: Spans<'_>, filter: &Filter) -> Vec<RouteCalls> {
     // What has a caller is of the proxy.
     let by = [schema::SERVICE, span::NAME, span::CALLER];
     let mut routes: Vec<([String; 2], Calls)> = Vec::new();
-    let found = group::<3, Calls>(snapshot, filter, by, &calls::COLUMNS, calls::take);
+    let found = group::<3, Calls>(spans, filter, by, &calls::COLUMNS, calls::take);
     for ([service, route, _], calls) in found {
         let key = [service, route];
         match routes.last_mut() {

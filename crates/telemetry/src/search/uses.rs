@@ -3,13 +3,12 @@
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Int32Type, Int64Type};
 
-use super::group::{Gathered, Take, group};
+use super::group::{Gathered, Spans, Take, group};
 use crate::Error;
 use crate::columns::{Texts, names_of};
 use crate::query::{Columns, Filter};
 use crate::schema::{self, span};
 use crate::service::Handle;
-use crate::shelf::Snapshot;
 
 /// What one caller had done by one route.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,9 +30,9 @@ pub struct Use {
 
 #[derive(Default)]
 struct Work {
-    requests: u64,
-    busy_us: u64,
-    bytes: u64,
+    requests: f64,
+    busy_us: f64,
+    bytes: f64,
 }
 
 impl Gathered for Work {
@@ -50,24 +49,24 @@ impl Handle {
     /// # Errors
     /// If the store has stopped.
     pub async fn uses(&self, filter: Filter) -> Result<Vec<Use>, Error> {
-        self.blocking(move |shared| uses(&shared.spans.snapshot(), &filter))
+        self.blocking(move |shared| uses(shared.weighed(&shared.spans.snapshot()), &filter))
             .await
     }
 }
 
-fn uses(snapshot: &Snapshot, filter: &Filter) -> Vec<Use> {
+fn uses(spans: Spans<'_>, filter: &Filter) -> Vec<Use> {
     let by = [span::CALLER, schema::SERVICE, span::NAME];
     let more = [span::DURATION, schema::INSTANCE, schema::ATTRIBUTES];
-    let found = group::<3, Work>(snapshot, filter, by, &more, take);
+    let found = group::<3, Work>(spans, filter, by, &more, take);
     let uses = found
         .into_iter()
         .map(|([caller, service, route], work)| Use {
             caller,
             service,
             route,
-            requests: work.requests,
-            busy_us: work.busy_us,
-            bytes: work.bytes,
+            requests: work.requests.round() as u64,
+            busy_us: work.busy_us.round() as u64,
+            bytes: work.bytes.round() as u64,
         });
     uses.collect()
 }
@@ -81,25 +80,27 @@ fn take(columns: &Columns) -> Take<'_, Work> {
         .map(|name| name != Some(""))
         .collect();
     let attributes = Texts::of(columns.get(schema::ATTRIBUTES));
-    Box::new(move |row, work| {
-        work.requests += 1;
+    Box::new(move |row, weight, work| {
+        work.requests += weight;
         if instances.key(row).is_some_and(|key| is_somebody[key]) {
-            work.busy_us += u64::try_from(durations[row]).unwrap_or(0);
+            work.busy_us += weight * durations[row].max(0) as f64;
         }
         if let Some(text) = attributes.get(row) {
-            work.bytes += number(text, "\"http.request.body.size\":")
+            let bytes = number(text, "\"http.request.body.size\":")
                 + number(text, "\"http.response.body.size\":");
+            work.bytes += weight * bytes;
         }
     })
 }
 
 /// The number behind a key. Within a text of the JSON, quotes stand behind backslashes: only a key has
 /// one right before its colon.
-fn number(json: &str, key: &str) -> u64 {
-    let Some(at) = json.find(key) else { return 0 };
+fn number(json: &str, key: &str) -> f64 {
+    let Some(at) = json.find(key) else { return 0.0 };
     let rest = &json[at + key.len()..];
     let end = rest.find(|c: char| !c.is_ascii_digit());
-    rest[..end.unwrap_or(rest.len())].parse().unwrap_or(0)
+    let number: u64 = rest[..end.unwrap_or(rest.len())].parse().unwrap_or(0);
+    number as f64
 }
 
 #[cfg(test)]
@@ -110,13 +111,13 @@ mod tests {
     fn sizes_are_read_out_of_attributes_and_not_out_of_what_a_client_sent() {
         let key = "\"http.response.body.size\":";
         let honest = r#"{"url.path":"/a","http.response.body.size":70,"x":1}"#;
-        assert_eq!(number(honest, key), 70);
+        assert_eq!(number(honest, key), 70.0);
         let sly = r#"{"url.path":"/\"http.response.body.size\":99","http.response.body.size":7}"#;
-        assert_eq!(number(sly, key), 7);
-        assert_eq!(number(r#"{"url.path":"/a"}"#, key), 0);
+        assert_eq!(number(sly, key), 7.0);
+        assert_eq!(number(r#"{"url.path":"/a"}"#, key), 0.0);
         assert_eq!(
             number("\"http.response.body.size\":99999999999999999999", key),
-            0
+            0.0
         );
     }
 }

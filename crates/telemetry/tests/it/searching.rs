@@ -476,6 +476,59 @@ async fn of_ordinary_traces_a_share_is_kept_and_of_bad_ones_all() {
 }
 
 #[tokio::test]
+async fn what_was_left_out_is_counted_by_what_was_kept() {
+    // By the last 56 bits: of these two, one is among any share, the other among none.
+    let (chosen, other) = (1, u128::from(u64::MAX));
+    let dir = tempfile::tempdir().unwrap();
+    let open = |sample: &str| {
+        let config = TelemetryConfig {
+            sample: sample.parse().unwrap(),
+            sample_slow: HumanDuration::millis(5),
+            ..TelemetryConfig::default()
+        };
+        Service::start(dir.path(), config).unwrap()
+    };
+    let call = |of, id, micros| Span {
+        start: Timestamp::now(),
+        duration: Duration::from_micros(micros),
+        ..hop(of, id, "edge", "orders", "GET /orders/{id}")
+    };
+    let told = async |store: &Handle| {
+        let all = || Filter::all(Kind::Spans);
+        let edges = store.edges(all()).await.unwrap();
+        let routes = store.routes(all()).await.unwrap();
+        let uses = store.uses(all()).await.unwrap();
+        assert_eq!((edges.len(), routes.len(), uses.len()), (1, 1, 1));
+        assert_eq!(edges[0].calls, routes[0].calls);
+        assert_eq!(uses[0].requests, edges[0].calls.count());
+        assert_eq!(uses[0].bytes, 7 * uses[0].requests);
+        (edges[0].calls.count(), edges[0].calls.errors())
+    };
+    let store = open("25%");
+    // An ordinary one that is kept, for four; one that is kept for the error of its trace; that error; a slow one.
+    store.spans([call(chosen, 2, 10)]);
+    store.spans([call(other, 3, 10), call(other, 1, 10)]);
+    store.spans([call(other - 1, 4, 5_000)]);
+    store.flush().await.unwrap();
+    assert_eq!(told(&store).await, (4 + 1 + 1, 1));
+    store.close().await;
+    drop(store);
+    let store = open("10%");
+    store.spans([call(chosen, 5, 10)]);
+    store.flush().await.unwrap();
+    assert_eq!(told(&store).await, (6 + 10, 1), "in files and in memory");
+    drop(store);
+    let store = open("100%");
+    store.spans([call(chosen, 6, 10), call(other, 7, 10)]);
+    store.flush().await.unwrap();
+    assert_eq!(told(&store).await, (16 + 2, 1));
+    drop(store);
+    // Nothing else can be known of it then.
+    std::fs::write(dir.path().join("sampling.json"), "[{").unwrap();
+    assert_eq!(told(&open("100%")).await, (7, 1));
+}
+
+#[tokio::test]
 async fn traces_come_page_by_page_each_once() {
     let dir = tempfile::tempdir().unwrap();
     let store = start(dir.path());
